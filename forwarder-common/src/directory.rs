@@ -1,0 +1,156 @@
+//! What the controller must find again after it was killed. No program reads these.
+//!
+//! A slot's entry is written before the leaf that names it and its state last, so that whatever moment the controller
+//! died at, the next one knows which prefixes are whole and which to lay again.
+
+use crate::{counters::Counter, plain};
+
+/// Version of every layout in this crate.
+pub const ABI_VERSION: u32 = 1;
+/// First word of [`Meta`].
+pub const MAGIC: u64 = u64::from_le_bytes(*b"forwardr");
+
+/// ABI version and sizes. This layout is frozen for all versions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Meta {
+    /// [`MAGIC`] once every map is complete.
+    pub magic: u64,
+    /// [`ABI_VERSION`] of the maps beside it.
+    pub abi: u32,
+    /// Counter slots.
+    pub slots: u32,
+    /// IPv4 blocks.
+    pub blocks4: u32,
+    /// IPv6 blocks.
+    pub blocks6: u32,
+    /// Next-hop groups.
+    pub groups: u32,
+    /// Next hops.
+    pub nexthops: u32,
+    /// Ports, including port 0.
+    pub ports: u32,
+    /// Possible CPUs.
+    pub cpus: u32,
+    /// Network namespace the maps belong to, inode number.
+    pub netns: u64,
+    /// Room.
+    pub reserved: [u64; 2],
+}
+plain!(Meta, 64);
+
+/// State of a directory entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum State {
+    /// Never used, or read for the last time: may be given out.
+    Free = 0,
+    /// Leaves are being written.
+    Installing = 1,
+    /// Whole.
+    Live = 2,
+    /// Leaves are being taken away.
+    Removing = 3,
+    /// No leaf names it; waits for the grace period.
+    Retired = 4,
+}
+
+impl State {
+    /// The state with this number.
+    pub const fn from_number(number: u8) -> Option<State> {
+        match number {
+            0 => Some(State::Free),
+            1 => Some(State::Installing),
+            2 => Some(State::Live),
+            3 => Some(State::Removing),
+            4 => Some(State::Retired),
+            _ => None,
+        }
+    }
+}
+
+/// Slot directory entry.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct SlotEntry {
+    /// Network address, octets in wire order; IPv4 in the first four.
+    pub address: [u8; 16],
+    /// Prefix length, bits.
+    pub length: u8,
+    /// 4 or 6.
+    pub family: u8,
+    /// [`State`].
+    pub state: u8,
+    /// Zero.
+    pub reserved: u8,
+    /// Next-hop group its leaves name.
+    pub group: u32,
+    /// Counts of earlier prefixes in this slot.
+    pub baseline: Counter,
+    /// Times the slot was given out.
+    pub generation: u32,
+    /// Routing protocol of the route (`RTPROT_*`), for display after an adoption.
+    pub protocol: u32,
+}
+plain!(SlotEntry, 48);
+
+/// Next-hop directory entry: the identity of an id.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct NextHopEntry {
+    /// Neighbour, octets in wire order; IPv4 in the first four.
+    pub address: [u8; 16],
+    /// Egress interface; 0 for a special next hop.
+    pub ifindex: u32,
+    /// Route MTU, 0 = the interface's.
+    pub mtu: u32,
+    /// 4 or 6; 0 for a special next hop.
+    pub family: u8,
+    /// [`State`].
+    pub state: u8,
+    /// Reason of a special next hop.
+    pub special: u8,
+    /// Family of the packets (an IPv4 route may have an IPv6 neighbour, and MTUs differ): 4 or 6.
+    pub packet_family: u8,
+    /// Egress port.
+    pub port: u32,
+    /// Counts of earlier neighbours with this id.
+    pub baseline: Counter,
+}
+plain!(NextHopEntry, 48);
+
+/// Group directory entry.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct GroupEntry {
+    /// [`State`] in the low byte.
+    pub state: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// Digest of what the group stands for, so that the next controller finds it again.
+    pub digest: u64,
+}
+plain!(GroupEntry, 16);
+
+/// Port directory entry.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct PortEntry {
+    /// Interface name, NUL-padded.
+    pub name: [u8; 16],
+    /// ifindex when it was last seen.
+    pub ifindex: u32,
+    /// 0 free, 1 attached native, 2 attached generic, 3 detached (counters stay).
+    pub state: u32,
+    /// The driver's `rx_packets` at the moment the program's sum was `received_baseline`.
+    pub rx_baseline: u64,
+    /// The program's sum at that moment.
+    pub received_baseline: u64,
+    /// Forwarded to it when the tracepoint programs began to watch.
+    pub forwarded_baseline: u64,
+    /// Their sum at that moment.
+    pub transmitted_baseline: u64,
+    /// Room.
+    pub reserved: u64,
+}
+plain!(PortEntry, 64);

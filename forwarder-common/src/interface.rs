@@ -1,0 +1,34 @@
+//! What the program knows about the interface a packet came in on.
+
+use crate::plain;
+
+/// Interfaces are looked up by ifindex in an array this long; a larger ifindex is refused at attach.
+pub const IFINDEX_MAX: u32 = 65_536;
+/// MAC addresses an interface may answer to (its own, its bond's, virtual ones).
+pub const MACS: usize = 4;
+
+/// Drop sources in bogon ranges, and our own prefixes as sources.
+pub const FILTER_SOURCES: u32 = 1;
+/// IPv4 forwarding is on for this interface.
+pub const FORWARD4: u32 = 2;
+/// IPv6 forwarding is on.
+pub const FORWARD6: u32 = 4;
+/// The kernel sends ICMP redirects from this interface: IPv4 that would leave by it again passes.
+pub const REDIRECTS4: u32 = 8;
+/// The program runs in generic mode here.
+pub const GENERIC_MODE: u32 = 16;
+
+/// An ingress interface: one cache line. `port` 0 means not configured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C, align(64))]
+pub struct Interface {
+    /// Number of its counters; 0 = not configured.
+    pub port: u32,
+    /// `FILTER_SOURCES` and the like.
+    pub flags: u32,
+    /// MAC addresses it answers to, low 48 bits; 0 = none. See [`crate::nexthop::mac_bits`].
+    pub macs: [u64; MACS],
+    /// Zero.
+    pub reserved: [u64; 3],
+}
+plain!(Interface, 64);

@@ -1,0 +1,82 @@
+//! Names of the maps, as in the object and as pinned, so that each is spelt once.
+
+/// IPv4 root: one element of [`crate::fib::ROOT_LEN`] leaves, indexed by the top 24 bits.
+pub const FIB4_ROOT: &str = "FIB4_ROOT";
+/// IPv4 lower level: blocks of 256 leaves.
+pub const FIB4_POOL: &str = "FIB4_POOL";
+/// IPv6 root: one element of [`crate::fib::ROOT_LEN`] leaves, indexed by the top 24 bits.
+pub const FIB6_ROOT: &str = "FIB6_ROOT";
+/// IPv6 lower levels: blocks of 256 leaves.
+pub const FIB6_POOL: &str = "FIB6_POOL";
+/// Group of a slot whose leaf says [`crate::fib::GROUP_INDIRECT`].
+pub const SLOT_GROUP: &str = "SLOT_GROUP";
+/// Next-hop groups.
+pub const GROUPS: &str = "GROUPS";
+/// Next hops (adjacencies).
+pub const NEXTHOPS: &str = "NEXTHOPS";
+/// Ingress interfaces by ifindex.
+pub const INTERFACES: &str = "INTERFACES";
+/// Egress devices by ifindex.
+pub const DEVICES: &str = "DEVICES";
+/// One element: heartbeat, seed, active filter.
+pub const SETTINGS: &str = "SETTINGS";
+/// Two source tables; `Settings::active_filter` says which is in force.
+pub const SOURCES: &str = "SOURCES";
+/// Bitmap over hashes of the router's own IPv4 addresses.
+pub const SELF_BITS: &str = "SELF_BITS";
+/// The router's own IPv4 addresses.
+pub const SELF_ADDRESSES: &str = "SELF_ADDRESSES";
+/// Packets and bytes, `[cpu][port][reason]`.
+pub const REASON_COUNTERS: &str = "REASON_COUNTERS";
+/// Packets and bytes, `[cpu][slot]`.
+pub const PREFIX_COUNTERS: &str = "PREFIX_COUNTERS";
+/// Packets and bytes, `[cpu][next hop]`.
+pub const NEXTHOP_COUNTERS: &str = "NEXTHOP_COUNTERS";
+/// What was sent to, transmitted by and lost at an egress interface, `[cpu][port]`.
+pub const EGRESS_COUNTERS: &str = "EGRESS_COUNTERS";
+/// Directory: slot to prefix. Controller only.
+pub const SLOT_DIRECTORY: &str = "SLOT_DIRECTORY";
+/// Directory: next-hop id to neighbour. Controller only.
+pub const NEXTHOP_DIRECTORY: &str = "NEXTHOP_DIRECTORY";
+/// Directory: group id to its definition's digest. Controller only.
+pub const GROUP_DIRECTORY: &str = "GROUP_DIRECTORY";
+/// Directory: port to interface. Controller only.
+pub const PORT_DIRECTORY: &str = "PORT_DIRECTORY";
+/// One element: ABI version and sizes. Its layout never changes.
+pub const META: &str = "META";
+/// One element: the steps of the last traced packet. Private to a tracing instance, never pinned.
+pub const TRACE: &str = "TRACE";
+/// One element: rate limiter of the program's log. Private to each loaded program.
+pub const LOG_LIMIT: &str = "LOG_LIMIT";
+
+/// Maps shared through pins by every loaded program: tables and directories.
+pub const SHARED_TABLES: &[&str] = &[
+    FIB4_ROOT,
+    FIB4_POOL,
+    FIB6_ROOT,
+    FIB6_POOL,
+    SLOT_GROUP,
+    GROUPS,
+    NEXTHOPS,
+    INTERFACES,
+    DEVICES,
+    SETTINGS,
+    SOURCES,
+    SELF_BITS,
+    SELF_ADDRESSES,
+];
+/// Maps the live program counts in. A tracing instance has its own, so that it leaves no mark.
+pub const COUNTERS: &[&str] = &[
+    REASON_COUNTERS,
+    PREFIX_COUNTERS,
+    NEXTHOP_COUNTERS,
+    EGRESS_COUNTERS,
+];
+/// Maps no program looks at: what the controller must remember when it is killed.
+pub const DIRECTORIES: &[&str] = &[
+    SLOT_DIRECTORY,
+    NEXTHOP_DIRECTORY,
+    GROUP_DIRECTORY,
+    PORT_DIRECTORY,
+    META,
+];

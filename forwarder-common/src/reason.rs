@@ -1,0 +1,146 @@
+//! The one table of reasons: why a packet left the program, and what that means for it.
+//!
+//! Every packet leaves with exactly one reason, counted per ingress interface. A row gives the variant, its policy, the
+//! name used in metrics and on screens, and the sentence an operator reads. Adding a row without a policy does not compile.
+
+/// What happens to a packet that leaves with a reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Policy {
+    /// `XDP_REDIRECT`: sent out by the fast path.
+    Forward,
+    /// `XDP_PASS`: handed to the kernel, untouched.
+    Pass,
+    /// `XDP_DROP`.
+    Drop,
+}
+
+impl Policy {
+    /// The word used in `--json` and on screens.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Policy::Forward => "forward",
+            Policy::Pass => "pass",
+            Policy::Drop => "drop",
+        }
+    }
+}
+
+macro_rules! reasons {
+    ($($variant:ident, $policy:ident, $name:literal, $help:literal;)+) => {
+        /// Why a packet left the program. The discriminant is the index of its counter.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        #[repr(u8)]
+        pub enum Reason { $(#[doc = $help] $variant),+ }
+
+        impl Reason {
+            /// Every reason, in the order of its counter index.
+            pub const ALL: &'static [Reason] = &[$(Reason::$variant),+];
+
+            /// What happens to the packet.
+            pub const fn policy(self) -> Policy {
+                match self { $(Reason::$variant => Policy::$policy),+ }
+            }
+
+            /// Stable name: metric label, JSON value, column on a screen.
+            pub const fn name(self) -> &'static str {
+                match self { $(Reason::$variant => $name),+ }
+            }
+
+            /// One sentence for an operator.
+            pub const fn help(self) -> &'static str {
+                match self { $(Reason::$variant => $help),+ }
+            }
+        }
+    };
+}
+
+reasons! {
+    // Forwarded stays first: a next hop's state is the reason its packets leave with.
+    Forwarded, Forward, "forwarded", "Sent out by the fast path";
+
+    Unconfigured, Pass, "unconfigured", "The interface carries the program but is not configured yet";
+    Truncated, Pass, "truncated", "Shorter than its Ethernet or IP header";
+    Tagged, Pass, "tagged", "Carries a VLAN tag";
+    OtherMac, Pass, "other-mac", "Its destination MAC is not one of the interface's";
+    LinkMulticast, Pass, "link-multicast", "Ethernet broadcast or multicast";
+    Arp, Pass, "arp", "ARP";
+    OtherProtocol, Pass, "other-protocol", "Neither IPv4 nor IPv6";
+    BadVersion, Pass, "bad-version", "The IP version is not the EtherType's";
+    BadHeaderLength, Pass, "bad-header-length", "IPv4 header length below 20 octets";
+    BadTotalLength, Pass, "bad-total-length", "The IP length is shorter than the header or longer than the frame";
+    TrailingBytes, Pass, "trailing-bytes", "The frame is longer than the packet by more than Ethernet padding";
+    BadChecksum, Pass, "bad-checksum", "IPv4 header checksum wrong";
+    Options, Pass, "options", "IPv4 options";
+    ExtensionHeader, Pass, "extension-header", "IPv6 extension header";
+    Multicast, Pass, "multicast", "Multicast source or destination";
+    LinkLocal, Pass, "link-local", "Link-local source or destination";
+    MartianAddress, Pass, "martian-address", "Loopback, unspecified or limited-broadcast source or destination";
+    NeighbourDiscovery, Pass, "neighbour-discovery", "ICMPv6 neighbour discovery";
+    ForwardingOff, Pass, "forwarding-off", "The kernel's forwarding sysctl is off for this interface";
+    TtlExpired, Pass, "ttl-expired", "TTL or hop limit is 1 or 0";
+    OwnSource, Pass, "own-source", "Its source is one of this router's own addresses";
+
+    BogonSource, Drop, "bogon-source", "Source from a range that must not appear on the Internet";
+    SpoofedSource, Drop, "spoofed-source", "Source from one of our own prefixes, arriving from outside";
+
+    ControllerStale, Pass, "controller-stale", "The controller has not stamped its heartbeat for longer than max-age";
+    NoRoute, Pass, "no-route", "No prefix covers the destination";
+    Local, Pass, "local", "For this router";
+    Broadcast, Pass, "broadcast", "For a subnet's broadcast or anycast address";
+    NeighbourUnresolved, Pass, "neighbour-unresolved", "On a connected subnet, its neighbour not resolved yet";
+    NextHopUnresolved, Pass, "next-hop-unresolved", "The next hop's MAC address is not known";
+    NextHopDown, Pass, "next-hop-down", "The next hop's link is down";
+    EgressWithoutXdp, Pass, "egress-without-xdp", "Its route leaves by an interface that forwarder does not serve";
+    UnsupportedRoute, Pass, "unsupported-route", "A kind of route that only the kernel understands (encapsulation, throw, NAT)";
+    Blackhole, Drop, "blackhole", "Blackhole route";
+    Unreachable, Pass, "unreachable", "Unreachable route: the kernel answers with ICMP";
+    Prohibit, Pass, "prohibit", "Prohibit route: the kernel answers with ICMP";
+    TooBig, Pass, "too-big", "Larger than the egress MTU";
+    SameInterface, Pass, "same-interface", "Would leave by the interface it came in on: the kernel may owe an ICMP redirect";
+    NoDevice, Pass, "no-device", "The egress device is not in the redirect map";
+    Internal, Pass, "internal", "A table entry that should exist does not: please report";
+}
+
+impl Reason {
+    /// How many counters a port has: a power of two, so that the program can mask.
+    pub const SLOTS: usize = 64;
+
+    /// The index of its counter.
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+
+    /// The reason with this counter index.
+    pub const fn from_index(index: usize) -> Option<Reason> {
+        if index < Self::ALL.len() {
+            Some(Self::ALL[index])
+        } else {
+            None
+        }
+    }
+}
+
+const _: () = assert!(Reason::ALL.len() <= Reason::SLOTS);
+const _: () = assert!(Reason::Forwarded as u8 == 0);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn indices_names_and_help_are_unique_and_well_formed() {
+        let mut names = std::collections::HashSet::new();
+        for (index, reason) in Reason::ALL.iter().enumerate() {
+            assert_eq!(reason.index(), index);
+            assert_eq!(Reason::from_index(index), Some(*reason));
+            assert!(names.insert(reason.name()), "{} twice", reason.name());
+            assert!(reason.name().bytes().all(|b| b.is_ascii_lowercase() || b == b'-'));
+            assert!(
+                !reason.help().ends_with('.'),
+                "{}: help is a phrase",
+                reason.name()
+            );
+        }
+        assert_eq!(Reason::from_index(Reason::ALL.len()), None);
+    }
+}

@@ -1,0 +1,20 @@
+//! The one line of settings every packet reads.
+
+use crate::plain;
+
+/// Settings: one cache line, written by the controller.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C, align(64))]
+pub struct Settings {
+    /// `CLOCK_MONOTONIC` when the controller last said that the tables are true, nanoseconds.
+    pub heartbeat_ns: u64,
+    /// Age of the heartbeat at which packets pass to the kernel, nanoseconds; 0 = never.
+    pub max_age_ns: u64,
+    /// Which of the two source tables is in force, 0 or 1.
+    pub active_filter: u32,
+    /// Seed of the flow hash: differs between routers so that two in a row do not polarise.
+    pub hash_seed: u32,
+    /// Zero.
+    pub reserved: [u64; 5],
+}
+plain!(Settings, 64);

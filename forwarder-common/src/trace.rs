@@ -1,0 +1,61 @@
+//! The steps of one traced packet, written by a tracing instance of the program.
+
+use crate::plain;
+
+/// How far a packet came, in the order of the pipeline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u32)]
+pub enum Stage {
+    /// Not yet looked at.
+    Start = 0,
+    /// Ethernet and IP headers.
+    Parse = 1,
+    /// Source filter.
+    Filter = 2,
+    /// Longest-prefix match.
+    Fib = 3,
+    /// Group and next hop.
+    NextHop = 4,
+    /// The redirect was asked for.
+    Redirect = 5,
+    /// The packet was rewritten.
+    Rewrite = 6,
+}
+
+impl Stage {
+    /// The stage with this number.
+    pub const fn from_number(number: u32) -> Stage {
+        match number {
+            1 => Stage::Parse,
+            2 => Stage::Filter,
+            3 => Stage::Fib,
+            4 => Stage::NextHop,
+            5 => Stage::Redirect,
+            6 => Stage::Rewrite,
+            _ => Stage::Start,
+        }
+    }
+}
+
+/// What the program found on the way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Trace {
+    /// Last [`Stage`] that was finished.
+    pub stage: u32,
+    /// [`crate::reason::Reason`] the packet left with.
+    pub reason: u32,
+    /// Port it came in on.
+    pub port: u32,
+    /// Source class word.
+    pub source_class: u32,
+    /// FIB leaf.
+    pub leaf: u32,
+    /// Next-hop group, after indirection.
+    pub group: u32,
+    /// Flow hash; 0 where the group has one member.
+    pub hash: u32,
+    /// Next-hop id.
+    pub nexthop: u32,
+}
+plain!(Trace, 32);

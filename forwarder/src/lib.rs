@@ -1,0 +1,1 @@
+//! Controller and command line of forwarder.

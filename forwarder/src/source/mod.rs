@@ -1,0 +1,6 @@
+//! Where routes come from. Every source emits the same events and ends its first sync with a marker.
+//!
+//! Nothing in here knows about maps; nothing outside knows about wire formats.
+
+pub mod event;
+pub mod kernel;
