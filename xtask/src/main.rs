@@ -1,2 +1,56 @@
-//! Development commands of forwarder.
-fn main() {}
+//! Development commands of forwarder: `cargo xtask --help`.
+
+mod build;
+mod ebpf;
+mod setup;
+mod sh;
+mod test;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// Development commands of forwarder.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Every command but `setup` does what `setup` does first.
+#[derive(Subcommand)]
+enum Command {
+    /// Install what building and testing need (Debian 12), or print the lines that would
+    Setup,
+    /// Build the forwarder binary, with the XDP program in it
+    Build(build::Args),
+    /// Build the XDP program alone and show what its compiler says
+    Bpf,
+    /// Run every check: format, clippy, unit tests, and the tests in the kernel (root)
+    Test(test::Args),
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<()> {
+    if let Command::Setup = command {
+        return setup::run();
+    }
+    setup::ensure()?;
+    match command {
+        Command::Setup => Ok(()),
+        Command::Build(args) => build::run(&args),
+        Command::Bpf => build::bpf(),
+        Command::Test(args) => test::run(&args),
+    }
+}

@@ -1,0 +1,51 @@
+//! `cargo xtask build` and `cargo xtask bpf`.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, anyhow};
+
+use crate::{ebpf, sh};
+
+/// Options of `cargo xtask build`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Optimise fully, as for installing; the tests and the demo use the development profile
+    #[arg(long)]
+    release: bool,
+}
+
+/// Builds the binary and prints its path on stdout.
+///
+/// # Errors
+/// When the build fails.
+pub fn run(args: &Args) -> Result<()> {
+    println!("{}", forwarder(args.release)?.display());
+    Ok(())
+}
+
+/// Builds the `forwarder` binary and returns its path.
+///
+/// # Errors
+/// When the build fails; cargo has shown why by then.
+pub fn forwarder(release: bool) -> Result<PathBuf> {
+    let mut cargo = sh::cargo();
+    cargo.args(["build", "--package", "forwarder"]);
+    if release {
+        cargo.arg("--release");
+    }
+    sh::run(&mut cargo)?;
+    Ok(sh::target_dir()?
+        .join(if release { "release" } else { "debug" })
+        .join("forwarder"))
+}
+
+/// Builds the XDP object and prints its path on stdout.
+///
+/// # Errors
+/// When a tool is missing or the program does not compile; the compiler has shown why by then.
+pub fn bpf() -> Result<()> {
+    let object = ebpf::build(&sh::workspace(), &sh::target_dir()?.join("bpf"), true);
+    let (object, _) = object.map_err(|why| anyhow!(why.trim_end().to_owned()))?;
+    println!("{}", object.display());
+    Ok(())
+}

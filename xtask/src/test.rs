@@ -1,0 +1,115 @@
+//! `cargo xtask test`: everything CI runs, in the order in which it fails soonest.
+
+use std::ffi::OsString;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use clap::ValueEnum;
+
+use crate::{build, setup, sh};
+
+/// Options of `cargo xtask test`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Run this step alone; may be given more than once
+    #[arg(long, value_name = "STEP")]
+    only: Vec<Step>,
+    /// Passed to `cargo test`, such as part of a test's name
+    #[arg(last = true)]
+    args: Vec<OsString>,
+}
+
+/// One step; the order here is the order of running.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Step {
+    /// rustfmt finds nothing to change
+    Fmt,
+    /// clippy, with warnings denied
+    Clippy,
+    /// Tests on the host: no root, no kernel
+    Unit,
+    /// Golden packets through the real program, and labs in network namespaces: root
+    Kernel,
+}
+
+impl Step {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Fmt => "fmt",
+            Self::Clippy => "clippy",
+            Self::Unit => "unit",
+            Self::Kernel => "kernel",
+        }
+    }
+
+    fn run(self, args: &[OsString]) -> Result<()> {
+        let mut cargo = sh::cargo();
+        match self {
+            Self::Fmt => cargo.args(["fmt", "--all", "--check"]),
+            Self::Clippy => cargo.args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]),
+            Self::Unit => cargo
+                .args(["test", "--workspace", "--exclude", "forwarder-tests"])
+                .args(args),
+            Self::Kernel => {
+                // The labs run the binary itself. One at a time: namespaces, pins and CPU are shared.
+                let binary = build::forwarder(false)?;
+                cargo.env("FORWARDER_BIN", binary).env("RUST_TEST_THREADS", "1");
+                cargo.args(["test", "--package", "forwarder-tests"]).args(args)
+            }
+        };
+        eprintln!("   $ {}", sh::line(&cargo));
+        sh::run(&mut cargo)
+    }
+}
+
+/// Runs the steps, stops at the first that fails, and ends with a line for each.
+///
+/// # Errors
+/// When a step fails, or needs what is not here.
+pub fn run(args: &Args) -> Result<()> {
+    let steps: Vec<Step> = Step::value_variants()
+        .iter()
+        .copied()
+        .filter(|step| args.only.is_empty() || args.only.contains(step))
+        .collect();
+    // Said now rather than after ten minutes of compiling.
+    if steps.contains(&Step::Kernel) && !sh::is_root() {
+        bail!(
+            "the kernel tests load XDP programs and make network namespaces, which takes root. Run this as root, or \
+             without them: cargo xtask test --only fmt --only clippy --only unit"
+        );
+    }
+    if steps.contains(&Step::Fmt) {
+        setup::component("fmt", "rustfmt", "rustfmt-web")?;
+    }
+    if steps.contains(&Step::Clippy) {
+        setup::component("clippy", "clippy", "rust-web-clippy")?;
+    }
+    let mut lines = Vec::new();
+    let mut failure = None;
+    for step in steps {
+        if failure.is_some() {
+            lines.push(format!("{:<8}not run", step.name()));
+            continue;
+        }
+        eprintln!("== {}", step.name());
+        let start = Instant::now();
+        let result = step.run(&args.args);
+        lines.push(outcome(step, result.is_ok(), start.elapsed()));
+        failure = result.err();
+    }
+    eprintln!("== summary");
+    for line in lines {
+        eprintln!("{line}");
+    }
+    failure.map_or(Ok(()), Err)
+}
+
+fn outcome(step: Step, ok: bool, time: Duration) -> String {
+    format!(
+        "{:<8}{:<8}{}",
+        step.name(),
+        if ok { "ok" } else { "FAILED" },
+        sh::seconds(time)
+    )
+}
