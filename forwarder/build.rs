@@ -19,6 +19,11 @@ fn main() -> ExitCode {
             }
             ExitCode::SUCCESS
         }
+        // A missing tool is one line, which cargo then shows alone; a compiler has more to say.
+        Err(why) if !why.trim_end().contains('\n') => {
+            println!("cargo::error={why}");
+            ExitCode::SUCCESS
+        }
         Err(why) => {
             eprintln!("{why}");
             ExitCode::FAILURE

@@ -24,24 +24,41 @@ const TARGET: &str = "bpfel-unknown-none";
 const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
 const DEBIAN_CARGO: &str = "/usr/bin/cargo";
 
-/// What `cargo` and `rustup` set for their children that must not reach the inner build: it has another compiler,
-/// other flags, no clippy, and another target directory. All of `CARGO_PROFILE_*` and `CARGO_BUILD_*` goes as well.
-const LEAKS: [&str; 15] = [
+/// What cargo and rustup set for their children that must not reach the inner build: it has another compiler, other
+/// flags, no clippy and another target directory, and would build anew whenever a variable differs.
+const LEAKS: [&str; 20] = [
     "CARGO",
     "CARGO_ENCODED_RUSTFLAGS",
     "CARGO_INCREMENTAL",
-    "CARGO_MANIFEST_DIR",
     "CARGO_TARGET_DIR",
     "CLIPPY_ARGS",
     "CLIPPY_CONF_DIR",
+    "DEBUG",
+    "HOST",
     "LD_LIBRARY_PATH",
+    "NUM_JOBS",
+    "OPT_LEVEL",
+    "OUT_DIR",
+    "PROFILE",
     "RUSTC",
     "RUSTC_LINKER",
-    "RUSTC_WORKSPACE_WRAPPER",
     "RUSTC_WRAPPER",
-    "RUSTDOC",
+    "RUSTC_WORKSPACE_WRAPPER",
     "RUSTFLAGS",
     "RUSTUP_TOOLCHAIN",
+    "TARGET",
+];
+
+/// The same, by how the name starts.
+const LEAKING: [&str; 8] = [
+    "CARGO_BUILD_",
+    "CARGO_CFG_",
+    "CARGO_FEATURE_",
+    "CARGO_MANIFEST_",
+    "CARGO_PKG_",
+    "CARGO_PROFILE_",
+    "CARGO_TARGET_BPF",
+    "DEP_",
 ];
 
 /// A compiler that can build for `bpfel-unknown-none`.
@@ -233,18 +250,8 @@ pub fn build(workspace: &Path, target_dir: &Path, verbose: bool) -> Result<(Path
 /// Takes out of a command's environment what an outer cargo put there.
 fn clean(mut command: Command) -> Command {
     for (name, _) in env::vars_os() {
-        let shown = name.to_string_lossy();
-        let leaks = LEAKS.contains(&&*shown)
-            || [
-                "CARGO_PROFILE_",
-                "CARGO_BUILD_",
-                "CARGO_TARGET_BPF",
-                "CARGO_CFG_",
-                "CARGO_FEATURE_",
-            ]
-            .iter()
-            .any(|prefix| shown.starts_with(prefix));
-        if leaks {
+        let text = name.to_string_lossy();
+        if LEAKS.contains(&&*text) || LEAKING.iter().any(|prefix| text.starts_with(prefix)) {
             command.env_remove(&name);
         }
     }

@@ -4,13 +4,15 @@
 //! file look-ups and three short processes, and passes on any distribution that has them. Packages are how Debian
 //! gets there. Everything that can be is kept out of the system: bpf-linker goes into the user's cache.
 
+mod apt;
+
 use std::fs;
-use std::io::{BufRead, BufReader, IsTerminal, Write, stderr};
+use std::io::{IsTerminal, stderr};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Result, anyhow, bail};
 
 use crate::{ebpf, sh};
 
@@ -220,98 +222,18 @@ fn install_linker() -> Command {
     cargo
 }
 
-/// apt-get, never asking anything, waiting for another apt's lock rather than failing.
-fn apt_get(arguments: &[&str]) -> Command {
-    let mut apt = Command::new("apt-get");
-    apt.args(["-qq", "-o", "DPkg::Lock::Timeout=300", "-o", "Dpkg::Use-Pty=0"])
-        .args(arguments)
-        .env("DEBIAN_FRONTEND", "noninteractive")
-        .env("LC_ALL", "C")
-        // Daemons that come along are for the labs, which start their own: sysvinit leaves these alone then.
-        .env("RUNLEVEL", "1")
-        .stdin(Stdio::null());
-    apt
-}
-
 fn install_packages(packages: &[&str]) -> Result<()> {
-    eprintln!("apt-get update");
-    sh::run(&mut apt_get(&["update"])).context("the package lists cannot be refreshed")?;
-    let absent = absent(packages);
+    apt::update()?;
+    let absent = apt::absent(packages);
     if !absent.is_empty() {
         bail!("{}", advice(&absent));
     }
-    eprintln!("apt-get install {}", packages.join(" "));
-    let mut apt = apt_get(&["install", "--yes", "--no-install-recommends"]);
-    apt.args(packages).stdout(Stdio::piped());
-    let mut child = apt.spawn().context("cannot run apt-get")?;
-    if let Some(stdout) = child.stdout.take() {
-        show_progress(BufReader::new(stdout));
-    }
-    let status = child.wait().context("cannot wait for apt-get")?;
-    if !status.success() {
-        bail!("apt-get install failed ({status}); its own message stands above");
-    }
+    apt::install(packages)?;
     if packages.contains(&"bird2") && Path::new("/run/systemd/system").exists() {
         eprintln!("systemctl disable --now bird   (the labs start their own)");
         sh::run(Command::new("systemctl").args(["--quiet", "disable", "--now", "bird"]))?;
     }
     Ok(())
-}
-
-/// Shows which package is being set up: on one line where that can be rewritten, else every twentieth.
-fn show_progress(output: impl BufRead) {
-    let rewrite = stderr().is_terminal();
-    let mut done = 0;
-    for line in output.lines().map_while(Result::ok) {
-        let Some(package) = line.strip_prefix("Setting up ") else {
-            continue;
-        };
-        done += 1;
-        if rewrite {
-            eprint!("\r\x1b[K  {package}");
-            stderr().flush().ok();
-        } else if done % 20 == 0 {
-            eprintln!("  {done} set up, now {package}");
-        }
-    }
-    if rewrite {
-        eprint!("\r\x1b[K");
-    }
-    eprintln!("  {done} packages set up");
-}
-
-/// Those that this suite's archive cannot install.
-fn absent<'a>(packages: &[&'a str]) -> Vec<&'a str> {
-    let policy = sh::output(
-        Command::new("apt-cache")
-            .arg("policy")
-            .args(packages)
-            .env("LC_ALL", "C"),
-    );
-    let available = installable(&policy.unwrap_or_default());
-    packages
-        .iter()
-        .copied()
-        .filter(|package| !available.iter().any(|name| name == package))
-        .collect()
-}
-
-/// The packages for which `apt-cache policy` names a candidate.
-fn installable(policy: &str) -> Vec<String> {
-    let mut name = "";
-    let mut found = Vec::new();
-    for line in policy.lines() {
-        if !line.starts_with(' ') {
-            name = line.trim_end_matches(':');
-        } else if line
-            .trim_start()
-            .strip_prefix("Candidate: ")
-            .is_some_and(|version| version != "(none)")
-        {
-            found.push(name.to_owned());
-        }
-    }
-    found
 }
 
 /// What to do about packages that the archive does not have.
@@ -336,15 +258,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_packages_with_a_candidate_are_installable() {
-        let policy = "rustc-web:\n  Installed: (none)\n  Candidate: 1.96.0\n  Version table:\n     1.96.0 500\n\
-                      old:\n  Installed: 1.0\n  Candidate: (none)\n";
-        assert_eq!(installable(policy), ["rustc-web"]);
-    }
-
-    #[test]
     fn the_advice_fits_what_is_absent() {
         assert!(advice(&["libstd-rust-web-dev-bpf"]).contains("rustup toolchain install nightly"));
         assert!(!advice(&["tcpdump"]).contains("rustup"));
+    }
+
+    #[test]
+    fn the_lines_to_type_name_only_what_is_missing() {
+        let nothing = Missing {
+            programs: Vec::new(),
+            core: None,
+            linker: None,
+        };
+        assert_eq!(nothing.lines(true), "");
+        let bird = Missing {
+            programs: vec![("bird", "bird2")],
+            ..nothing
+        };
+        assert!(
+            bird.lines(true)
+                .ends_with("apt-get install --no-install-recommends bird2\n")
+        );
+        let core = Missing {
+            programs: Vec::new(),
+            core: Some("none".to_owned()),
+            linker: None,
+        };
+        assert!(core.lines(true).contains("libstd-rust-web-dev-bpf"));
+        assert!(core.lines(false).contains("rust-src"));
     }
 }
