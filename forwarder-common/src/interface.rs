@@ -26,7 +26,8 @@ pub struct Interface {
     pub port: u32,
     /// `FILTER_SOURCES` and the like.
     pub flags: u32,
-    /// MAC addresses it answers to, low 48 bits; 0 = none. See [`crate::nexthop::mac_bits`].
+    /// MAC addresses it answers to, low 48 bits ([`crate::nexthop::mac_bits`]). Entries without use repeat the first, so
+    /// that no frame to the all-zero address is taken for ours.
     pub macs: [u64; MACS],
     /// Zero.
     pub reserved: [u64; 3],

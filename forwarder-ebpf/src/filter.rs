@@ -1,0 +1,65 @@
+//! What must not come in: bogon sources and our own prefixes as sources, on interfaces that ask for it.
+
+use forwarder_common::{
+    filter::{SourceClass, SourceTable, classify},
+    flow::self_bit,
+    interface::{FILTER_SOURCES, Interface},
+    reason::Reason,
+    settings::Settings,
+};
+
+use crate::maps;
+
+#[inline(always)]
+fn verdict(class: u32) -> Result<(), Reason> {
+    maps::trace(|t| t.source_class = class);
+    if class == SourceClass::Ordinary as u32 {
+        Ok(())
+    } else if class == SourceClass::Own as u32 {
+        Err(Reason::SpoofedSource)
+    } else {
+        Err(Reason::BogonSource)
+    }
+}
+
+/// Filters by source address (octets in wire order).
+///
+/// # Errors
+/// The reason to drop it.
+#[inline(always)]
+pub fn source<const OCTETS: usize>(
+    interface: &Interface,
+    settings: &Settings,
+    address: &[u8; OCTETS],
+) -> Result<(), Reason> {
+    if interface.flags & FILTER_SOURCES == 0 {
+        return Ok(());
+    }
+    let table: &SourceTable = maps::SOURCES
+        .get(settings.active_filter & 1)
+        .ok_or(Reason::Internal)?;
+    verdict(if OCTETS == 4 {
+        classify(&table.v4, address)
+    } else {
+        classify(&table.v6, address)
+    })
+}
+
+/// IPv4 from one of our own addresses: the kernel takes it for a martian (`fib_validate_source`), so it must see it.
+///
+/// # Errors
+/// [`Reason::OwnSource`].
+#[inline(always)]
+pub fn own_source(address: u32) -> Result<(), Reason> {
+    let bits = maps::SELF_BITS.get(0).ok_or(Reason::Internal)?;
+    let (word, bit) = self_bit(address);
+    if bits[word] >> bit & 1 == 0 {
+        return Ok(());
+    }
+    // SAFETY: the value is not looked at.
+    if unsafe { maps::SELF_ADDRESSES.get(&address) }.is_some() {
+        Err(Reason::OwnSource)
+    } else {
+        Ok(())
+    }
+}

@@ -1,0 +1,224 @@
+//! Entry and verdicts of the XDP program.
+#![cfg_attr(target_arch = "bpf", no_std)]
+#![cfg_attr(target_arch = "bpf", no_main)]
+
+/// On the host there is nothing to run: the library holds the parts that are tested there.
+#[cfg(not(target_arch = "bpf"))]
+fn main() {}
+
+#[cfg(target_arch = "bpf")]
+mod program {
+    use aya_ebpf::{
+        bindings::xdp_action,
+        macros::{raw_tracepoint, xdp},
+        programs::{RawTracePointContext, XdpContext},
+    };
+    use forwarder_common::{
+        flow,
+        interface::{FORWARD4, FORWARD6, Interface, REDIRECTS4},
+        reason::{Policy, Reason},
+        settings::Settings,
+        trace::Stage,
+    };
+    use forwarder_ebpf::{
+        Exit, count, egress, fib, filter, log, maps, nexthop,
+        packet::Packet,
+        parse::{self, ETHERNET, Headers, IPV4, IPV6, Ipv4, Ipv6},
+        redirect, rewrite,
+    };
+
+    /// Reasons as bits, by policy: the verdict is two shifts instead of a table in memory.
+    const fn bits(policy: Policy) -> u64 {
+        let mut bits = 0;
+        let mut index = 0;
+        while index < Reason::ALL.len() {
+            if Reason::ALL[index].policy() as u8 == policy as u8 {
+                bits |= 1 << index;
+            }
+            index += 1;
+        }
+        bits
+    }
+    const FORWARD: u64 = bits(Policy::Forward);
+    const DROP: u64 = bits(Policy::Drop);
+
+    #[xdp]
+    pub fn forwarder(ctx: XdpContext) -> u32 {
+        // SAFETY: data and data_end of this packet; taken anew after the tail is moved.
+        let packet = unsafe { Packet::new(ctx.data(), ctx.data_end()) };
+        let bytes = packet.length();
+        let ifindex = ctx.ingress_ifindex() as u32;
+        let (port, result) = match maps::INTERFACES.get(ifindex) {
+            Some(interface) => (interface.port, forward(&ctx, packet, ifindex, interface)),
+            None => (0, Err(Reason::Unconfigured.into())),
+        };
+        let reason = match result {
+            Ok(()) => Reason::Forwarded.index(),
+            Err(Exit(reason)) => reason,
+        };
+        maps::trace(|t| (t.port, t.reason) = (port, reason as u32));
+        count::exit(port, reason, bytes);
+        if reason == Reason::Internal.index() {
+            log::internal(&ctx);
+        }
+        if FORWARD >> reason & 1 != 0 {
+            xdp_action::XDP_REDIRECT
+        } else if DROP >> reason & 1 != 0 {
+            xdp_action::XDP_DROP
+        } else {
+            xdp_action::XDP_PASS
+        }
+    }
+
+    #[inline(always)]
+    fn stage(stage: Stage) {
+        maps::trace(|t| t.stage = stage as u32);
+    }
+
+    #[inline(always)]
+    fn forward(ctx: &XdpContext, packet: Packet, ifindex: u32, interface: &Interface) -> Result<(), Exit> {
+        if interface.port == 0 {
+            return Err(Reason::Unconfigured.into());
+        }
+        let settings = maps::SETTINGS.get(0).ok_or(Reason::Internal)?;
+        match parse::headers(&packet, interface)? {
+            Headers::V4(ip) => ipv4(ctx, packet, ifindex, interface, settings, &ip),
+            Headers::V6(ip) => ipv6(ctx, packet, ifindex, interface, settings, &ip),
+        }
+    }
+
+    #[inline(always)]
+    fn ipv4(
+        ctx: &XdpContext,
+        packet: Packet,
+        ifindex: u32,
+        interface: &Interface,
+        settings: &Settings,
+        ip: &Ipv4,
+    ) -> Result<(), Exit> {
+        let bytes = packet.length();
+        stage(Stage::Parse);
+        filter::source(interface, settings, &ip.source.to_be_bytes())?;
+        stage(Stage::Filter);
+        parse::forwardable4(ip)?;
+        filter::own_source(ip.source)?;
+        let found = fib::ipv4(ip.destination)?;
+        stage(Stage::Fib);
+        let chosen = nexthop::choose(found.group, || {
+            let protocol = ip.head.u8::<23>();
+            let ports = if parse::is_fragment(ip) {
+                0
+            } else {
+                parse::ports::<IPV4, { IPV4 + 4 }>(&packet, protocol)
+            };
+            flow::hash(
+                settings.hash_seed,
+                ip.source as u128,
+                ip.destination as u128,
+                protocol,
+                ports,
+            )
+        })?;
+        nexthop::usable(
+            chosen.hop,
+            interface,
+            settings,
+            FORWARD4,
+            ip.head.u8::<22>(),
+            ip.length,
+        )?;
+        if chosen.hop.ifindex == ifindex && interface.flags & REDIRECTS4 != 0 {
+            return Err(Reason::SameInterface.into());
+        }
+        let padding = redirect::padding(bytes, ETHERNET + ip.length as usize, chosen.hop)?;
+        stage(Stage::NextHop);
+        redirect::ask(chosen.hop)?;
+        stage(Stage::Redirect);
+        let mut head = ip.head;
+        if padding != 0 {
+            redirect::cut(ctx, padding)?;
+            // SAFETY: data and data_end after the tail moved.
+            let packet = unsafe { Packet::new(ctx.data(), ctx.data_end()) };
+            head = packet.head().ok_or(Reason::Internal)?;
+        }
+        rewrite::ipv4(head, chosen.hop);
+        stage(Stage::Rewrite);
+        count::forwarded(found.slot, &chosen, bytes);
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn ipv6(
+        ctx: &XdpContext,
+        packet: Packet,
+        ifindex: u32,
+        interface: &Interface,
+        settings: &Settings,
+        ip: &Ipv6,
+    ) -> Result<(), Exit> {
+        let bytes = packet.length();
+        stage(Stage::Parse);
+        filter::source(interface, settings, &ip.source)?;
+        stage(Stage::Filter);
+        parse::forwardable6(ip)?;
+        let found = fib::ipv6(&ip.destination)?;
+        stage(Stage::Fib);
+        let chosen = nexthop::choose(found.group, || {
+            let protocol = ip.head.u8::<20>();
+            let ports = parse::ports::<IPV6, { IPV6 + 4 }>(&packet, protocol);
+            let (source, destination) = (
+                u128::from_be_bytes(ip.source),
+                u128::from_be_bytes(ip.destination),
+            );
+            flow::hash(settings.hash_seed, source, destination, protocol, ports)
+        })?;
+        nexthop::usable(
+            chosen.hop,
+            interface,
+            settings,
+            FORWARD6,
+            ip.head.u8::<21>(),
+            ip.length,
+        )?;
+        // ip6_forward sends a redirect whenever the packet would leave where it came in; no sysctl stops it.
+        if chosen.hop.ifindex == ifindex {
+            return Err(Reason::SameInterface.into());
+        }
+        let padding = redirect::padding(bytes, ETHERNET + ip.length as usize, chosen.hop)?;
+        stage(Stage::NextHop);
+        redirect::ask(chosen.hop)?;
+        stage(Stage::Redirect);
+        let mut head = ip.head;
+        if padding != 0 {
+            redirect::cut(ctx, padding)?;
+            // SAFETY: data and data_end after the tail moved.
+            let packet = unsafe { Packet::new(ctx.data(), ctx.data_end()) };
+            head = packet.head().ok_or(Reason::Internal)?;
+        }
+        rewrite::ipv6(head, chosen.hop);
+        stage(Stage::Rewrite);
+        count::forwarded(found.slot, &chosen, bytes);
+        Ok(())
+    }
+
+    #[raw_tracepoint(tracepoint = "xdp_redirect_err")]
+    pub fn xdp_redirect_err(ctx: RawTracePointContext) -> i32 {
+        egress::redirect_error(&ctx);
+        0
+    }
+
+    #[raw_tracepoint(tracepoint = "xdp_devmap_xmit")]
+    pub fn xdp_devmap_xmit(ctx: RawTracePointContext) -> i32 {
+        egress::transmit(&ctx);
+        0
+    }
+
+    #[panic_handler]
+    fn panic(_info: &core::panic::PanicInfo) -> ! {
+        loop {}
+    }
+
+    #[unsafe(link_section = "license")]
+    #[unsafe(no_mangle)]
+    static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+}

@@ -1,0 +1,95 @@
+//! From a group to the next hop of this flow, and everything that may still keep the packet from going there.
+
+use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
+use forwarder_common::{
+    interface::{GENERIC_MODE, Interface},
+    nexthop::{GENERIC, NextHop, bucket},
+    reason::Reason,
+    settings::Settings,
+};
+
+use crate::{Exit, maps};
+
+/// A next hop with its id.
+#[derive(Clone, Copy)]
+pub struct Chosen {
+    /// Id, for its counters.
+    pub id: u32,
+    /// The entry.
+    pub hop: &'static NextHop,
+}
+
+/// The member of `group` for a flow. `hash` is asked only where there is more than one member.
+///
+/// # Errors
+/// [`Reason::Internal`] where the tables contradict each other.
+#[inline(always)]
+pub fn choose(group: u32, hash: impl FnOnce() -> u32) -> Result<Chosen, Reason> {
+    let entry = maps::GROUPS.get(group).ok_or(Reason::Internal)?;
+    let index = if entry.width <= 1 {
+        0
+    } else {
+        let hash = hash();
+        maps::trace(|t| t.hash = hash);
+        bucket(hash, entry.width)
+    };
+    let id = *entry.buckets.get(index).ok_or(Reason::Internal)? as u32;
+    maps::trace(|t| t.nexthop = id);
+    let hop = maps::NEXTHOPS.get(id).ok_or(Reason::Internal)?;
+    Ok(Chosen { id, hop })
+}
+
+/// Whether a packet may go there: in the order in which the kernel asks.
+///
+/// # Errors
+/// The next hop's own reason, or the first that speaks against it.
+#[inline(always)]
+pub fn usable(
+    hop: &NextHop,
+    interface: &Interface,
+    settings: &Settings,
+    forwarding: u32,
+    ttl: u8,
+    length: u32,
+) -> Result<(), Exit> {
+    let state = hop.state();
+    // Delivery comes before forwarding: neither the sysctl nor the age of the routes matters to it.
+    if state == Reason::Local.index() || state == Reason::Broadcast.index() {
+        return Err(Exit(state));
+    }
+    if interface.flags & forwarding == 0 {
+        return Err(Reason::ForwardingOff.into());
+    }
+    if stale(settings) {
+        return Err(Reason::ControllerStale.into());
+    }
+    if state != Reason::Forwarded.index() {
+        return Err(Exit(state));
+    }
+    if ttl <= 1 {
+        return Err(Reason::TtlExpired.into());
+    }
+    if length > hop.mtu {
+        return Err(Reason::TooBig.into());
+    }
+    if hop.flags & GENERIC != 0 && interface.flags & GENERIC_MODE == 0 {
+        return Err(Reason::EgressWithoutXdp.into());
+    }
+    // Pushing a tag is not done here; the controller makes no such next hop.
+    if hop.source >> 48 != 0 {
+        return Err(Reason::UnsupportedRoute.into());
+    }
+    Ok(())
+}
+
+/// Whether the controller has been silent for too long (law 4). The coarse clock costs no clock-source read and is as
+/// old as a tick at most.
+#[inline(always)]
+fn stale(settings: &Settings) -> bool {
+    if settings.max_age_ns == 0 {
+        return false;
+    }
+    // SAFETY: the helper has no arguments and no side effects.
+    let now = unsafe { bpf_ktime_get_coarse_ns() };
+    now.saturating_sub(settings.heartbeat_ns) > settings.max_age_ns
+}

@@ -1,0 +1,56 @@
+//! Asking for the redirect, before anything is written, and cutting Ethernet padding.
+
+use aya_ebpf::{bindings::xdp_action, helpers::generated::bpf_xdp_adjust_tail, programs::XdpContext};
+use forwarder_common::{
+    nexthop::{EXACT_LENGTH, NextHop},
+    reason::Reason,
+};
+
+use crate::{maps, parse::ETHERNET_MIN};
+
+/// Octets behind the packet that must go before the frame is sent on.
+///
+/// Ethernet pads short frames to 60 octets. The kernel cuts that off, and a physical NIC pads again; so do we where the
+/// egress carries frames as they are (`EXACT_LENGTH`), and leave it where the wire would bring it back.
+///
+/// # Errors
+/// [`Reason::TrailingBytes`] where it is neither.
+#[inline(always)]
+pub fn padding(frame: usize, wanted: usize, hop: &NextHop) -> Result<usize, Reason> {
+    if frame == wanted {
+        Ok(0)
+    } else if hop.flags & EXACT_LENGTH != 0 || wanted >= ETHERNET_MIN {
+        Ok(frame - wanted)
+    } else if frame <= ETHERNET_MIN {
+        Ok(0)
+    } else {
+        Err(Reason::TrailingBytes)
+    }
+}
+
+/// Asks the redirect map for the egress device.
+///
+/// # Errors
+/// [`Reason::NoDevice`] where it has none.
+#[inline(always)]
+pub fn ask(hop: &NextHop) -> Result<(), Reason> {
+    match maps::DEVICES.redirect(hop.ifindex, u64::from(xdp_action::XDP_PASS)) {
+        Ok(_) => Ok(()),
+        Err(_) => Err(Reason::NoDevice),
+    }
+}
+
+/// Cuts `octets` off the end.
+///
+/// # Errors
+/// [`Reason::TrailingBytes`] where the driver refuses; the packet is as it was.
+#[inline(always)]
+pub fn cut(ctx: &XdpContext, octets: usize) -> Result<(), Reason> {
+    // SAFETY: the context is the program's own; every packet pointer is taken anew afterwards.
+    let refused = unsafe { bpf_xdp_adjust_tail(ctx.ctx, -(octets as i32)) };
+    if refused == 0 {
+        Ok(())
+    } else {
+        Err(Reason::TrailingBytes)
+    }
+}
