@@ -10,6 +10,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use xtask::lab;
 
 /// Development commands of forwarder.
 #[derive(Parser)]
@@ -30,6 +31,8 @@ enum Command {
     Bpf,
     /// Run every check: format, clippy, unit tests, and the tests in the kernel (root)
     Test(test::Args),
+    /// The two-router network in namespaces that demo and tests use (root)
+    Lab(lab::cli::LabArgs),
 }
 
 fn main() -> ExitCode {
@@ -52,5 +55,6 @@ fn run(command: Command) -> Result<()> {
         Command::Build(args) => build::run(&args),
         Command::Bpf => build::bpf(),
         Command::Test(args) => test::run(&args),
+        Command::Lab(args) => lab::cli::run(args),
     }
 }

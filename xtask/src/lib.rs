@@ -1,0 +1,8 @@
+//! What the development commands and the integration tests share: the lab, its traffic and its route tables.
+
+pub mod demo;
+pub mod interrupt;
+pub mod lab;
+pub mod net;
+pub mod progress;
+pub mod table;

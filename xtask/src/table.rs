@@ -1,0 +1,380 @@
+//! Route tables for the lab's carriers: generated with the shape of the real table, or read from a file.
+//!
+//! The generator is deterministic: the same sizes give the same prefixes on every machine. Its prefix lengths follow
+//! the histogram of the full table of October 2022 (libloc-database); its addresses are uniform over the unicast space
+//! that is neither a bogon nor the lab's own, so that prefixes nest as they do on the Internet.
+
+use std::collections::HashSet;
+use std::io::{BufRead, BufReader};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+/// How many of 968,425 IPv4 prefixes have which length.
+const LENGTHS_V4: &[(u8, u32)] = &[
+    (8, 16),
+    (9, 13),
+    (10, 38),
+    (11, 103),
+    (12, 301),
+    (13, 602),
+    (14, 1_251),
+    (15, 2_196),
+    (16, 14_061),
+    (17, 8_642),
+    (18, 14_268),
+    (19, 25_568),
+    (20, 44_098),
+    (21, 53_136),
+    (22, 113_728),
+    (23, 103_358),
+    (24, 587_046),
+];
+
+/// How many of 177,846 IPv6 prefixes have which length.
+const LENGTHS_V6: &[(u8, u32)] = &[
+    (19, 1),
+    (20, 16),
+    (21, 3),
+    (22, 7),
+    (23, 7),
+    (24, 29),
+    (25, 9),
+    (26, 16),
+    (27, 20),
+    (28, 199),
+    (29, 4_423),
+    (30, 828),
+    (31, 281),
+    (32, 23_046),
+    (33, 3_776),
+    (34, 3_524),
+    (35, 1_427),
+    (36, 6_670),
+    (37, 991),
+    (38, 1_792),
+    (39, 1_248),
+    (40, 13_572),
+    (41, 932),
+    (42, 2_450),
+    (43, 1_254),
+    (44, 16_836),
+    (45, 1_701),
+    (46, 3_834),
+    (47, 3_245),
+    (48, 85_709),
+];
+
+/// Space that no generated prefix may touch: the bogons, and what the lab itself uses.
+const RESERVED: &[(&str, u8)] = &[
+    ("0.0.0.0", 8),
+    ("10.0.0.0", 8),
+    ("33.0.0.0", 8), // the lab's carriers and internet hosts
+    ("100.64.0.0", 10),
+    ("127.0.0.0", 8),
+    ("169.254.0.0", 16),
+    ("172.16.0.0", 12),
+    ("192.0.0.0", 24),
+    ("192.0.2.0", 24),
+    ("192.88.99.0", 24),
+    ("192.168.0.0", 16),
+    ("198.18.0.0", 15),
+    ("198.51.100.0", 24),
+    ("203.0.113.0", 24),
+    ("224.0.0.0", 3),
+    ("2001:db8::", 32),
+    ("2a1f::", 16), // the lab's carriers and internet hosts
+];
+
+/// The lab's own networks as a file's table may not announce them: a more specific route there would divert its traffic.
+const LAB: &[(&str, u8)] = &[
+    ("33.10.0.0", 16),
+    ("33.20.0.0", 16),
+    ("33.30.0.0", 16),
+    ("192.0.2.0", 24),
+    ("203.0.113.0", 24),
+    ("2001:db8::", 32),
+    ("2a1f::", 16),
+];
+
+/// The registries' IPv6 blocks, weighted roughly as they are announced (percent).
+const BLOCKS_V6: &[(u16, u64)] = &[(0x2400, 32), (0x2600, 34), (0x2800, 7), (0x2a00, 26), (0x2c00, 1)];
+
+/// One announced prefix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Route {
+    /// Network address, host bits zero.
+    pub address: IpAddr,
+    /// Prefix length in bits.
+    pub length: u8,
+    /// The AS that originates it.
+    pub origin: u32,
+}
+
+/// What the carriers announce.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// So many prefixes from the generator.
+    Generated(usize),
+    /// Lines `prefix origin-as`; a name ending in `.xz` is read through `xz -dc`.
+    File(PathBuf),
+}
+
+/// The IPv4 table: sorted, without duplicates.
+pub fn v4(source: &Source) -> Result<Vec<Route>> {
+    match source {
+        Source::Generated(count) => Ok(generate(*count, LENGTHS_V4, 4, random_v4)),
+        Source::File(path) => read(path, true),
+    }
+}
+
+/// The IPv6 table: sorted, without duplicates.
+pub fn v6(source: &Source) -> Result<Vec<Route>> {
+    match source {
+        Source::Generated(count) => Ok(generate(*count, LENGTHS_V6, 6, random_v6)),
+        Source::File(path) => read(path, false),
+    }
+}
+
+/// SplitMix64 (Steele, Lea, Flood 2014): small, and the same everywhere.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, limit: u64) -> u64 {
+        self.next() % limit
+    }
+}
+
+fn random_v4(random: &mut Random) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::from(random.next() as u32))
+}
+
+fn random_v6(random: &mut Random) -> IpAddr {
+    let mut pick = random.below(100);
+    let mut block = BLOCKS_V6[0].0;
+    for (prefix, weight) in BLOCKS_V6 {
+        block = *prefix;
+        if pick < *weight {
+            break;
+        }
+        pick -= weight;
+    }
+    let high = u128::from(block) << 112;
+    let low = (u128::from(random.next()) << 64 | u128::from(random.next())) >> 12;
+    IpAddr::V6(Ipv6Addr::from(high | low))
+}
+
+fn generate(
+    count: usize,
+    lengths: &[(u8, u32)],
+    seed: u64,
+    address: fn(&mut Random) -> IpAddr,
+) -> Vec<Route> {
+    let mut random = Random(seed);
+    let mut seen = HashSet::with_capacity(count);
+    let mut routes = Vec::with_capacity(count);
+    for (length, wanted) in scale(lengths, count) {
+        let mut have = 0;
+        // Short prefixes can run out (there are few /8s): then the longer ones make up the number below.
+        for _ in 0..wanted.saturating_mul(64) {
+            if have == wanted {
+                break;
+            }
+            let candidate = mask(address(&mut random), length);
+            if !overlaps(RESERVED, candidate, length) && seen.insert((candidate, length)) {
+                routes.push(Route {
+                    address: candidate,
+                    length,
+                    origin: origin(&mut random),
+                });
+                have += 1;
+            }
+        }
+    }
+    let longest = lengths.last().map_or(24, |(length, _)| *length);
+    while routes.len() < count {
+        let candidate = mask(address(&mut random), longest);
+        if !overlaps(RESERVED, candidate, longest) && seen.insert((candidate, longest)) {
+            routes.push(Route {
+                address: candidate,
+                length: longest,
+                origin: origin(&mut random),
+            });
+        }
+    }
+    routes.sort_unstable();
+    routes
+}
+
+/// About as many prefixes per AS as on the Internet, from the 16-bit public range (RFC 6996 starts at 64512).
+fn origin(random: &mut Random) -> u32 {
+    1_000 + random.below(62_000) as u32
+}
+
+/// The histogram scaled to `count` by largest remainder.
+fn scale(lengths: &[(u8, u32)], count: usize) -> Vec<(u8, usize)> {
+    let total: u64 = lengths.iter().map(|(_, n)| u64::from(*n)).sum();
+    let mut scaled: Vec<(u8, usize, u64)> = lengths
+        .iter()
+        .map(|(length, n)| {
+            let exact = u64::from(*n) * count as u64;
+            (*length, (exact / total) as usize, exact % total)
+        })
+        .collect();
+    let given: usize = scaled.iter().map(|(_, n, _)| n).sum();
+    scaled.sort_by_key(|(length, _, rest)| (std::cmp::Reverse(*rest), *length));
+    for (_, n, _) in scaled.iter_mut().take(count - given) {
+        *n += 1;
+    }
+    scaled.sort_by_key(|(length, _, _)| *length);
+    scaled.into_iter().map(|(length, n, _)| (length, n)).collect()
+}
+
+fn read(path: &Path, v4: bool) -> Result<Vec<Route>> {
+    let shown = path.display();
+    let mut child = None;
+    let reader: Box<dyn BufRead> = if path.extension().is_some_and(|e| e == "xz") {
+        let file = std::fs::File::open(path).with_context(|| format!("route table {shown}"))?;
+        let mut xz = Command::new("xz")
+            .arg("-dc")
+            .stdin(file)
+            .stdout(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("route table {shown}: xz does not start; apt-get install xz-utils"))?;
+        let out = xz.stdout.take().context("xz has no output")?;
+        child = Some(xz);
+        Box::new(BufReader::with_capacity(1 << 20, out))
+    } else {
+        let file = std::fs::File::open(path).with_context(|| format!("route table {shown}"))?;
+        Box::new(BufReader::with_capacity(1 << 20, file))
+    };
+    let mut routes = Vec::new();
+    for (index, line) in reader.lines().enumerate() {
+        let line = line.with_context(|| format!("route table {shown}"))?;
+        let text = line.split('#').next().unwrap_or_default().trim();
+        if text.is_empty() {
+            continue;
+        }
+        let route = parse(text)
+            .with_context(|| format!("{shown}:{}: want `prefix origin-as`, found {text:?}", index + 1))?;
+        if route.address.is_ipv4() != v4 {
+            bail!("{shown}:{}: {text:?} is of the other address family", index + 1);
+        }
+        if !overlaps_inside(LAB, route.address, route.length) {
+            routes.push(route);
+        }
+    }
+    if let Some(mut child) = child
+        && !child.wait()?.success()
+    {
+        bail!("route table {shown}: xz could not read it");
+    }
+    routes.sort_unstable();
+    routes.dedup_by_key(|route| (route.address, route.length));
+    Ok(routes)
+}
+
+fn parse(text: &str) -> Option<Route> {
+    let mut words = text.split_whitespace();
+    let (address, length) = words.next()?.split_once('/')?;
+    let (address, length): (IpAddr, u8) = (address.parse().ok()?, length.parse().ok()?);
+    let origin = words
+        .next()
+        .map_or(Some(0), |word| word.trim_start_matches("AS").parse().ok())?;
+    let longest = if address.is_ipv4() { 32 } else { 128 };
+    if length > longest || mask(address, length) != address || words.next().is_some() {
+        return None;
+    }
+    Some(Route {
+        address,
+        length,
+        origin,
+    })
+}
+
+/// The address with its host bits cleared.
+fn mask(address: IpAddr, length: u8) -> IpAddr {
+    match address {
+        IpAddr::V4(a) => {
+            let bits = u32::MAX.checked_shl(32 - u32::from(length)).unwrap_or(0);
+            IpAddr::V4(Ipv4Addr::from(u32::from(a) & bits))
+        }
+        IpAddr::V6(a) => {
+            let bits = u128::MAX.checked_shl(128 - u32::from(length)).unwrap_or(0);
+            IpAddr::V6(Ipv6Addr::from(u128::from(a) & bits))
+        }
+    }
+}
+
+fn overlaps(set: &[(&str, u8)], address: IpAddr, length: u8) -> bool {
+    networks(set).any(|(net, len)| same(net, address, len.min(length)))
+}
+
+fn overlaps_inside(set: &[(&str, u8)], address: IpAddr, length: u8) -> bool {
+    networks(set).any(|(net, len)| len <= length && same(net, address, len))
+}
+
+fn networks(set: &[(&str, u8)]) -> impl Iterator<Item = (IpAddr, u8)> {
+    set.iter()
+        .filter_map(|(net, len)| Some((net.parse().ok()?, *len)))
+}
+
+fn same(a: IpAddr, b: IpAddr, length: u8) -> bool {
+    a.is_ipv4() == b.is_ipv4() && mask(a, length) == mask(b, length)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_table_has_its_size_and_shape_and_is_the_same_every_time() {
+        let routes = v4(&Source::Generated(20_000)).unwrap();
+        assert_eq!(routes.len(), 20_000);
+        assert_eq!(routes, v4(&Source::Generated(20_000)).unwrap());
+        let longest = routes.iter().filter(|r| r.length == 24).count();
+        assert!((12_000..12_300).contains(&longest), "{longest} of 20,000 are /24");
+        let six = v6(&Source::Generated(5_000)).unwrap();
+        assert_eq!(six.len(), 5_000);
+        let longest = six.iter().filter(|r| r.length == 48).count();
+        assert!((2_400..2_420).contains(&longest), "{longest} of 5,000 are /48");
+    }
+
+    #[test]
+    fn nothing_generated_touches_reserved_space() {
+        for route in v4(&Source::Generated(20_000)).unwrap() {
+            assert!(!overlaps(RESERVED, route.address, route.length), "{route:?}");
+        }
+    }
+
+    #[test]
+    fn reserved_networks_are_all_well_formed() {
+        assert_eq!(networks(RESERVED).count(), RESERVED.len());
+        assert_eq!(networks(LAB).count(), LAB.len());
+    }
+
+    #[test]
+    fn lines_with_host_bits_or_rubbish_are_refused() {
+        assert!(parse("1.0.0.0/24 13335").is_some());
+        assert!(parse("2001:200::/32 AS2500").is_some());
+        for bad in [
+            "1.0.0.1/24 1",
+            "1.0.0.0/33 1",
+            "1.0.0.0 1",
+            "1.0.0.0/24 x",
+            "1.0.0.0/24 1 2",
+        ] {
+            assert!(parse(bad).is_none(), "{bad}");
+        }
+    }
+}
