@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use xtask::lab;
+use xtask::{demo, lab};
 
 /// Development commands of forwarder.
 #[derive(Parser)]
@@ -33,6 +33,8 @@ enum Command {
     Test(test::Args),
     /// The two-router network in namespaces that demo and tests use (root)
     Lab(lab::cli::LabArgs),
+    /// The whole thread in one go, as an operator sees it: exit 0 when every check holds (root)
+    Demo(demo::Args),
 }
 
 fn main() -> ExitCode {
@@ -55,6 +57,21 @@ fn run(command: Command) -> Result<()> {
         Command::Build(args) => build::run(&args),
         Command::Bpf => build::bpf(),
         Command::Test(args) => test::run(&args),
-        Command::Lab(args) => lab::cli::run(args),
+        Command::Lab(args) => {
+            let binary = if args.builds() {
+                Some(build::forwarder(true)?)
+            } else {
+                None
+            };
+            lab::cli::run(args, binary)
+        }
+        Command::Demo(args) => {
+            let binary = if args.builds() {
+                Some(build::forwarder(true)?)
+            } else {
+                None
+            };
+            demo::run(&args, binary)
+        }
     }
 }

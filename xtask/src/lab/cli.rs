@@ -51,6 +51,16 @@ struct UpArgs {
     /// Plain kernel forwarding
     #[arg(long)]
     no_forwarder: bool,
+    /// Take the binary as it was last built
+    #[arg(long)]
+    no_build: bool,
+}
+
+impl LabArgs {
+    /// Whether the binary is to be built first.
+    pub fn builds(&self) -> bool {
+        matches!(&self.command, LabCommand::Up(up) if !up.no_forwarder && !up.no_build)
+    }
 }
 
 /// What the carriers announce.
@@ -76,8 +86,8 @@ impl TableArgs {
     }
 }
 
-/// Runs one `lab` command.
-pub fn run(args: LabArgs) -> Result<()> {
+/// Runs one `lab` command, with a binary for `up` (by default the newest one built).
+pub fn run(args: LabArgs, binary: Option<PathBuf>) -> Result<()> {
     let lab = Lab::named(args.name.as_deref())?;
     match args.command {
         LabCommand::Up(up) => {
@@ -86,6 +96,7 @@ pub fn run(args: LabArgs) -> Result<()> {
             let options = Options {
                 name: args.name,
                 forwarder: !up.no_forwarder,
+                binary,
                 ..up.tables.options()
             };
             let lab = Lab::up(&options)?;

@@ -7,6 +7,7 @@
 pub mod bird;
 pub mod cli;
 pub mod forwarder;
+mod guard;
 mod network;
 mod process;
 pub mod status;
@@ -19,6 +20,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+pub use guard::Guard;
 pub use process::Process;
 pub use system::run;
 
@@ -98,7 +100,7 @@ impl Lab {
         require_root()?;
         system::require(TOOLS)?;
         if options.forwarder && lab.binary.is_none() {
-            bail!("no forwarder binary: run cargo xtask build first, or say --no-forwarder");
+            bail!("no forwarder binary: cargo xtask build makes one; --no-forwarder does without");
         }
         let tables = [table::v4(&options.table_v4)?, table::v6(&options.table_v6)?];
         lab.reserve()?;
@@ -163,6 +165,11 @@ impl Lab {
             }
         }
         Ok(())
+    }
+
+    /// Taken down when the value goes out of scope, also by a panic.
+    pub fn guard(self) -> Guard {
+        Guard::new(self)
     }
 
     /// Ends the lab's processes and removes its namespaces, mounts and files. What is not there is no error.

@@ -152,7 +152,9 @@ fn configure(lab: &Lab, node: &Node) -> Result<()> {
 /// peer runs NAPI, which `gro on` switches on.
 fn offloads(lab: &Lab, node: &str, ifname: &str) -> Result<()> {
     let mut command = system::inside(&lab.netns(node), "ethtool");
-    command.args(["-K", ifname, "tx", "off", "tso", "off", "txvlan", "off", "rxvlan", "off"]);
+    command.args([
+        "-K", ifname, "tx", "off", "tso", "off", "txvlan", "off", "rxvlan", "off",
+    ]);
     if peer_is_router(node, ifname) {
         command.args(["gro", "on"]);
     }

@@ -1,7 +1,8 @@
-//! BIRD on carriers and routers: configurations, start, and what `birdc` says.
+//! BIRD on carriers and routers: start, and what `birdc` says.
 
-use std::fmt::Write as _;
-use std::io::{BufWriter, Write as _};
+mod config;
+
+use std::io::{BufWriter, Write};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -16,180 +17,13 @@ use crate::table::Route;
 /// The nodes that run BIRD.
 pub const SPEAKERS: [&str; 4] = ["transit-a", "transit-b", "router-a", "router-b"];
 
-const AS_A: u32 = 64_496;
-const AS_B: u32 = 64_497;
-const AS_OWN: u32 = 64_500;
-
-/// One BGP session: name, our AS, the neighbours' addresses and AS, our side's addresses.
-struct Session {
-    name: &'static str,
-    addresses: [(&'static str, &'static str); 2],
-    neighbour_as: u32,
-}
-
-/// A carrier's side of the lab.
-struct Carrier {
-    asn: u32,
-    router_id: &'static str,
-    own: [&'static str; 2],
-    sessions: [Session; 2],
-}
-
-const fn session(
-    name: &'static str,
-    asn: u32,
-    v4: (&'static str, &'static str),
-    v6: (&'static str, &'static str),
-) -> Session {
-    Session {
-        name,
-        addresses: [v4, v6],
-        neighbour_as: asn,
-    }
-}
-
-fn carrier(node: &str) -> Carrier {
-    if node == "transit-a" {
-        Carrier {
-            asn: AS_A,
-            router_id: "33.10.0.1",
-            own: ["33.10.0.0/16", "2a1f:a::/32"],
-            sessions: [
-                session(
-                    "customer",
-                    AS_OWN,
-                    ("33.10.0.1", "33.10.0.2"),
-                    ("2a1f:a::1", "2a1f:a::2"),
-                ),
-                session(
-                    "peer",
-                    AS_B,
-                    ("33.30.0.1", "33.30.0.2"),
-                    ("2a1f:c::1", "2a1f:c::2"),
-                ),
-            ],
-        }
-    } else {
-        Carrier {
-            asn: AS_B,
-            router_id: "33.20.0.1",
-            own: ["33.20.0.0/16", "2a1f:b::/32"],
-            sessions: [
-                session(
-                    "customer",
-                    AS_OWN,
-                    ("33.20.0.1", "33.20.0.2"),
-                    ("2a1f:b::1", "2a1f:b::2"),
-                ),
-                session(
-                    "peer",
-                    AS_A,
-                    ("33.30.0.2", "33.30.0.1"),
-                    ("2a1f:c::2", "2a1f:c::1"),
-                ),
-            ],
-        }
-    }
-}
-
-const PREAMBLE: &str = "\
-log stderr all;
-protocol device { scan time 1; }
-";
-
-/// A carrier announces its own networks and the table to its customer, and to the other carrier its own and its
-/// customer's. The table is not in its kernel: everything unknown goes to its internet host.
-fn carrier_config(node: &str) -> String {
-    let Carrier {
-        asn,
-        router_id,
-        own,
-        sessions,
-    } = carrier(node);
-    let mut text = format!("# {node}: AS {asn}, a carrier.\nrouter id {router_id};\n{PREAMBLE}");
-    for (af, own) in ["ipv4", "ipv6"].into_iter().zip(own) {
-        let _ = write!(
-            text,
-            "protocol static own_{af} {{ {af}; route {own} unreachable; }}\n\
-             protocol kernel kernel_{af} {{ {af} {{ import none; export where source = RTS_BGP; }}; }}\n"
-        );
-    }
-    for session in sessions {
-        let customer = session.name == "customer";
-        for (af, (here, there)) in ["ipv4", "ipv6"].into_iter().zip(session.addresses) {
-            let export = if customer {
-                "export where source = RTS_STATIC || source = RTS_BGP;".to_string()
-            } else {
-                format!("export where proto = \"own_{af}\" || bgp_path.last = {AS_OWN};")
-            };
-            let _ = write!(
-                text,
-                "protocol bgp {name}_{af} {{\n    local {here} as {asn};\n    neighbor {there} as {their_as};\n    \
-                 connect retry time 1;\n    connect delay time 1;\n    error wait time 1, 2;\n    {af} {{\n        import all;\n        {export}\n    }};\n}}\n",
-                name = session.name,
-                their_as = session.neighbour_as,
-            );
-        }
-    }
-    text.push_str("include \"table.conf\";\n");
-    text
-}
-
-/// Our routers: eBGP to the carrier, iBGP to the twin, anchors for our own prefixes, everything into the kernel.
-fn router_config(node: &str) -> String {
-    let a = node == "router-a";
-    let (id, carrier_as) = if a {
-        ("203.0.113.1", AS_A)
-    } else {
-        ("203.0.113.2", AS_B)
-    };
-    let carrier = if a {
-        [("33.10.0.2", "33.10.0.1"), ("2a1f:a::2", "2a1f:a::1")]
-    } else {
-        [("33.20.0.2", "33.20.0.1"), ("2a1f:b::2", "2a1f:b::1")]
-    };
-    let twin = if a {
-        [
-            ("203.0.113.1", "203.0.113.2"),
-            ("2001:db8:ffff::1", "2001:db8:ffff::2"),
-        ]
-    } else {
-        [
-            ("203.0.113.2", "203.0.113.1"),
-            ("2001:db8:ffff::2", "2001:db8:ffff::1"),
-        ]
-    };
-    let mut text =
-        format!("# {node}: AS {AS_OWN}, one of the two edge routers.\nrouter id {id};\n{PREAMBLE}");
-    let _ = write!(
-        text,
-        "\n# What a carrier originates itself is best reached through it, from both routers.\n\
-         filter from_carrier {{\n    if bgp_path.len = 1 then bgp_local_pref = 150;\n    accept;\n}}\n\n\
-         # Anchors: our prefixes are announced whatever becomes of the links behind.\n\
-         protocol static own_ipv4 {{ ipv4; route 192.0.2.0/24 unreachable; route 203.0.113.0/24 unreachable; }}\n\
-         protocol static own_ipv6 {{ ipv6; route 2001:db8::/32 unreachable; }}\n"
-    );
-    for (index, af) in ["ipv4", "ipv6"].into_iter().enumerate() {
-        let ((here, there), (me, other)) = (carrier[index], twin[index]);
-        let _ = write!(
-            text,
-            "protocol kernel kernel_{af} {{ learn; {af} {{ import none; export where source = RTS_BGP || source = RTS_STATIC; }}; }}\n\
-             protocol bgp carrier_{af} {{\n    local {here} as {AS_OWN};\n    neighbor {there} as {carrier_as};\n    \
-             connect retry time 1;\n    connect delay time 1;\n    error wait time 1, 2;\n    {af} {{\n        import filter from_carrier;\n        export where source = RTS_STATIC;\n    }};\n}}\n\
-             protocol bgp twin_{af} {{\n    local {me} as {AS_OWN};\n    neighbor {other} as {AS_OWN};\n    direct;\n    \
-             connect retry time 1;\n    connect delay time 1;\n    error wait time 1, 2;\n    {af} {{\n        import all;\n        export where source = RTS_BGP;\n        next hop self;\n    }};\n}}\n"
-        );
-    }
-    text
-}
-
 /// Writes the configurations; the table goes once into a file that both carriers include.
 pub fn write_configs(lab: &Lab, tables: [&[Route]; 2]) -> Result<()> {
     let path = lab.dir().join("table.conf");
     let file = std::fs::File::create(&path).with_context(|| format!("writing {}", path.display()))?;
     let mut file = BufWriter::with_capacity(1 << 20, file);
-    for (af, table) in ["ipv4", "ipv6"].into_iter().zip(tables) {
-        writeln!(file, "protocol static world_{af} {{ {af};")?;
+    for (family, table) in ["4", "6"].into_iter().zip(tables) {
+        writeln!(file, "protocol static world{family} {{ ipv{family};")?;
         for Route {
             address,
             length,
@@ -207,9 +41,9 @@ pub fn write_configs(lab: &Lab, tables: [&[Route]; 2]) -> Result<()> {
         .with_context(|| format!("writing {}", path.display()))?;
     for node in SPEAKERS {
         let text = if node.starts_with("transit") {
-            carrier_config(node)
+            config::carrier(node)
         } else {
-            router_config(node)
+            config::router(node)
         };
         system::write(&config_path(lab, node), &text)?;
     }
