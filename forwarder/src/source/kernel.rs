@@ -1,0 +1,220 @@
+//! The kernel as a source of routes: a watcher that runs before the first dump, and a rule for when to dump again.
+//!
+//! The kernel does not announce everything. When a link goes down or away, an address is removed or a next-hop object is
+//! deleted, IPv4 routes vanish without RTM_DELROUTE, and when a link changes its state the hops of routes that stay
+//! change their flags in silence (seen on 6.18; IPv6 is announced but for the flags). So such events are followed by
+//! [`Event::Resync`]. Resyncs are also what follows an overrun, and both come in storms; a dump of a full table takes a
+//! second. They are spaced: the first comes at once, the next not before [`SPACING`] has passed since the last dump
+//! ended, and not before as much time as the dump itself took, so that at most half of the time goes into dumps. None
+//! is lost: one that comes too early waits.
+
+pub mod sysctl;
+
+use std::collections::HashMap;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use super::event::{Dump, Event, Ifindex, Link, Route};
+use crate::netlink::Error;
+use crate::netlink::dump::{self, Family, Scope, TABLES};
+use crate::netlink::watch::{Watcher, Watching};
+
+/// Least time between the end of a dump and the next [`Event::Resync`].
+pub const SPACING: Duration = Duration::from_millis(200);
+
+/// What happened.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// In the order of the kernel. [`Event::Resync`] stands at most once, as the last: call
+    /// [`KernelSource::dump`] then, and reconcile. [`Event::SysctlChanged`] stands at most once.
+    pub events: Vec<Event>,
+    /// The watcher has ended and will tell nothing more.
+    pub ended: bool,
+}
+
+/// The kernel's tables and their changes, of the network namespace of the thread that opened it.
+pub struct KernelSource {
+    receiver: Receiver<Vec<Event>>,
+    watching: Watching,
+    policy: Policy,
+}
+
+impl KernelSource {
+    /// Starts to watch. Call [`Self::dump`] next: from then on every change is in the dump or in a batch.
+    pub fn open() -> Result<Self, Error> {
+        Self::with_watcher(Watcher::open()?)
+    }
+
+    /// The same with a watcher of one's own.
+    pub fn with_watcher(watcher: Watcher) -> Result<Self, Error> {
+        let (sender, receiver) = mpsc::channel();
+        let watching = watcher.spawn(sender)?;
+        Ok(Self {
+            receiver,
+            watching,
+            policy: Policy::default(),
+        })
+    }
+
+    /// Everything as it stands. Batches that were not fetched are dropped: the dump has their changes.
+    pub fn dump(&mut self) -> Result<Dump, Error> {
+        let mut routes = Vec::new();
+        let mut dump = self.dump_streaming(&mut |route| routes.push(route))?;
+        dump.routes = routes;
+        Ok(dump)
+    }
+
+    /// The same with the routes given one by one, so that a full table is not held twice; `routes` of the answer is empty.
+    /// After an error discard what came: the next batch asks for another dump.
+    pub fn dump_streaming(&mut self, route: &mut dyn FnMut(Route)) -> Result<Dump, Error> {
+        let started = Instant::now();
+        while let Ok(events) = self.receiver.try_recv() {
+            self.policy.observe(&events);
+        }
+        let result = complete_dump(route);
+        match &result {
+            Ok(dump) => self.policy.dumped(&dump.links, started, Instant::now()),
+            Err(_) => self.policy.dump_failed(started, Instant::now()),
+        }
+        result
+    }
+
+    /// The next batch; an empty one when `timeout` has passed.
+    pub fn next(&mut self, timeout: Duration) -> Batch {
+        let deadline = Instant::now() + timeout;
+        loop {
+            let now = Instant::now();
+            let until = self.policy.due().map_or(deadline, |due| due.min(deadline));
+            let (mut incoming, ended) = match self.receiver.recv_timeout(until.saturating_duration_since(now))
+            {
+                Ok(events) => (events, false),
+                Err(RecvTimeoutError::Timeout) => (Vec::new(), false),
+                Err(RecvTimeoutError::Disconnected) => (Vec::new(), true),
+            };
+            let events = self.policy.pass(&mut incoming, Instant::now());
+            if !events.is_empty() || ended || Instant::now() >= deadline {
+                return Batch { events, ended };
+            }
+        }
+    }
+
+    /// Whether the watcher still runs.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        self.watching.is_alive()
+    }
+}
+
+/// [`dump::settle`] first: among the events that were dropped may be one that the kernel announced before it was done.
+fn complete_dump(route: &mut dyn FnMut(Route)) -> Result<Dump, Error> {
+    dump::settle()?;
+    let mut dump = dump::dump(Scope {
+        neighbours: false,
+        ..Scope::WITHOUT_ROUTES
+    })?;
+    for family in Family::ALL {
+        for table in TABLES {
+            dump::dump_routes(family, table, route)?;
+        }
+    }
+    dump.neighbours = dump::dump_neighbours()?;
+    Ok(dump)
+}
+
+/// When to ask for a dump. Time is an input.
+#[derive(Debug, Default)]
+struct Policy {
+    /// Up, carrier, running, as last seen; `None` where a dump and the events before it differ: then the next event may
+    /// be older than the dump, and whatever it says counts as a change.
+    links: HashMap<Ifindex, Option<[bool; 3]>>,
+    /// A resync is wanted.
+    wanted: bool,
+    /// Not before this.
+    earliest: Option<Instant>,
+}
+
+impl Policy {
+    /// Takes what the watcher saw; what the caller is to see.
+    fn pass(&mut self, incoming: &mut Vec<Event>, now: Instant) -> Vec<Event> {
+        let mut sysctl = false;
+        let mut events = std::mem::take(incoming);
+        events.retain(|event| {
+            self.wanted |= self.invalidates(event);
+            match event {
+                Event::Resync => false,
+                Event::SysctlChanged => !std::mem::replace(&mut sysctl, true),
+                _ => true,
+            }
+        });
+        if self.wanted && self.earliest.is_none_or(|earliest| now >= earliest) {
+            self.wanted = false;
+            // Until the caller has dumped; should it fail to, this keeps a storm from becoming a loop.
+            self.earliest = Some(now + SPACING);
+            events.push(Event::Resync);
+        }
+        events
+    }
+
+    /// Whether routes may have changed without an announcement.
+    fn invalidates(&mut self, event: &Event) -> bool {
+        match event {
+            Event::Resync | Event::AddressGone(_) | Event::NexthopGone(_) => true,
+            // A new link has no routes yet; its addresses are announced with theirs.
+            Event::Link(link) => {
+                let state = Some(state(link));
+                self.links
+                    .insert(link.ifindex, state)
+                    .is_some_and(|before| before != state)
+            }
+            Event::LinkGone(ifindex) => {
+                self.links.remove(ifindex);
+                true
+            }
+            Event::Address(_)
+            | Event::Neighbour(_)
+            | Event::NeighbourGone { .. }
+            | Event::Nexthop(_)
+            | Event::Route { .. }
+            | Event::RouteGone(_)
+            | Event::SysctlChanged => false,
+        }
+    }
+
+    /// Takes events that the caller will not see, because a dump replaces them.
+    fn observe(&mut self, events: &[Event]) {
+        for event in events {
+            self.invalidates(event);
+        }
+    }
+
+    /// When a waiting resync is due.
+    fn due(&self) -> Option<Instant> {
+        self.earliest.filter(|_| self.wanted)
+    }
+
+    fn dumped(&mut self, links: &[Link], started: Instant, ended: Instant) {
+        let state_of = |link: &Link| (link.ifindex, Some(state(link)));
+        let before = std::mem::replace(&mut self.links, links.iter().map(state_of).collect());
+        for (ifindex, state) in &mut self.links {
+            if before.get(ifindex).is_some_and(|before| before != state) {
+                *state = None;
+            }
+        }
+        self.wanted = false;
+        self.earliest = Some(ended + SPACING.max(ended.saturating_duration_since(started)));
+    }
+
+    fn dump_failed(&mut self, started: Instant, ended: Instant) {
+        self.wanted = true;
+        self.earliest = Some(ended + SPACING.max(ended.saturating_duration_since(started)));
+    }
+}
+
+/// `IFF_RUNNING` follows the carrier after `linkwatch` has told the routing tables (NETDEV_CHANGE), so its change
+/// counts as one too: at the carrier's own the flags of hops may still be the old ones.
+fn state(link: &Link) -> [bool; 3] {
+    [link.admin_up, link.carrier, link.running]
+}
+
+#[cfg(test)]
+mod tests;
