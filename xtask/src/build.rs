@@ -34,9 +34,16 @@ pub fn forwarder(release: bool) -> Result<PathBuf> {
         cargo.arg("--release");
     }
     sh::run(&mut cargo)?;
-    Ok(sh::target_dir()?
-        .join(if release { "release" } else { "debug" })
-        .join("forwarder"))
+    binary(release)
+}
+
+/// Where cargo leaves the `forwarder` binary.
+///
+/// # Errors
+/// As [`sh::target_dir`].
+pub fn binary(release: bool) -> Result<PathBuf> {
+    let profile = if release { "release" } else { "debug" };
+    Ok(sh::target_dir()?.join(profile).join("forwarder"))
 }
 
 /// Builds the XDP object and prints its path on stdout.

@@ -51,9 +51,13 @@ impl Step {
                 .args(["test", "--workspace", "--exclude", "forwarder-tests"])
                 .args(args),
             Self::Kernel => {
-                // The labs run the binary itself. One at a time: namespaces, pins and CPU are shared.
-                let binary = build::forwarder(false)?;
-                cargo.env("FORWARDER_BIN", binary).env("RUST_TEST_THREADS", "1");
+                // The labs run the binary itself. With all targets its dependencies have the features that the unit
+                // tests gave them, so nothing is compiled twice.
+                sh::run(sh::cargo().args(["build", "--package", "forwarder", "--all-targets"]))?;
+                // One test at a time: namespaces, pins and the CPU are shared.
+                cargo
+                    .env("FORWARDER_BIN", build::binary(false)?)
+                    .env("RUST_TEST_THREADS", "1");
                 cargo.args(["test", "--package", "forwarder-tests"]).args(args)
             }
         };
