@@ -72,6 +72,8 @@ pub struct Link {
     pub admin_up: bool,
     /// Carrier (`IFF_LOWER_UP`).
     pub carrier: bool,
+    /// Operational (`IFF_RUNNING`): follows the carrier once the kernel has acted on its change, routes included.
+    pub running: bool,
     /// Device MTU, octets of the IP packet.
     pub mtu: u32,
     /// IPv6 MTU of the interface where the kernel tells, else the device's.
