@@ -98,11 +98,11 @@ fn show(lab: &Lab, screen: &mut Screen, options: &Options, started: Instant) -> 
         started.elapsed().as_secs_f32()
     ));
     screen.check("BGP sessions are established, tables learned", sessions(lab))?;
+    let limit = Duration::from_secs(20) + faults::convergence(sizes) * 3;
     let flows = traffic::flows(lab, [&tables[0][..], &tables[1][..]] as [&[Route]; 2])?;
     // The first packets resolve neighbours; the kernel carries them, and they are not measured.
     traffic::run(&flows, Duration::from_secs(1))?;
     if options.forwarder {
-        let limit = Duration::from_secs(30 + (sizes[0] + sizes[1]) as u64 / 10_000);
         screen.check(
             "verify: the fast path does what the kernel would",
             operator::wait_in_sync(lab, limit),
@@ -140,22 +140,16 @@ fn show(lab: &Lab, screen: &mut Screen, options: &Options, started: Instant) -> 
     }
     screen.title("Carrier A is cut");
     step(screen, "carrier A cut", |screen| {
-        faults::cut_carrier(lab, screen, &flows)
+        faults::cut_carrier(lab, screen, &flows, sizes)
     })?;
     if options.forwarder {
-        screen.check(
-            "carrier A cut: verify",
-            operator::wait_in_sync(lab, Duration::from_secs(20)),
-        )?;
+        screen.check("carrier A cut: verify", operator::wait_in_sync(lab, limit))?;
     }
     step(screen, "carrier A back", |screen| {
         faults::restore_carrier(lab, screen, &flows, sizes)
     })?;
     if options.forwarder {
-        screen.check(
-            "carrier A back: verify",
-            operator::wait_in_sync(lab, Duration::from_secs(20)),
-        )?;
+        screen.check("carrier A back: verify", operator::wait_in_sync(lab, limit))?;
         screen.check("every packet accounted once, at the end", operator::sums(lab))?;
     }
     Ok(())

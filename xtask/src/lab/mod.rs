@@ -107,17 +107,19 @@ impl Lab {
         match lab.build(options, [&tables[0], &tables[1]]) {
             Ok(()) => Ok(lab),
             Err(error) => {
+                let logs = if crate::interrupt::requested() {
+                    None
+                } else {
+                    lab.keep_logs()
+                };
                 crate::interrupt::forget();
-                let logs = lab.keep_logs();
                 if let Err(second) = lab.down() {
                     eprintln!("while taking the half-built lab down: {second:#}");
                 }
-                let error = error.context("the lab did not come up and was taken down again");
-                Err(if let Some(logs) = logs {
-                    error.context(format!("logs are in {}", logs.display()))
-                } else {
-                    error
-                })
+                let logs = logs
+                    .map(|dir| format!(" (logs: {})", dir.display()))
+                    .unwrap_or_default();
+                Err(error.context(format!("the lab did not come up and was taken down again{logs}")))
             }
         }
     }
@@ -127,7 +129,10 @@ impl Lab {
         let dir = self.dir();
         std::fs::create_dir_all(STATE_ROOT).with_context(|| format!("state directory {STATE_ROOT}"))?;
         match std::fs::create_dir(&dir) {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                let _ = std::fs::remove_dir_all(self.failed_dir());
+                Ok(())
+            }
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
                 bail!(
                     "this lab is up already ({}); cargo xtask lab down removes it",
@@ -216,6 +221,10 @@ impl Lab {
         Path::new(STATE_ROOT).join(self.name.as_deref().unwrap_or("default"))
     }
 
+    fn failed_dir(&self) -> PathBuf {
+        self.dir().with_extension("failed")
+    }
+
     /// The name of a node's network namespace.
     pub fn netns(&self, node: &str) -> String {
         match &self.name {
@@ -295,8 +304,7 @@ impl Lab {
 
     /// Logs of a failed lab survive it, beside the state directory.
     fn keep_logs(&self) -> Option<PathBuf> {
-        let kept = self.dir().with_extension("failed");
-        let _ = std::fs::remove_dir_all(&kept);
+        let kept = self.failed_dir();
         std::fs::create_dir(&kept).ok()?;
         let mut any = false;
         for entry in std::fs::read_dir(self.dir()).ok()?.flatten() {

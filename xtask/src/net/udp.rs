@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -49,7 +49,7 @@ pub struct Report {
     pub received: u64,
     /// Arrivals beyond the first of the same datagram.
     pub duplicates: u64,
-    /// Longest time between two arrivals, milliseconds.
+    /// Longest time without an arrival while it was sent, milliseconds.
     pub longest_gap_ms: u64,
 }
 
@@ -71,8 +71,15 @@ pub struct Running {
 #[derive(Debug)]
 struct Threads {
     flow: Flow,
-    sender: JoinHandle<Result<u64>>,
+    sender: JoinHandle<Result<Sent>>,
     receivers: Vec<JoinHandle<Result<Received>>>,
+}
+
+#[derive(Debug)]
+struct Sent {
+    count: u64,
+    from: Instant,
+    until: Instant,
 }
 
 #[derive(Debug, Default)]
@@ -138,6 +145,8 @@ impl Running {
                 all.total += part.total;
                 all.arrivals.extend(part.arrivals);
             }
+            // Silence at either end counts too.
+            all.arrivals.extend([sent.from, sent.until]);
             all.arrivals.sort_unstable();
             let gap = all
                 .arrivals
@@ -148,7 +157,7 @@ impl Running {
             let received = all.seen.count();
             reports.push(Report {
                 name: flow.name,
-                sent,
+                sent: sent.count,
                 received,
                 duplicates: all.total - received,
                 longest_gap_ms: gap.as_millis() as u64,
@@ -188,7 +197,7 @@ fn sender_socket(flow: &Flow) -> Result<UdpSocket> {
     ns::run(&flow.from, || Ok(UdpSocket::bind(SocketAddr::new(any(flow), 0))?))
 }
 
-fn send(socket: &UdpSocket, flow: &Flow, stop: &AtomicBool) -> Result<u64> {
+fn send(socket: &UdpSocket, flow: &Flow, stop: &AtomicBool) -> Result<Sent> {
     let mut payload = vec![0xa5; flow.payload.max(HEADER)];
     payload[..4].copy_from_slice(&MAGIC.to_be_bytes());
     payload[4..8].copy_from_slice(&u32::from(flow.port).to_be_bytes());
@@ -212,7 +221,11 @@ fn send(socket: &UdpSocket, flow: &Flow, stop: &AtomicBool) -> Result<u64> {
         }
         std::thread::sleep(Duration::from_millis(2));
     }
-    Ok(sent)
+    Ok(Sent {
+        count: sent,
+        from: started,
+        until: Instant::now(),
+    })
 }
 
 fn receive(socket: &UdpSocket, id: u32, done: &AtomicBool) -> Result<Received> {
@@ -269,24 +282,6 @@ impl Bitmap {
     fn count(&self) -> u64 {
         self.0.iter().map(|word| u64::from(word.count_ones())).sum()
     }
-}
-
-/// Sends `count` datagrams one after the other and returns how many arrived: a quick check, and a warm-up that resolves
-/// every neighbour on the way.
-pub fn probe(from: &Path, to: &Path, destination: IpAddr, port: u16, count: u32) -> Result<u32> {
-    let flow = Flow {
-        name: format!("probe to {destination}"),
-        from: from.to_path_buf(),
-        to: vec![to.to_path_buf()],
-        destinations: vec![destination],
-        port,
-        rate: 100,
-        payload: 64,
-    };
-    let running = start(vec![flow])?;
-    std::thread::sleep(Duration::from_millis(u64::from(count) * 10));
-    let received = running.stop()?.first().map_or(0, |report| report.received);
-    Ok(u32::try_from(received)?.min(count))
 }
 
 #[cfg(test)]
