@@ -107,7 +107,12 @@ pub fn run(args: LabArgs, binary: Option<PathBuf>) -> Result<()> {
             );
             Ok(())
         }
-        LabCommand::Down => lab.down(),
+        LabCommand::Down => {
+            let was_up = lab.is_up();
+            lab.down()?;
+            println!("{}", if was_up { "down" } else { "no lab was up" });
+            Ok(())
+        }
         LabCommand::Status => status::print(&lab),
         LabCommand::Exec { node, words } => {
             lab.require_up()?;

@@ -58,12 +58,10 @@ pub fn wait_ready(lab: &Lab, process: &Process, limit: Duration) -> Result<()> {
                     tail(&log_path(lab, node))
                 );
             }
-            Ok(
-                match command(lab, node, &["status"]).map(|mut command| system::run(&mut command)) {
-                    Ok(Ok(_)) => Poll::Ready(()),
-                    _ => Poll::Waiting("no answer on its socket yet".into()),
-                },
-            )
+            Ok(match system::run(&mut command(lab, node, &["status"])?) {
+                Ok(_) => Poll::Ready(()),
+                Err(error) => Poll::Waiting(format!("{error:#}").replace('\n', "; ")),
+            })
         },
     )
 }
