@@ -9,7 +9,7 @@ use crate::{ebpf, sh};
 /// Options of `cargo xtask build`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Optimise fully, as for installing; the tests and the demo use the development profile
+    /// Optimise fully, as for installing and for the demo; the tests use the development profile
     #[arg(long)]
     release: bool,
 }

@@ -93,7 +93,7 @@ pub fn toolchain() -> Result<Toolchain, String> {
         return Ok(Toolchain::Nightly(version.clone()));
     }
     Err(format!(
-        "no compiler for {TARGET}: {}; {}. Run `cargo xtask setup`",
+        "no compiler for {TARGET}: {}; {}",
         debian.unwrap_or_else(|why| why),
         nightly.unwrap_or_else(|why| why)
     ))
@@ -185,7 +185,7 @@ pub fn linker(workspace: &Path) -> Result<PathBuf, String> {
             None => seen = format!("{} does not run", candidate.display()),
         }
     }
-    Err(format!("no bpf-linker {series}: {seen}. Run `cargo xtask setup`"))
+    Err(format!("no bpf-linker {series}: {seen}"))
 }
 
 /// Builds the XDP program. `target_dir` is the inner build's own; returns the path of the ELF object and what the
@@ -194,8 +194,9 @@ pub fn linker(workspace: &Path) -> Result<PathBuf, String> {
 /// # Errors
 /// A message for the user, with the compiler's own when it ran.
 pub fn build(workspace: &Path, target_dir: &Path, verbose: bool) -> Result<(PathBuf, String), String> {
-    let linker = linker(workspace)?;
-    let mut cargo = match toolchain()? {
+    let missing = |what| format!("{what}. Run `cargo xtask setup`");
+    let linker = linker(workspace).map_err(missing)?;
+    let mut cargo = match toolchain().map_err(missing)? {
         Toolchain::Debian(_) => {
             let mut cargo = clean(Command::new(DEBIAN_CARGO));
             // aya-ebpf uses asm_experimental_arch, and this rustc is a stable one.

@@ -99,10 +99,12 @@ impl Missing {
             lines.push(NIGHTLY.to_owned());
         }
         if self.linker.is_some() {
-            lines.push(format!(
-                "LLVM_PREFIX={LLVM_PREFIX} {}",
-                sh::line(&install_linker())
-            ));
+            let prefix = if debian {
+                LLVM_PREFIX
+            } else {
+                "DIRECTORY-OF-LLVM-22"
+            };
+            lines.push(format!("LLVM_PREFIX={prefix} {}", sh::line(&install_linker())));
         }
         lines.iter().map(|line| format!("  {line}\n")).collect()
     }
@@ -163,7 +165,12 @@ pub fn ensure() -> Result<()> {
             "Building bpf-linker {} (one to two minutes, once)",
             ebpf::LINKER_VERSION
         );
-        sh::run(install_linker().env("LLVM_PREFIX", LLVM_PREFIX))?;
+        let mut cargo = install_linker();
+        cargo.env("LLVM_PREFIX", LLVM_PREFIX);
+        if !stderr().is_terminal() {
+            cargo.arg("--quiet");
+        }
+        sh::run(&mut cargo)?;
     }
     let left = Missing::look();
     if !left.nothing() {
@@ -215,9 +222,6 @@ fn install_linker() -> Command {
         "CARGO_ENCODED_RUSTFLAGS",
     ] {
         cargo.env_remove(name);
-    }
-    if !stderr().is_terminal() {
-        cargo.arg("--quiet");
     }
     cargo
 }

@@ -64,13 +64,13 @@ fn show_progress(output: impl BufRead) {
             eprint!("\r\x1b[K  {package}");
             stderr().flush().ok();
         } else if done % 20 == 0 {
-            eprintln!("  {done} set up, now {package}");
+            eprintln!("  set up: {done}, now {package}");
         }
     }
     if rewrite {
         eprint!("\r\x1b[K");
     }
-    eprintln!("  {done} packages set up");
+    eprintln!("  set up: {done}");
 }
 
 /// Those that this suite's archive cannot install.
