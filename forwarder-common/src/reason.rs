@@ -28,7 +28,7 @@ impl Policy {
 macro_rules! reasons {
     ($($variant:ident, $policy:ident, $name:literal, $help:literal;)+) => {
         /// Why a packet left the program. The discriminant is the index of its counter.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[repr(u8)]
         pub enum Reason { $(#[doc = $help] $variant),+ }
 
@@ -92,6 +92,7 @@ reasons! {
     NextHopDown, Pass, "next-hop-down", "The next hop's link is down";
     EgressWithoutXdp, Pass, "egress-without-xdp", "Its route leaves by an interface that forwarder does not serve";
     UnsupportedRoute, Pass, "unsupported-route", "A kind of route that only the kernel understands (encapsulation, throw, NAT)";
+    FibFull, Pass, "fib-full", "Its prefix found no room in the forwarding table";
     Blackhole, Drop, "blackhole", "Blackhole route";
     Unreachable, Pass, "unreachable", "Unreachable route: the kernel answers with ICMP";
     Prohibit, Pass, "prohibit", "Prohibit route: the kernel answers with ICMP";

@@ -1,1 +1,17 @@
 //! Controller and command line of forwarder.
+//!
+//! ```text
+//! routes:   source -> rib -> fib -> dataplane (maps);  neighbour, link -> next hops
+//! figures:  maps -> stats -> api -> cli, /metrics
+//! ```
+
+pub mod config;
+pub mod daemon;
+pub mod dataplane;
+pub mod fib;
+pub mod filter;
+pub mod link;
+pub mod neighbour;
+pub mod netlink;
+pub mod rib;
+pub mod source;

@@ -1,0 +1,399 @@
+//! The controller's logic: what the kernel says goes in, what the data path should do comes out.
+//!
+//! No sockets and no clocks in here; with the in-memory data path it runs in any test. One rule serves start, change,
+//! restart and loss alike: [`Engine::sync`] compares what a prefix should do with what it does, and mends the difference.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    net::IpAddr,
+};
+
+use anyhow::{Context, Result, anyhow};
+use forwarder_common::reason::Reason;
+use ipnet::IpNet;
+
+use crate::{
+    dataplane::{Dataplane, Tables},
+    fib::{
+        Fib, Outcome,
+        adjacency::{Adjacencies, Key, Path, Topology},
+    },
+    link::Served,
+    rib::Rib,
+    source::event::{Action, Address, Dump, Event, Ifindex, Link},
+};
+
+/// What the engine leaves to whoever drives it.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Demand {
+    /// Dump again and call [`Engine::load`].
+    Resync,
+    /// An interface appeared, changed its MAC or name, or went: look at what is attached.
+    Interface(Ifindex),
+    /// Addresses or sysctls changed: interface flags and source filter must be written anew.
+    Surroundings,
+}
+
+/// Counts of what happened, for `status`.
+#[derive(Clone, Copy, Debug, Default, serde::Serialize)]
+pub struct Activity {
+    /// Route announcements and withdrawals handled since start.
+    pub updates: u64,
+    /// Full dumps compared with what was there.
+    pub resyncs: u64,
+    /// Paths that found no group or next hop and were left to the kernel.
+    pub paths_refused: u64,
+}
+
+/// State and logic of the controller.
+pub struct Engine<D> {
+    /// The data path.
+    pub dataplane: D,
+    /// Links, neighbours, next-hop objects.
+    pub world: Topology,
+    /// The kernel's routes.
+    pub rib: Rib,
+    /// What is laid.
+    pub fib: Fib,
+    /// Groups and next hops.
+    pub adjacencies: Adjacencies,
+    /// Addresses on our interfaces.
+    pub addresses: BTreeSet<(Ifindex, IpNet)>,
+    /// Counts.
+    pub activity: Activity,
+    punt: u32,
+    gateways_changed: bool,
+}
+
+impl<D: Dataplane> Engine<D> {
+    /// Takes over the tables of the data path, empty or left by an earlier controller.
+    ///
+    /// # Errors
+    /// Where the tables contradict themselves.
+    pub fn new(dataplane: D) -> Result<Engine<D>> {
+        let tables = dataplane.tables();
+        let mut references: HashMap<u32, u32> = HashMap::new();
+        // Group 1 is always the punt group: it is the first ever acquired.
+        let fib = Fib::adopt(tables, PUNT_GROUP)
+            .map_err(|why| anyhow!("the pinned tables are not sound: {why}"))?;
+        for (prefix, _) in fib.prefixes() {
+            if let Some(group) = fib.group(tables, prefix) {
+                *references.entry(group).or_default() += 1;
+            }
+        }
+        let mut adjacencies = Adjacencies::adopt(tables, &references);
+        let world = Topology::default();
+        let punt = adjacencies
+            .acquire(tables, &world, &Path::Special(Reason::FibFull))
+            .context("no next-hop group is left for packets that the table has no room for")?;
+        if punt != PUNT_GROUP {
+            return Err(anyhow!(
+                "the pinned tables are not sound: group {PUNT_GROUP} is taken"
+            ));
+        }
+        Ok(Engine {
+            dataplane,
+            world,
+            rib: Rib::default(),
+            fib,
+            adjacencies,
+            addresses: BTreeSet::new(),
+            activity: Activity::default(),
+            punt,
+            gateways_changed: true,
+        })
+    }
+
+    fn tables(&self) -> &Tables {
+        self.dataplane.tables()
+    }
+
+    /// Says that an interface carries the program, or no longer does.
+    pub fn serve(&mut self, ifindex: Ifindex, served: Option<Served>) {
+        self.world.links.serve(ifindex, served);
+    }
+
+    /// Brings every next hop and every neighbour's host route up to date, after [`Engine::serve`].
+    pub fn served_changed(&mut self) {
+        self.adjacencies.refresh_all(self.dataplane.tables(), &self.world);
+        let hosts: Vec<IpAddr> = self.world.neighbours.iter().map(|n| n.address).collect();
+        for address in hosts {
+            self.sync(IpNet::from(address));
+        }
+        self.gateways_changed = true;
+    }
+
+    /// Replaces everything known with a dump and mends every difference.
+    pub fn load(&mut self, dump: Dump) {
+        let mut links = BTreeSet::new();
+        for link in dump.links {
+            links.insert(link.ifindex);
+            self.world.links.insert(link);
+        }
+        for gone in self
+            .world
+            .links
+            .indices()
+            .into_iter()
+            .filter(|ifindex| !links.contains(ifindex))
+        {
+            self.world.links.remove(gone);
+            self.world.links.serve(gone, None);
+        }
+        self.addresses = dump.addresses.iter().map(|a| (a.ifindex, a.address)).collect();
+        self.world.nexthops = dump
+            .nexthops
+            .into_iter()
+            .map(|object| (object.id, object.kind))
+            .collect();
+        let neighbours = self.world.neighbours.replace(dump.neighbours);
+        let mut rib = Rib::default();
+        for route in dump.routes {
+            rib.announce(route, crate::source::event::Change::Append);
+        }
+        let old = std::mem::replace(&mut self.rib, rib);
+        self.adjacencies.refresh_all(self.dataplane.tables(), &self.world);
+        for prefix in self.rib.prefixes().collect::<Vec<_>>() {
+            self.sync(prefix);
+        }
+        drop(old);
+        let hosts: Vec<IpAddr> = self.world.neighbours.iter().map(|n| n.address).collect();
+        for address in hosts
+            .into_iter()
+            .chain(neighbours.into_iter().map(|(_, address)| address))
+        {
+            self.sync(IpNet::from(address));
+        }
+        // What is laid and no longer wanted.
+        for (prefix, _) in self.fib.prefixes() {
+            if self.wanted(prefix).is_none() {
+                self.sync(prefix);
+            }
+        }
+        for prefix in self.fib.take_refused(usize::MAX) {
+            self.sync(prefix);
+        }
+        self.adjacencies.adoption_ends(self.dataplane.tables());
+        self.gateways_changed = true;
+        self.activity.resyncs += 1;
+    }
+
+    /// Applies one event.
+    pub fn apply(&mut self, event: Event, demands: &mut Vec<Demand>) {
+        match event {
+            Event::Route { route, change } => {
+                let prefix = route.prefix.trunc();
+                self.rib.announce(route, change);
+                self.route_changed(prefix);
+            }
+            Event::RouteGone(route) => {
+                let prefix = route.prefix.trunc();
+                if self.rib.withdraw(&route) {
+                    self.route_changed(prefix);
+                }
+            }
+            Event::Neighbour(neighbour) => {
+                if self.world.neighbours.insert(neighbour) {
+                    self.neighbour_changed(neighbour.ifindex, neighbour.address);
+                }
+            }
+            Event::NeighbourGone { ifindex, address } => {
+                if self.world.neighbours.remove(ifindex, address) {
+                    self.neighbour_changed(ifindex, address);
+                }
+            }
+            Event::Nexthop(object) => {
+                self.world.nexthops.insert(object.id, object.kind);
+                self.adjacencies
+                    .refresh(self.dataplane.tables(), &self.world, |_| false, true);
+                self.gateways_changed = true;
+            }
+            Event::NexthopGone(id) => {
+                self.world.nexthops.remove(&id);
+                self.adjacencies
+                    .refresh(self.dataplane.tables(), &self.world, |_| false, true);
+                self.gateways_changed = true;
+            }
+            Event::Link(link) => self.link_changed(link, demands),
+            Event::LinkGone(ifindex) => {
+                if self.world.links.remove(ifindex).is_some() {
+                    self.world.links.serve(ifindex, None);
+                    self.served_changed();
+                    demands.push(Demand::Interface(ifindex));
+                }
+            }
+            Event::Address(Address { ifindex, address }) => {
+                self.addresses.insert((ifindex, address));
+                demands.push(Demand::Surroundings);
+            }
+            Event::AddressGone(Address { ifindex, address }) => {
+                self.addresses.remove(&(ifindex, address));
+                demands.push(Demand::Surroundings);
+            }
+            Event::SysctlChanged => demands.push(Demand::Surroundings),
+            Event::Resync => demands.push(Demand::Resync),
+        }
+    }
+
+    fn link_changed(&mut self, link: Link, demands: &mut Vec<Demand>) {
+        let ifindex = link.ifindex;
+        let old = self.world.links.insert(link.clone());
+        if old.as_ref() == Some(&link) {
+            return;
+        }
+        let same_port = old.is_some_and(|old| old.name == link.name && old.mac == link.mac);
+        if self.world.links.served(ifindex).is_some() {
+            let concerned = |key: &Key| matches!(key, Key::Neighbour { ifindex: i, .. } if *i == ifindex);
+            self.adjacencies
+                .refresh(self.dataplane.tables(), &self.world, concerned, false);
+        }
+        if !same_port {
+            demands.push(Demand::Interface(ifindex));
+        }
+    }
+
+    fn neighbour_changed(&mut self, ifindex: Ifindex, address: IpAddr) {
+        let concerned = |key: &Key| matches!(key, Key::Neighbour { ifindex: i, address: a, .. } if *i == ifindex && *a == address);
+        self.adjacencies
+            .refresh(self.dataplane.tables(), &self.world, concerned, false);
+        self.sync(IpNet::from(address));
+    }
+
+    fn route_changed(&mut self, prefix: IpNet) {
+        self.activity.updates += 1;
+        self.sync(prefix);
+        for address in self.world.neighbours.inside(prefix) {
+            self.sync(IpNet::from(address));
+        }
+    }
+
+    /// What packets to a prefix should do.
+    fn wanted(&self, prefix: IpNet) -> Option<(Path, u8)> {
+        if prefix.prefix_len() == prefix.max_prefix_len()
+            && let Some(path) = self.host_path(prefix.addr())
+        {
+            return Some((path, 0));
+        }
+        self.rib.path(prefix)
+    }
+
+    /// The neighbour an address is, if the route that covers it is a connected one on that neighbour's interface.
+    fn host_path(&self, address: IpAddr) -> Option<Path> {
+        let mut candidates = self
+            .world
+            .neighbours
+            .at(address)
+            .filter(|n| n.mac.is_some())
+            .peekable();
+        candidates.peek()?;
+        let special = match address {
+            IpAddr::V4(v4) => v4.is_multicast() || v4.is_broadcast() || v4.is_link_local(),
+            IpAddr::V6(v6) => v6.is_multicast() || v6.is_unicast_link_local(),
+        };
+        if special {
+            return None;
+        }
+        let (_, kind) = self.rib.covering(address)?;
+        let Action::Hops(hops) = &kind.action else {
+            return None;
+        };
+        // More than one next hop: the kernel chooses among them by flow, so no single neighbour is the answer.
+        let [hop] = hops.as_slice() else { return None };
+        if hop.gateway.is_some() || hop.unsupported || kind.mtu.is_some() || kind.tos != 0 {
+            return None;
+        }
+        let ifindex = hop.ifindex;
+        self.world.links.served(ifindex)?;
+        candidates
+            .find(|n| n.ifindex == ifindex)
+            .map(|_| Path::Neighbour { ifindex, address })
+    }
+
+    /// Makes a prefix do what it should.
+    pub fn sync(&mut self, prefix: IpNet) {
+        let tables = self.dataplane.tables();
+        let have = self.fib.group(tables, prefix);
+        let Some((path, protocol)) = self.wanted(prefix) else {
+            if let Some(group) = self.fib.withdraw(tables, prefix) {
+                self.adjacencies.release(tables, group);
+                self.gateways_changed = true;
+            }
+            return;
+        };
+        if let Some(group) = have
+            && self.adjacencies.path(group) == Some(&path)
+        {
+            return;
+        }
+        let group = match self.adjacencies.acquire(tables, &self.world, &path) {
+            Some(group) => group,
+            None => {
+                self.activity.paths_refused += 1;
+                // Never the next hop of another path: the kernel takes these.
+                self.adjacencies
+                    .acquire(tables, &self.world, &Path::Special(Reason::FibFull))
+                    .unwrap_or(self.punt)
+            }
+        };
+        match self.fib.announce(tables, prefix, group, protocol) {
+            Outcome::Installed => {}
+            Outcome::Refused => self.adjacencies.release(tables, group),
+        }
+        if let Some(old) = have {
+            self.adjacencies.release(tables, old);
+        }
+        self.gateways_changed = true;
+    }
+
+    /// The gateways to keep resolved, if they may have changed since they were asked for last.
+    pub fn gateways(&mut self) -> Option<BTreeSet<(Ifindex, IpAddr)>> {
+        std::mem::take(&mut self.gateways_changed).then(|| self.adjacencies.gateways())
+    }
+
+    /// Whatever takes time: grace periods, and refused prefixes for which there may be room now.
+    pub fn maintain(&mut self) {
+        if self.dataplane.grace_over() {
+            self.fib.grace_over(self.dataplane.tables());
+            self.adjacencies.grace_over(self.dataplane.tables());
+            for prefix in self.fib.take_refused(1024) {
+                self.sync(prefix);
+            }
+        }
+        if self.fib.wants_grace() || self.adjacencies.has_retired() {
+            if !self.dataplane.grace_pending() {
+                self.fib.grace_begins();
+                self.adjacencies.grace_begins();
+                self.dataplane.begin_grace();
+            }
+        }
+    }
+
+    /// Our own IPv4 addresses, host order.
+    pub fn own_addresses4(&self) -> BTreeSet<u32> {
+        let v4 = |net: &IpNet| match net.addr() {
+            IpAddr::V4(v4) => Some(u32::from(v4)),
+            IpAddr::V6(_) => None,
+        };
+        self.addresses.iter().filter_map(|(_, net)| v4(net)).collect()
+    }
+
+    /// The subnets connected to an interface.
+    pub fn subnets(&self, ifindex: Ifindex) -> Vec<IpNet> {
+        self.addresses
+            .iter()
+            .filter(|(i, _)| *i == ifindex)
+            .map(|(_, net)| net.trunc())
+            .collect()
+    }
+
+    /// The memory of the tables, for reading.
+    pub fn view(&self) -> &Tables {
+        self.tables()
+    }
+}
+
+const PUNT_GROUP: u32 = 1;
+
+#[cfg(test)]
+#[path = "engine_tests.rs"]
+mod tests;

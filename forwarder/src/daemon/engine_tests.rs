@@ -1,0 +1,3 @@
+//! The controller's logic on the in-memory data path.
+
+use super::*;

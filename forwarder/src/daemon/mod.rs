@@ -1,0 +1,3 @@
+//! The controller process.
+
+pub mod engine;

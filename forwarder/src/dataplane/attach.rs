@@ -1,0 +1,213 @@
+//! Attachments: XDP links and tracepoint links, pinned so that they outlive the controller.
+
+use std::{fs, path::PathBuf};
+
+use anyhow::{Context, Result, anyhow, bail};
+use aya::{
+    Ebpf,
+    programs::{
+        ProgramError, RawTracePoint, Xdp, XdpMode,
+        links::{FdLink, PinnedLink},
+        xdp::XdpLink,
+    },
+};
+
+use super::{
+    Sizes,
+    pins::Pins,
+    program::{self, Purpose, TRACEPOINTS, XDP},
+};
+use crate::source::event::Ifindex;
+
+/// What attaching found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attached {
+    /// The interface carried no program of ours.
+    New,
+    /// It carried this very program.
+    Kept,
+    /// It carried another build of it, replaced in one step.
+    Replaced,
+}
+
+/// The loaded programs.
+pub struct Programs {
+    ebpf: Ebpf,
+    pins: Pins,
+    /// The pinned program is the one this build would load.
+    same: bool,
+}
+
+impl Programs {
+    /// Loads the programs on the pinned maps; tells whether an earlier controller loaded the same.
+    ///
+    /// # Errors
+    /// The kernel's or the verifier's refusal.
+    pub fn load(pins: &Pins, sizes: Sizes) -> Result<Programs> {
+        let mut ebpf = program::open(pins, sizes, Purpose::Live)?;
+        let xdp: &mut Xdp = ebpf.program_mut(XDP).context("the object has no XDP program")?.try_into()?;
+        xdp.load().map_err(|why| program::refusal(XDP, why))?;
+        let tag = xdp.info().context("cannot examine the loaded program")?.tag();
+        for name in TRACEPOINTS {
+            let tracepoint: &mut RawTracePoint =
+                ebpf.program_mut(name).with_context(|| format!("the object has no {name}"))?.try_into()?;
+            tracepoint.load().map_err(|why| program::refusal(name, why))?;
+        }
+        let pinned = pins.programs().join(XDP);
+        let same = aya::programs::ProgramInfo::from_pin(&pinned).is_ok_and(|info| info.tag() == tag);
+        Ok(Programs { ebpf, pins: pins.clone(), same })
+    }
+
+    /// The object, for its log.
+    pub fn ebpf(&mut self) -> &mut Ebpf {
+        &mut self.ebpf
+    }
+
+    fn xdp(&mut self) -> Result<&mut Xdp> {
+        Ok(self.ebpf.program_mut(XDP).context("the object has no XDP program")?.try_into()?)
+    }
+
+    fn link_pin(&self, ifindex: Ifindex) -> PathBuf {
+        self.pins.links().join(format!("xdp-{ifindex}"))
+    }
+
+    /// Interfaces with a pinned link.
+    pub fn pinned(&self) -> Vec<Ifindex> {
+        let Ok(entries) = fs::read_dir(self.pins.links()) else { return Vec::new() };
+        let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+        names.filter_map(|name| name.strip_prefix("xdp-")?.parse().ok()).collect()
+    }
+
+    /// Attaches the program to an interface, or takes over the pinned link. Never falls back to another mode.
+    ///
+    /// # Errors
+    /// The driver's refusal, with what to do.
+    pub fn attach(&mut self, ifindex: Ifindex, ifname: &str, generic: bool) -> Result<Attached> {
+        let path = self.link_pin(ifindex);
+        let same = self.same;
+        if path.exists() {
+            let link = PinnedLink::from_pin(&path).with_context(|| format!("cannot open {}", path.display()))?;
+            if same {
+                return Ok(Attached::Kept);
+            }
+            let link = XdpLink::try_from(FdLink::from(link)).context("the pinned link is no XDP link")?;
+            let xdp = self.xdp()?;
+            match xdp.attach_to_link(link) {
+                Ok(id) => {
+                    // The pin keeps the link; dropping the descriptor does not detach it.
+                    drop(xdp.take_link(id)?);
+                    return Ok(Attached::Replaced);
+                }
+                // The device the link was for is gone: its number was given to another.
+                Err(ProgramError::SyscallError(why)) if why.io_error.raw_os_error() == Some(libc::ENOLINK) => {
+                    fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+                }
+                Err(why) => return Err(why).with_context(|| format!("cannot replace the program on {ifname}")),
+            }
+        }
+        let mode = if generic { XdpMode::Skb } else { XdpMode::Driver };
+        let xdp = self.xdp()?;
+        let id = xdp.attach_to_if_index(ifindex, mode).map_err(|why| attach_refusal(ifname, generic, why))?;
+        let link = xdp.take_link(id)?;
+        // An attachment by netlink, to which aya falls back, could not be pinned and would die with us.
+        let link = FdLink::try_from(link).map_err(|_| {
+            anyhow!("the kernel offers no BPF link for {ifname}: forwarder needs Linux 5.16 or later")
+        })?;
+        link.pin(&path).with_context(|| format!("cannot pin the link of {ifname} at {}", path.display()))?;
+        Ok(Attached::New)
+    }
+
+    /// Takes the program off an interface.
+    ///
+    /// # Errors
+    /// The pin cannot be removed.
+    pub fn detach(&mut self, ifindex: Ifindex) -> Result<()> {
+        let path = self.link_pin(ifindex);
+        if path.exists() {
+            fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+        }
+        Ok(())
+    }
+
+    /// Attaches the tracepoint programs, or keeps those of the same build. Answers whether they were attached anew (and
+    /// so may have missed something).
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub fn attach_tracepoints(&mut self) -> Result<bool> {
+        let mut anew = false;
+        for name in TRACEPOINTS {
+            let path = self.pins.links().join(format!("tp-{name}"));
+            if path.exists() {
+                if self.same {
+                    continue;
+                }
+                fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+            }
+            anew = true;
+            let program: &mut RawTracePoint =
+                self.ebpf.program_mut(name).with_context(|| format!("the object has no {name}"))?.try_into()?;
+            let id = program.attach(name).with_context(|| {
+                format!("cannot attach to the tracepoint xdp:{name}: is CAP_PERFMON missing?")
+            })?;
+            let link: FdLink = program.take_link(id)?.into();
+            link.pin(&path).with_context(|| format!("cannot pin {}", path.display()))?;
+        }
+        Ok(anew)
+    }
+
+    /// Notes that the pinned links carry this build, once all of them do.
+    ///
+    /// # Errors
+    /// The pin cannot be written.
+    pub fn settle(&mut self) -> Result<()> {
+        if self.same {
+            return Ok(());
+        }
+        let path = self.pins.programs().join(XDP);
+        if path.exists() {
+            fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+        }
+        self.xdp()?.pin(&path).with_context(|| format!("cannot pin {}", path.display()))?;
+        self.same = true;
+        Ok(())
+    }
+}
+
+fn attach_refusal(ifname: &str, generic: bool, why: ProgramError) -> anyhow::Error {
+    let errno = match &why {
+        ProgramError::SyscallError(inner) => inner.io_error.raw_os_error(),
+        _ => None,
+    };
+    let context = match errno {
+        Some(libc::EOPNOTSUPP) if !generic => format!(
+            "{ifname}: its driver has no native XDP. Take it out of the configuration (the kernel goes on serving it), \
+             or, knowing that it will be slow, set xdp = \"generic\" for it"
+        ),
+        Some(libc::EBUSY | libc::EEXIST) => format!(
+            "{ifname}: another XDP program is attached. `ip link show {ifname}` names it, `ip link set {ifname} xdp off` \
+             removes it"
+        ),
+        Some(libc::EPERM) => format!("{ifname}: permission denied: run as root, or with CAP_NET_ADMIN and CAP_BPF"),
+        Some(libc::EINVAL | libc::ERANGE | libc::E2BIG) => format!(
+            "{ifname}: the driver refuses XDP as the interface is set up now. Usual causes: an MTU above what the driver \
+             takes with XDP, large receive offload (`ethtool -K {ifname} lro off gro-hw off`), or a peer with another \
+             MTU on veth"
+        ),
+        Some(libc::ENODEV) => format!("{ifname}: the interface is gone"),
+        _ => format!("{ifname}: the XDP program cannot be attached"),
+    };
+    anyhow!(why).context(context)
+}
+
+/// Removes everything from the kernel.
+///
+/// # Errors
+/// A controller runs, or a pin cannot be removed.
+pub fn detach_all(pins: &Pins) -> Result<Vec<String>> {
+    if !pins.dir().exists() {
+        bail!("nothing to detach: there are no pins in {}", pins.dir().display());
+    }
+    let _lock = pins.lock_existing()?;
+    pins.remove()
+}

@@ -1,0 +1,275 @@
+//! Every map of the data path as typed memory, and how large each is.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use forwarder_common::{
+    counters::{Counter, EgressCounters, ReasonCounters},
+    directory::{GroupEntry, Meta, NextHopEntry, PortEntry, SlotEntry},
+    fib::{BLOCK_LEN, ROOT_LEN},
+    filter::SourceTable,
+    flow::SELF_WORDS,
+    interface::{IFINDEX_MAX, Interface},
+    maps,
+    nexthop::{Group, NextHop},
+    reason::Reason,
+    settings::Settings,
+};
+
+use super::{Array, Region};
+
+/// Sizes of the tables. They come from the configuration when the maps are made and from the pins afterwards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Sizes {
+    /// Counter slots: as many prefixes as the table holds, both families together.
+    pub slots: u32,
+    /// IPv4 blocks of 256: one for each /24 that holds longer prefixes.
+    pub blocks4: u32,
+    /// IPv6 blocks of 256.
+    pub blocks6: u32,
+    /// Next-hop groups.
+    pub groups: u32,
+    /// Next hops.
+    pub nexthops: u32,
+    /// Interfaces, plus one.
+    pub ports: u32,
+    /// Possible CPUs.
+    pub cpus: u32,
+}
+
+impl Sizes {
+    /// Sizes for tests: a few thousand prefixes, two CPUs.
+    pub const SMALL: Sizes = Sizes {
+        slots: 8192,
+        blocks4: 2048,
+        blocks6: 4096,
+        groups: 2048,
+        nexthops: 512,
+        ports: 16,
+        cpus: 2,
+    };
+
+    /// Entries and octets of an entry for each mmapable map, by name.
+    pub fn arrays(&self) -> Vec<(&'static str, u32, u32)> {
+        let size = |octets: usize| octets as u32;
+        vec![
+            (maps::FIB4_ROOT, 1, size(ROOT_LEN * 4)),
+            (maps::FIB4_POOL, self.blocks4, size(BLOCK_LEN * 4)),
+            (maps::FIB6_ROOT, 1, size(ROOT_LEN * 4)),
+            (maps::FIB6_POOL, self.blocks6, size(BLOCK_LEN * 4)),
+            (maps::SLOT_GROUP, self.slots, 4),
+            (maps::GROUPS, self.groups, size(size_of::<Group>())),
+            (maps::NEXTHOPS, self.nexthops, size(size_of::<NextHop>())),
+            (maps::INTERFACES, IFINDEX_MAX, size(size_of::<Interface>())),
+            (maps::SETTINGS, 1, size(size_of::<Settings>())),
+            (maps::SOURCES, 2, size(size_of::<SourceTable>())),
+            (maps::SELF_BITS, 1, size(SELF_WORDS * 8)),
+            (
+                maps::REASON_COUNTERS,
+                self.cpus * self.ports,
+                size(size_of::<ReasonCounters>()),
+            ),
+            (
+                maps::PREFIX_COUNTERS,
+                self.cpus * self.slots,
+                size(size_of::<Counter>()),
+            ),
+            (
+                maps::NEXTHOP_COUNTERS,
+                self.cpus * self.nexthops,
+                size(size_of::<Counter>()),
+            ),
+            (
+                maps::EGRESS_COUNTERS,
+                self.cpus * self.ports,
+                size(size_of::<EgressCounters>()),
+            ),
+            (maps::SLOT_DIRECTORY, self.slots, size(size_of::<SlotEntry>())),
+            (
+                maps::NEXTHOP_DIRECTORY,
+                self.nexthops,
+                size(size_of::<NextHopEntry>()),
+            ),
+            (maps::GROUP_DIRECTORY, self.groups, size(size_of::<GroupEntry>())),
+            (maps::PORT_DIRECTORY, self.ports, size(size_of::<PortEntry>())),
+            (maps::META, 1, size(size_of::<Meta>())),
+        ]
+    }
+
+    /// Octets of all mmapable maps together.
+    pub fn memory(&self) -> u64 {
+        self.arrays()
+            .iter()
+            .map(|(_, n, size)| *n as u64 * (*size as u64).next_multiple_of(8))
+            .sum()
+    }
+}
+
+/// The maps.
+pub struct Tables {
+    /// What they were made for.
+    pub sizes: Sizes,
+    /// IPv4 root words.
+    pub fib4_root: Region,
+    /// IPv4 block words.
+    pub fib4_pool: Region,
+    /// IPv6 root words.
+    pub fib6_root: Region,
+    /// IPv6 block words.
+    pub fib6_pool: Region,
+    /// Groups of slots whose leaf is indirect; 8-octet stride.
+    pub slot_group: Region,
+    /// Next-hop groups.
+    pub groups: Array<Group>,
+    /// Next hops.
+    pub nexthops: Array<NextHop>,
+    /// Ingress interfaces by ifindex.
+    pub interfaces: Array<Interface>,
+    /// Settings.
+    pub settings: Array<Settings>,
+    /// Two source tables.
+    pub sources: Region,
+    /// Own-address bitmap.
+    pub self_bits: Region,
+    /// `[cpu][port][reason]`.
+    pub reason_counters: Array<Counter>,
+    /// `[cpu][slot]`.
+    pub prefix_counters: Array<Counter>,
+    /// `[cpu][next hop]`.
+    pub nexthop_counters: Array<Counter>,
+    /// `[cpu][port]`.
+    pub egress_counters: Array<EgressCounters>,
+    /// Slot directory.
+    pub slot_directory: Array<SlotEntry>,
+    /// Next-hop directory.
+    pub nexthop_directory: Array<NextHopEntry>,
+    /// Group directory.
+    pub group_directory: Array<GroupEntry>,
+    /// Port directory.
+    pub port_directory: Array<PortEntry>,
+    /// ABI and sizes.
+    pub meta: Array<Meta>,
+}
+
+impl Tables {
+    /// Builds the tables from one region per map.
+    ///
+    /// # Errors
+    /// Whatever `open` answers; it gets a map's name and its octets.
+    pub fn open<E>(
+        sizes: Sizes,
+        mut open: impl FnMut(&'static str, usize) -> Result<Region, E>,
+    ) -> Result<Tables, E> {
+        let lengths = sizes.arrays();
+        let mut region = |name: &'static str| {
+            let (_, entries, size) = lengths
+                .iter()
+                .find(|(n, ..)| *n == name)
+                .copied()
+                .unwrap_or((name, 0, 0));
+            open(name, entries as usize * (size as usize).next_multiple_of(8))
+        };
+        let (slots, nexthops) = (sizes.slots as usize, sizes.nexthops as usize);
+        let (ports, cpus) = (sizes.ports as usize, sizes.cpus as usize);
+        Ok(Tables {
+            sizes,
+            fib4_root: region(maps::FIB4_ROOT)?,
+            fib4_pool: region(maps::FIB4_POOL)?,
+            fib6_root: region(maps::FIB6_ROOT)?,
+            fib6_pool: region(maps::FIB6_POOL)?,
+            slot_group: region(maps::SLOT_GROUP)?,
+            groups: Array::new(region(maps::GROUPS)?, sizes.groups as usize),
+            nexthops: Array::new(region(maps::NEXTHOPS)?, nexthops),
+            interfaces: Array::new(region(maps::INTERFACES)?, IFINDEX_MAX as usize),
+            settings: Array::new(region(maps::SETTINGS)?, 1),
+            sources: region(maps::SOURCES)?,
+            self_bits: region(maps::SELF_BITS)?,
+            reason_counters: Array::new(region(maps::REASON_COUNTERS)?, cpus * ports * Reason::SLOTS),
+            prefix_counters: Array::new(region(maps::PREFIX_COUNTERS)?, cpus * slots),
+            nexthop_counters: Array::new(region(maps::NEXTHOP_COUNTERS)?, cpus * nexthops),
+            egress_counters: Array::new(region(maps::EGRESS_COUNTERS)?, cpus * ports),
+            slot_directory: Array::new(region(maps::SLOT_DIRECTORY)?, slots),
+            nexthop_directory: Array::new(region(maps::NEXTHOP_DIRECTORY)?, nexthops),
+            group_directory: Array::new(region(maps::GROUP_DIRECTORY)?, sizes.groups as usize),
+            port_directory: Array::new(region(maps::PORT_DIRECTORY)?, ports),
+            meta: Array::new(region(maps::META)?, 1),
+        })
+    }
+
+    /// Zeroed tables on the heap.
+    pub fn heap(sizes: Sizes) -> Tables {
+        let built: Result<Tables, std::convert::Infallible> =
+            Tables::open(sizes, |_, octets| Ok(Region::heap(octets)));
+        match built {
+            Ok(tables) => tables,
+            Err(never) => match never {},
+        }
+    }
+
+    /// Counts of a slot over all CPUs, as they stand.
+    pub fn slot_counter(&self, slot: u32) -> Counter {
+        self.sum(&self.prefix_counters, self.sizes.slots, slot)
+    }
+
+    /// Counts of a next hop over all CPUs, as they stand.
+    pub fn nexthop_counter(&self, id: u32) -> Counter {
+        self.sum(&self.nexthop_counters, self.sizes.nexthops, id)
+    }
+
+    fn sum(&self, array: &Array<Counter>, stride: u32, index: u32) -> Counter {
+        (0..self.sizes.cpus).fold(Counter::default(), |sum, cpu| {
+            sum.plus(array.get((cpu * stride + index) as usize))
+        })
+    }
+
+    /// Counts of a port by reason, over all CPUs.
+    pub fn reasons(&self, port: u32) -> [Counter; Reason::SLOTS] {
+        let mut sums = [Counter::default(); Reason::SLOTS];
+        for cpu in 0..self.sizes.cpus {
+            let base = (cpu * self.sizes.ports + port) as usize * Reason::SLOTS;
+            for (index, sum) in sums.iter_mut().enumerate() {
+                *sum = sum.plus(self.reason_counters.get(base + index));
+            }
+        }
+        sums
+    }
+
+    /// Egress counts of a port, over all CPUs.
+    pub fn egress(&self, port: u32) -> EgressCounters {
+        let mut sum = EgressCounters::default();
+        for cpu in 0..self.sizes.cpus {
+            let one = self.egress_counters.get((cpu * self.sizes.ports + port) as usize);
+            sum.forwarded = sum.forwarded.plus(one.forwarded);
+            sum.transmitted = sum.transmitted.wrapping_add(one.transmitted);
+            for kind in 0..one.redirect_errors.len() {
+                sum.redirect_errors[kind] = sum.redirect_errors[kind].wrapping_add(one.redirect_errors[kind]);
+                sum.transmit_errors[kind] = sum.transmit_errors[kind].wrapping_add(one.transmit_errors[kind]);
+            }
+        }
+        sum
+    }
+
+    /// The group word of a slot whose leaf is indirect.
+    pub fn slot_group(&self, slot: u32) -> &AtomicU32 {
+        self.slot_group.u32(slot as usize * 8)
+    }
+
+    /// The leaf the program finds for an address, by the program's own walk.
+    pub fn lookup(&self, address: std::net::IpAddr) -> Option<forwarder_common::fib::Leaf> {
+        let word = |region: &Region, index: usize| Some(region.u32(index * 4).load(Ordering::Acquire));
+        let block = |region: &Region, block: u32, octet: u8| {
+            word(region, block as usize * BLOCK_LEN + octet as usize)
+        };
+        match address {
+            std::net::IpAddr::V4(address) => forwarder_common::fib::walk(
+                &address.octets(),
+                |index| word(&self.fib4_root, index as usize),
+                |b, octet| block(&self.fib4_pool, b, octet),
+            ),
+            std::net::IpAddr::V6(address) => forwarder_common::fib::walk(
+                &address.octets(),
+                |index| word(&self.fib6_root, index as usize),
+                |b, octet| block(&self.fib6_pool, b, octet),
+            ),
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! The two address families, so that everything about tables is written once.
+
+use std::{fmt::Debug, hash::Hash, net::IpAddr};
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+/// An address as a number, most significant bit first.
+pub trait Address: Copy + Eq + Hash + Ord + Debug + Send + 'static {
+    /// Bits in an address.
+    const BITS: u8;
+    /// 4 or 6.
+    const FAMILY: u8;
+
+    /// The address with all bits beyond `length` cleared.
+    fn network(self, length: u8) -> Self;
+    /// The `index`th octet.
+    fn octet(self, index: usize) -> usize;
+    /// Octets in wire order; IPv4 in the first four.
+    fn octets16(self) -> [u8; 16];
+    /// The inverse of [`Address::octets16`].
+    fn from_octets16(octets: [u8; 16]) -> Self;
+    /// As a prefix.
+    fn prefix(self, length: u8) -> Option<IpNet>;
+    /// As an address.
+    fn ip(self) -> IpAddr;
+}
+
+macro_rules! address {
+    ($number:ty, $family:literal, $octets:literal, $ip:ty, $net:ty, $variant:ident) => {
+        impl Address for $number {
+            const BITS: u8 = <$number>::BITS as u8;
+            const FAMILY: u8 = $family;
+
+            fn network(self, length: u8) -> Self {
+                if length == 0 {
+                    0
+                } else {
+                    self & <$number>::MAX << (<Self as Address>::BITS - length)
+                }
+            }
+
+            fn octet(self, index: usize) -> usize {
+                self.to_be_bytes()[index] as usize
+            }
+
+            fn octets16(self) -> [u8; 16] {
+                let mut octets = [0; 16];
+                octets[..$octets].copy_from_slice(&self.to_be_bytes());
+                octets
+            }
+
+            fn from_octets16(octets: [u8; 16]) -> Self {
+                let mut own = [0; $octets];
+                own.copy_from_slice(&octets[..$octets]);
+                <$number>::from_be_bytes(own)
+            }
+
+            fn prefix(self, length: u8) -> Option<IpNet> {
+                <$net>::new(<$ip>::from(self), length)
+                    .ok()
+                    .map(IpNet::$variant)
+            }
+
+            fn ip(self) -> IpAddr {
+                IpAddr::$variant(<$ip>::from(self))
+            }
+        }
+    };
+}
+address!(u32, 4, 4, std::net::Ipv4Addr, Ipv4Net, V4);
+address!(u128, 6, 16, std::net::Ipv6Addr, Ipv6Net, V6);
+
+/// Calls `$body` with the address number and length of a prefix, in its own family.
+#[macro_export]
+macro_rules! with_family {
+    ($prefix:expr, |$v4:ident, $l4:ident| $body4:expr, |$v6:ident, $l6:ident| $body6:expr) => {
+        match $prefix.trunc() {
+            ipnet::IpNet::V4(net) => {
+                let ($v4, $l4) = (u32::from(net.network()), net.prefix_len());
+                $body4
+            }
+            ipnet::IpNet::V6(net) => {
+                let ($v6, $l6) = (u128::from(net.network()), net.prefix_len());
+                $body6
+            }
+        }
+    };
+}

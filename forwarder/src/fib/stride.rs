@@ -1,0 +1,325 @@
+//! The stride table of one family, written in place while packets are looked up in it.
+//!
+//! # Layout
+//! A root of 2^24 words and blocks of 256, as `forwarder_common::fib` tells. A prefix of length `l` stands
+//! - for `l <= 24` in the 2^(24-l) root words of its range,
+//! - else in 2^(b-l) words of the block for its first 24, 32, 40... bits, where `b` is the next of 32, 40, 48...
+//!
+//! A word that leads to a block carries no route; routes that cover it stand in the block's words instead.
+//!
+//! # Invariants
+//! 1. A word holds the longest prefix that covers everything it stands for.
+//! 2. A block exists exactly while a prefix longer than its first bit lies in it; `members` counts them, every block on
+//!    the way included. A block whose count falls to 0 holds 256 equal words and collapses into one.
+//! 3. A new block is filled before the word that leads to it is stored; a collapsed block waits for the grace period
+//!    before it is used again. A reader thus meets the old or the new answer.
+//!
+//! # Running out
+//! An announcement that would need more blocks than there are changes nothing and says so. The caller then punts the
+//! smallest word that covers the prefix ([`Stride::word_for`]).
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use forwarder_common::fib::{BLOCK_LEN, Leaf, ROOT_OCTETS};
+
+use super::family::Address;
+use crate::dataplane::Region;
+
+/// No block is left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NoBlocks;
+
+/// The memory of a table: root and pool.
+#[derive(Clone, Copy)]
+pub struct Words<'a> {
+    /// Root words.
+    pub root: &'a Region,
+    /// Block words.
+    pub pool: &'a Region,
+}
+
+/// Where a word stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Place {
+    Root(usize),
+    Block(u32, usize),
+}
+
+impl Words<'_> {
+    fn word(&self, place: Place) -> &AtomicU32 {
+        match place {
+            Place::Root(index) => self.root.u32(index * 4),
+            Place::Block(block, index) => self.pool.u32((block as usize * BLOCK_LEN + index) * 4),
+        }
+    }
+
+    fn load(&self, place: Place) -> Leaf {
+        Leaf(self.word(place).load(Ordering::Relaxed))
+    }
+
+    fn store(&self, place: Place, leaf: Leaf) {
+        self.word(place).store(leaf.0, Ordering::Release);
+    }
+}
+
+/// Bookkeeping of one family's table. The words themselves are in shared memory.
+pub struct Stride {
+    /// Prefixes in each block or below it.
+    members: Vec<u32>,
+    free: Vec<u32>,
+    /// Unlinked; may still be read.
+    retired: Vec<u32>,
+    /// Unlinked before the grace period began.
+    waiting: Vec<u32>,
+}
+
+/// First bit beyond the level at which a prefix of this length stands: 24, 32, 40...
+fn level_end(length: u8) -> u8 {
+    length.max(24).div_ceil(8) * 8
+}
+
+impl Stride {
+    /// Bookkeeping for an empty table of so many blocks.
+    pub fn new(blocks: u32) -> Stride {
+        Stride {
+            members: vec![0; blocks as usize],
+            free: (0..blocks).rev().collect(),
+            retired: Vec::new(),
+            waiting: Vec::new(),
+        }
+    }
+
+    /// Blocks in use, waiting ones included.
+    pub fn blocks_used(&self) -> usize {
+        self.members.len() - self.free.len()
+    }
+
+    /// Blocks in all.
+    pub fn blocks(&self) -> usize {
+        self.members.len()
+    }
+
+    /// Finds the blocks that an earlier controller left linked, given every prefix longer than 24 bits.
+    ///
+    /// # Errors
+    /// A sentence where words and prefixes contradict each other.
+    pub fn adopt<A: Address>(
+        words: Words<'_>,
+        blocks: u32,
+        prefixes: impl Iterator<Item = (A, u8)>,
+    ) -> Result<Stride, String> {
+        let mut stride = Stride::new(blocks);
+        for (address, length) in prefixes.filter(|(_, length)| *length > 24) {
+            for block in stride.path(words, address, length).ok_or_else(|| {
+                format!(
+                    "{}/{length} stands in the directory but has no block",
+                    address.ip()
+                )
+            })? {
+                let members = stride
+                    .members
+                    .get_mut(block as usize)
+                    .ok_or("a word leads beyond the pool")?;
+                *members += 1;
+            }
+        }
+        stride.free.retain(|block| stride.members[*block as usize] == 0);
+        // Linked blocks without members: the earlier controller died between filling and counting. They are found
+        // where a root word leads to one, and collapse.
+        for index in 0..forwarder_common::fib::ROOT_LEN {
+            if words.root.u32(index * 4).load(Ordering::Relaxed) >> 31 != 0 {
+                stride.collapse_empty(words, Place::Root(index))?;
+            }
+        }
+        Ok(stride)
+    }
+
+    fn collapse_empty(&mut self, words: Words<'_>, place: Place) -> Result<(), String> {
+        let Some(block) = words.load(place).block() else {
+            return Ok(());
+        };
+        let members = *self
+            .members
+            .get(block as usize)
+            .ok_or("a word leads beyond the pool")?;
+        for index in 0..BLOCK_LEN {
+            self.collapse_empty(words, Place::Block(block, index))?;
+        }
+        if members == 0 {
+            words.store(place, words.load(Place::Block(block, 0)));
+            self.free.retain(|free| *free != block);
+            self.retired.push(block);
+        }
+        Ok(())
+    }
+
+    /// The blocks from the root down to where the prefix stands; `None` where the way ends early.
+    fn path<A: Address>(&self, words: Words<'_>, address: A, length: u8) -> Option<Vec<u32>> {
+        let mut path = Vec::new();
+        let mut place = Place::Root(root_index(address));
+        let mut octet = ROOT_OCTETS;
+        while octet < (level_end(length) / 8) as usize {
+            let block = words.load(place).block()?;
+            path.push(block);
+            place = Place::Block(block, address.octet(octet));
+            octet += 1;
+        }
+        Some(path)
+    }
+
+    /// Lays a prefix. `shorter_or_same` tells whether a leaf now there belongs to a prefix no longer than this one (so
+    /// that it gives way).
+    ///
+    /// # Errors
+    /// [`NoBlocks`], with the table unchanged.
+    pub fn announce<A: Address>(
+        &mut self,
+        words: Words<'_>,
+        (address, length): (A, u8),
+        leaf: Leaf,
+        new: bool,
+        shorter_or_same: &impl Fn(Leaf) -> bool,
+    ) -> Result<(), NoBlocks> {
+        let mut place = Place::Root(root_index(address));
+        if length > 24 {
+            let levels = (level_end(length) / 8) as usize - ROOT_OCTETS;
+            let mut existing = 0;
+            let mut probe = place;
+            while existing < levels {
+                let Some(block) = words.load(probe).block() else {
+                    break;
+                };
+                probe = Place::Block(block, address.octet(ROOT_OCTETS + existing));
+                existing += 1;
+            }
+            if levels - existing > self.free.len() {
+                return Err(NoBlocks);
+            }
+            for level in 0..levels {
+                let below = words.load(place);
+                let block = match below.block() {
+                    Some(block) => block,
+                    None => {
+                        let block = self.free.pop().ok_or(NoBlocks)?;
+                        for index in 0..BLOCK_LEN {
+                            words.store(Place::Block(block, index), below);
+                        }
+                        words.store(place, Leaf::child(block));
+                        block
+                    }
+                };
+                self.members[block as usize] += u32::from(new);
+                place = Place::Block(block, address.octet(ROOT_OCTETS + level));
+            }
+        }
+        self.each_word(place, length, &mut |place| {
+            replace_where(words, place, leaf, shorter_or_same);
+        });
+        Ok(())
+    }
+
+    /// Takes a prefix away: the words that hold `slot` get `cover`, and blocks without members collapse.
+    pub fn withdraw<A: Address>(
+        &mut self,
+        words: Words<'_>,
+        (address, length): (A, u8),
+        slot: u32,
+        cover: Leaf,
+    ) {
+        let mut place = Place::Root(root_index(address));
+        let mut way = Vec::new();
+        for octet in ROOT_OCTETS..(level_end(length) / 8) as usize {
+            let Some(block) = words.load(place).block() else {
+                return;
+            };
+            way.push((place, block));
+            place = Place::Block(block, address.octet(octet));
+        }
+        self.each_word(place, length, &mut |place| {
+            replace_where(words, place, cover, &|leaf: Leaf| leaf.slot() == slot);
+        });
+        for (parent, block) in way.into_iter().rev() {
+            let members = &mut self.members[block as usize];
+            *members = members.saturating_sub(1);
+            if *members == 0 {
+                words.store(parent, words.load(Place::Block(block, 0)));
+                self.retired.push(block);
+            }
+        }
+    }
+
+    /// Stores a leaf at the smallest existing word that covers the prefix and answers how many bits that word stands
+    /// for: what is left to do for a prefix that found no block.
+    pub fn punt_word<A: Address>(&self, words: Words<'_>, address: A, leaf: Leaf) -> u8 {
+        let (place, bits) = self.smallest_word(words, address);
+        words.store(place, leaf);
+        bits
+    }
+
+    /// The leaf of the smallest existing word that covers an address, and the bits that word stands for.
+    pub fn word_for<A: Address>(&self, words: Words<'_>, address: A) -> (Leaf, u8) {
+        let (place, bits) = self.smallest_word(words, address);
+        (words.load(place), bits)
+    }
+
+    fn smallest_word<A: Address>(&self, words: Words<'_>, address: A) -> (Place, u8) {
+        let mut place = Place::Root(root_index(address));
+        let mut bits = 24;
+        while bits < A::BITS {
+            let Some(block) = words.load(place).block() else {
+                break;
+            };
+            place = Place::Block(block, address.octet(bits as usize / 8));
+            bits += 8;
+        }
+        (place, bits)
+    }
+
+    /// Calls `visit` with every word of a prefix's range at its own level.
+    fn each_word(&self, first: Place, length: u8, visit: &mut impl FnMut(Place)) {
+        let count = 1usize << (level_end(length) - length.min(level_end(length)));
+        match first {
+            Place::Root(index) => (index & !(count - 1)..)
+                .take(count)
+                .for_each(|i| visit(Place::Root(i))),
+            Place::Block(block, index) => {
+                (index & !(count - 1)..)
+                    .take(count)
+                    .for_each(|i| visit(Place::Block(block, i)));
+            }
+        }
+    }
+
+    /// Whether anything waits for a grace period.
+    pub fn has_retired(&self) -> bool {
+        !self.retired.is_empty() || !self.waiting.is_empty()
+    }
+
+    /// A grace period begins: what was retired until now will be free when it is over.
+    pub fn grace_begins(&mut self) {
+        self.waiting.append(&mut self.retired);
+    }
+
+    /// The grace period is over.
+    pub fn grace_over(&mut self) {
+        self.free.append(&mut self.waiting);
+    }
+}
+
+fn root_index<A: Address>(address: A) -> usize {
+    address.octet(0) << 16 | address.octet(1) << 8 | address.octet(2)
+}
+
+/// Replaces every leaf at or below a word for which `gives_way` says so.
+fn replace_where(words: Words<'_>, place: Place, leaf: Leaf, gives_way: &impl Fn(Leaf) -> bool) {
+    let old = words.load(place);
+    match old.block() {
+        Some(block) => {
+            for index in 0..BLOCK_LEN {
+                replace_where(words, Place::Block(block, index), leaf, gives_way);
+            }
+        }
+        None if old != leaf && gives_way(old) => words.store(place, leaf),
+        None => {}
+    }
+}
