@@ -68,6 +68,20 @@ impl Drop for Progress {
     }
 }
 
+/// Lets time pass, telling how much is left.
+pub fn pause(what: &str, time: Duration) -> Result<()> {
+    let mut progress = Progress::new(what);
+    let end = Instant::now() + time;
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return interrupt::check();
+        }
+        progress.detail(&format!("{:.0} s left", left.as_secs_f32().ceil()));
+        interrupt::sleep(left.min(REDRAW))?;
+    }
+}
+
 /// What a poll found.
 pub enum Poll<T> {
     /// It is there.

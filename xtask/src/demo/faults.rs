@@ -41,7 +41,7 @@ fn kill_and_restart(lab: &Lab, screen: &Screen) -> Result<String> {
     screen.say(&format!("  {ROUTER}# kill -KILL {}", controller.pid));
     controller.kill();
     let dead = Instant::now();
-    interrupt::sleep(Duration::from_millis(1_500))?;
+    progress::pause("traffic without a controller", Duration::from_millis(1_500))?;
     lab.start_controller(ROUTER)?;
     let without = dead.elapsed();
     screen.say(&format!(
@@ -129,7 +129,7 @@ fn cut_and_wait(lab: &Lab, screen: &Screen, flows: &[Flow], tables: [usize; 2]) 
     let cut = Instant::now();
     wait_moved(lab, tables, flows, "twin0")?;
     let converged = cut.elapsed();
-    interrupt::sleep(SETTLE.saturating_sub(converged))?;
+    progress::pause("traffic by carrier B", SETTLE.saturating_sub(converged))?;
     Ok(converged)
 }
 

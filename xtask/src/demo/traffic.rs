@@ -9,7 +9,7 @@ use super::screen::grouped;
 use crate::lab::{Lab, topology};
 use crate::net::{tcp, udp};
 use crate::table::Route;
-use crate::{interrupt, net::udp::Report};
+use crate::{interrupt, net::udp::Report, progress};
 
 /// Who talks to whom; each pair in both families.
 const PAIRS: [(&str, &str); 6] = [
@@ -68,7 +68,7 @@ pub fn flows(lab: &Lab, tables: [&[Route]; 2]) -> Result<Vec<udp::Flow>> {
 /// Sends the flows for a while.
 pub fn run(flows: &[udp::Flow], time: Duration) -> Result<Vec<Report>> {
     let running = udp::start(flows.to_vec())?;
-    let slept = interrupt::sleep(time);
+    let slept = progress::pause("sending", time);
     let reports = running.stop()?;
     slept?;
     Ok(reports)
