@@ -1,0 +1,338 @@
+//! The file as written, and what must hold between its lines.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use ipnet::IpNet;
+use serde::{Deserialize, Deserializer, de::Error as _, de::IgnoredAny};
+use toml::Spanned;
+
+use super::{
+    ApiConfig, Config, ConfigError, DEFAULT_MAX_AGE, DEFAULT_METRICS, DEFAULT_SOCKET, DEFAULT_TABLES,
+    FilterConfig, InterfaceConfig, MAX_ROUTES, Role, RoutesConfig, Source, TablesConfig, XdpMode, name_fault,
+};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    #[serde(default)]
+    interface: Vec<Spanned<Interface>>,
+    #[serde(default)]
+    routes: Routes,
+    #[serde(default)]
+    filter: Filter,
+    #[serde(default)]
+    tables: Tables,
+    #[serde(default)]
+    api: Api,
+    account: Option<Spanned<IgnoredAny>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct Interface {
+    name: Spanned<String>,
+    #[serde(default)]
+    role: Role,
+    #[serde(default)]
+    xdp: XdpMode,
+    source_check: Option<Spanned<String>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+struct Routes {
+    max_age: Option<Age>,
+    sources: Option<Spanned<Vec<Spanned<String>>>>,
+    bgp: Option<Spanned<IgnoredAny>>,
+    fpm: Option<Spanned<IgnoredAny>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+struct Filter {
+    bogons: Option<bool>,
+    own_prefixes: Vec<Spanned<String>>,
+    rule: Option<Spanned<IgnoredAny>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+struct Tables {
+    routes: Option<Spanned<i64>>,
+    ipv4_blocks: Option<Spanned<i64>>,
+    ipv6_blocks: Option<Spanned<i64>>,
+    next_hop_groups: Option<Spanned<i64>>,
+    next_hops: Option<Spanned<i64>>,
+    interfaces: Option<Spanned<i64>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Api {
+    socket: Option<Spanned<PathBuf>>,
+    metrics: Option<Spanned<String>>,
+}
+
+/// A duration: "30s", "5m", "1h", "500ms" or "0".
+struct Age(Duration);
+
+impl<'de> Deserialize<'de> for Age {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Age, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        duration(&text).map(Age).ok_or_else(|| {
+            D::Error::custom(format!(
+                "`{text}` is not a duration: write \"30s\", \"5m\", \"1h\", or \"0\" for never"
+            ))
+        })
+    }
+}
+
+fn duration(text: &str) -> Option<Duration> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let number: u64 = text[..digits].parse().ok()?;
+    let milliseconds = match &text[digits..] {
+        "" if number == 0 => 0,
+        "ms" => number,
+        "s" => number.checked_mul(1_000)?,
+        "m" => number.checked_mul(60_000)?,
+        "h" => number.checked_mul(3_600_000)?,
+        _ => return None,
+    };
+    // Nanoseconds must fit the data path's word.
+    (milliseconds <= u64::MAX / 1_000_000).then(|| Duration::from_millis(milliseconds))
+}
+
+/// Reads and checks.
+pub(super) fn parse(name: &str, text: &str) -> Result<Config, ConfigError> {
+    let file: File = toml::from_str(text).map_err(|error| ConfigError::of_toml(name, text, &error))?;
+    let check = Check { name, text };
+    check.absent(&file)?;
+    Ok(Config {
+        interfaces: check.interfaces(&file.interface)?,
+        routes: RoutesConfig {
+            max_age: file.routes.max_age.as_ref().map_or(DEFAULT_MAX_AGE, |age| age.0),
+            sources: check.sources(file.routes.sources.as_ref())?,
+        },
+        filter: FilterConfig {
+            bogons: file.filter.bogons.unwrap_or(true),
+            own_prefixes: check.own_prefixes(&file.filter.own_prefixes)?,
+        },
+        tables: check.tables(&file.tables)?,
+        api: check.api(&file.api)?,
+    })
+}
+
+struct Check<'a> {
+    name: &'a str,
+    text: &'a str,
+}
+
+impl Check<'_> {
+    fn error<T>(&self, at: &Spanned<T>, message: String, advice: &str) -> ConfigError {
+        ConfigError::at(self.name, self.text, at.span(), message, advice)
+    }
+
+    /// Sections of later versions.
+    fn absent(&self, file: &File) -> Result<(), ConfigError> {
+        let sections = [
+            ("account", &file.account, "accounts"),
+            ("filter.rule", &file.filter.rule, "filter rules"),
+            ("routes.bgp", &file.routes.bgp, "the BGP feed"),
+            ("routes.fpm", &file.routes.fpm, "the FPM feed"),
+        ];
+        for (section, value, what) in sections {
+            if let Some(at) = value {
+                return Err(self.error(
+                    at,
+                    format!("[{section}]: this version does not have {what}"),
+                    "remove the section",
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn interfaces(&self, written: &[Spanned<Interface>]) -> Result<Vec<InterfaceConfig>, ConfigError> {
+        if written.is_empty() {
+            return Err(ConfigError::plain(
+                self.name,
+                "no interface is configured".into(),
+                "add at least one section: [[interface]] with name = \"eth0\"",
+            ));
+        }
+        let mut interfaces: Vec<InterfaceConfig> = Vec::new();
+        for interface in written.iter().map(Spanned::get_ref) {
+            let name = interface.name.get_ref();
+            if let Some(fault) = name_fault(name) {
+                return Err(self.error(
+                    &interface.name,
+                    format!("{name:?} cannot be the name of an interface: {fault}"),
+                    "`ip link` lists the names",
+                ));
+            }
+            if interfaces.iter().any(|known| known.name == *name) {
+                return Err(self.error(
+                    &interface.name,
+                    format!("interface {name:?} is configured twice"),
+                    "keep one of the two sections",
+                ));
+            }
+            if let Some(at) = &interface.source_check
+                && at.get_ref() != "off"
+            {
+                return Err(self.error(
+                    at,
+                    format!(
+                        "source-check = {:?}: this version does not have source validation",
+                        at.get_ref()
+                    ),
+                    "write \"off\", or remove the line",
+                ));
+            }
+            interfaces.push(InterfaceConfig {
+                name: name.clone(),
+                role: interface.role,
+                xdp: interface.xdp,
+            });
+        }
+        Ok(interfaces)
+    }
+
+    fn sources(&self, written: Option<&Spanned<Vec<Spanned<String>>>>) -> Result<Vec<Source>, ConfigError> {
+        let Some(list) = written else {
+            return Ok(vec![Source::Kernel]);
+        };
+        let mut sources = Vec::new();
+        for source in list.get_ref() {
+            match source.get_ref().as_str() {
+                "kernel" if sources.is_empty() => sources.push(Source::Kernel),
+                "kernel" => {
+                    return Err(self.error(source, "`kernel` stands here twice".into(), "write it once"));
+                }
+                later @ ("bgp" | "fpm") => {
+                    return Err(self.error(
+                        source,
+                        format!("`{later}`: this version does not have this source"),
+                        "write sources = [\"kernel\"]: it works with every routing daemon",
+                    ));
+                }
+                other => {
+                    return Err(self.error(
+                        source,
+                        format!("`{other}` is not a source of routes"),
+                        "allowed here: kernel",
+                    ));
+                }
+            }
+        }
+        if sources.is_empty() {
+            return Err(self.error(
+                list,
+                "no source of routes is named".into(),
+                "write sources = [\"kernel\"], or remove the line",
+            ));
+        }
+        Ok(sources)
+    }
+
+    fn own_prefixes(&self, written: &[Spanned<String>]) -> Result<Vec<IpNet>, ConfigError> {
+        let mut prefixes = Vec::new();
+        for prefix in written {
+            let text = prefix.get_ref();
+            let net: IpNet = text.parse().map_err(|_| {
+                self.error(
+                    prefix,
+                    format!("`{text}` is not a prefix"),
+                    "write address/length, as 192.0.2.0/24 or 2001:db8::/32",
+                )
+            })?;
+            if net.trunc() != net {
+                return Err(self.error(
+                    prefix,
+                    format!("`{text}` has bits set beyond its length"),
+                    &format!("write {}", net.trunc()),
+                ));
+            }
+            if net.prefix_len() == 0 {
+                return Err(self.error(
+                    prefix,
+                    format!("`{text}` is every address there is"),
+                    "name only prefixes that are yours",
+                ));
+            }
+            if prefixes.contains(&net) {
+                return Err(self.error(prefix, format!("`{text}` stands here twice"), "write it once"));
+            }
+            prefixes.push(net);
+        }
+        Ok(prefixes)
+    }
+
+    fn tables(&self, written: &Tables) -> Result<TablesConfig, ConfigError> {
+        let size = |key: &str, value: &Option<Spanned<i64>>, default: u32, least: u32, most: u32| {
+            let Some(value) = value else { return Ok(default) };
+            match u32::try_from(*value.get_ref()) {
+                Ok(number) if (least..=most).contains(&number) => Ok(number),
+                _ => Err(self.error(
+                    value,
+                    format!("{key} = {} is out of range", value.get_ref()),
+                    &format!("allowed here: {least} to {most}; without the line it is {default}"),
+                )),
+            }
+        };
+        let default = DEFAULT_TABLES;
+        Ok(TablesConfig {
+            routes: size("routes", &written.routes, default.routes, 1_024, MAX_ROUTES)?,
+            ipv4_blocks: size(
+                "ipv4-blocks",
+                &written.ipv4_blocks,
+                default.ipv4_blocks,
+                64,
+                1 << 20,
+            )?,
+            ipv6_blocks: size(
+                "ipv6-blocks",
+                &written.ipv6_blocks,
+                default.ipv6_blocks,
+                64,
+                1 << 20,
+            )?,
+            next_hop_groups: size(
+                "next-hop-groups",
+                &written.next_hop_groups,
+                default.next_hop_groups,
+                64,
+                1 << 20,
+            )?,
+            // An id is 16 bits wide.
+            next_hops: size("next-hops", &written.next_hops, default.next_hops, 64, 65_535)?,
+            interfaces: size("interfaces", &written.interfaces, default.interfaces, 1, 1_024)?,
+        })
+    }
+
+    fn api(&self, written: &Api) -> Result<ApiConfig, ConfigError> {
+        let socket = match &written.socket {
+            None => DEFAULT_SOCKET.into(),
+            Some(at) if !at.get_ref().is_absolute() => {
+                return Err(self.error(
+                    at,
+                    format!("`{}` is not an absolute path", at.get_ref().display()),
+                    "begin it with /",
+                ));
+            }
+            Some(at) => at.get_ref().clone(),
+        };
+        let metrics = match &written.metrics {
+            None => Some(DEFAULT_METRICS),
+            Some(at) if at.get_ref() == "off" => None,
+            Some(at) => Some(at.get_ref().parse::<SocketAddr>().map_err(|_| {
+                self.error(
+                    at,
+                    format!("`{}` is not an address with a port", at.get_ref()),
+                    "write address:port, as 127.0.0.1:9177 or [::1]:9177, or \"off\"",
+                )
+            })?),
+        };
+        Ok(ApiConfig { socket, metrics })
+    }
+}

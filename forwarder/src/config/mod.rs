@@ -1,0 +1,275 @@
+//! The configuration file: what may stand in it, and what is said when something else does.
+//!
+//! [`file`] is the file as written, [`error`] the sentence for a mistake with its line and column; this module holds what
+//! the rest of the program works with.
+
+mod error;
+mod file;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use forwarder_common::fib::SLOT_MAX;
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+pub use error::ConfigError;
+
+/// Where the configuration is, unless the command line says otherwise.
+pub const DEFAULT_PATH: &str = "/etc/forwarder/forwarder.toml";
+/// Where the socket is, unless configuration or command line say otherwise.
+pub const DEFAULT_SOCKET: &str = "/run/forwarder/forwarder.sock";
+
+/// What the network beyond an interface is to us: chooses the filter's defaults.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// A carrier that sells us the whole Internet.
+    Transit,
+    /// A network we exchange our own prefixes with.
+    Peer,
+    /// Our own network.
+    #[default]
+    Core,
+    /// A network that buys from us.
+    Customer,
+}
+
+impl Role {
+    /// The word in the file, in JSON and on screens.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Role::Transit => "transit",
+            Role::Peer => "peer",
+            Role::Core => "core",
+            Role::Customer => "customer",
+        }
+    }
+}
+
+/// How the program is attached to an interface.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum XdpMode {
+    /// In the driver.
+    #[default]
+    Native,
+    /// In the kernel's stack: works with every driver, and is slow.
+    Generic,
+}
+
+/// One interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InterfaceConfig {
+    /// Its name.
+    pub name: String,
+    /// What lies beyond it.
+    pub role: Role,
+    /// How the program is attached.
+    pub xdp: XdpMode,
+}
+
+/// Where routes come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Source {
+    /// The kernel's own tables.
+    Kernel,
+}
+
+/// Routes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RoutesConfig {
+    /// How old the heartbeat may be before packets pass to the kernel; zero = any age.
+    pub max_age: Duration,
+    /// Sources, the preferred one first.
+    pub sources: Vec<Source>,
+}
+
+/// The source filter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FilterConfig {
+    /// Drop sources that must not appear on the Internet, on transit interfaces.
+    pub bogons: bool,
+    /// Our own prefixes: nobody outside may send from them.
+    pub own_prefixes: Vec<IpNet>,
+}
+
+/// Sizes of the tables, for when the maps are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct TablesConfig {
+    /// Counter slots: prefixes of both families together.
+    pub routes: u32,
+    /// IPv4 blocks of 256 leaves.
+    pub ipv4_blocks: u32,
+    /// IPv6 blocks of 256 leaves.
+    pub ipv6_blocks: u32,
+    /// Next-hop groups.
+    pub next_hop_groups: u32,
+    /// Next hops.
+    pub next_hops: u32,
+    /// Interfaces.
+    pub interfaces: u32,
+}
+
+impl TablesConfig {
+    /// The sizes of the maps on a machine with so many possible CPUs.
+    pub const fn sizes(&self, cpus: u32) -> crate::dataplane::Sizes {
+        crate::dataplane::Sizes {
+            slots: self.routes,
+            blocks4: self.ipv4_blocks,
+            blocks6: self.ipv6_blocks,
+            groups: self.next_hop_groups,
+            nexthops: self.next_hops,
+            // Port 0 stands for "not configured".
+            ports: self.interfaces + 1,
+            cpus,
+        }
+    }
+}
+
+/// Most prefixes a table may be made for: below what a leaf can name.
+pub const MAX_ROUTES: u32 = 2_000_000;
+const _: () = assert!(MAX_ROUTES < SLOT_MAX);
+
+/// Where figures are served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApiConfig {
+    /// Unix socket.
+    pub socket: PathBuf,
+    /// Prometheus metrics; `None` = off.
+    pub metrics: Option<SocketAddr>,
+}
+
+/// The configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Interfaces, at least one.
+    pub interfaces: Vec<InterfaceConfig>,
+    /// Routes.
+    pub routes: RoutesConfig,
+    /// Filter.
+    pub filter: FilterConfig,
+    /// Sizes.
+    pub tables: TablesConfig,
+    /// Socket and metrics.
+    pub api: ApiConfig,
+}
+
+impl Config {
+    /// The configuration of `run --interface N...`: these interfaces, everything else as it is by default.
+    ///
+    /// # Errors
+    /// No name, a name that no interface can have, or one given twice.
+    pub fn from_interfaces<S: AsRef<str>>(names: &[S]) -> Result<Config, ConfigError> {
+        let plain = |message, advice: &str| ConfigError::plain("--interface", message, advice);
+        if names.is_empty() {
+            return Err(plain(
+                "no interface is named".into(),
+                "name at least one: --interface eth0",
+            ));
+        }
+        let mut interfaces: Vec<InterfaceConfig> = Vec::new();
+        for name in names.iter().map(AsRef::as_ref) {
+            if let Some(fault) = name_fault(name) {
+                return Err(plain(
+                    format!("{name:?} cannot be the name of an interface: {fault}"),
+                    "`ip link` lists the names",
+                ));
+            }
+            if interfaces.iter().any(|known| known.name == name) {
+                return Err(plain(
+                    format!("interface {name:?} is given twice"),
+                    "name it once",
+                ));
+            }
+            interfaces.push(InterfaceConfig {
+                name: name.to_string(),
+                role: Role::default(),
+                xdp: XdpMode::default(),
+            });
+        }
+        Ok(Config {
+            interfaces,
+            routes: RoutesConfig {
+                max_age: DEFAULT_MAX_AGE,
+                sources: vec![Source::Kernel],
+            },
+            filter: FilterConfig {
+                bogons: true,
+                own_prefixes: Vec::new(),
+            },
+            tables: DEFAULT_TABLES,
+            api: ApiConfig {
+                socket: DEFAULT_SOCKET.into(),
+                metrics: Some(DEFAULT_METRICS),
+            },
+        })
+    }
+
+    /// The configuration of an interface.
+    pub fn interface(&self, name: &str) -> Option<&InterfaceConfig> {
+        self.interfaces.iter().find(|interface| interface.name == name)
+    }
+}
+
+const DEFAULT_MAX_AGE: Duration = Duration::from_secs(30);
+const DEFAULT_METRICS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9177);
+const DEFAULT_TABLES: TablesConfig = TablesConfig {
+    routes: 1_500_000,
+    ipv4_blocks: 32_768,
+    ipv6_blocks: 65_536,
+    next_hop_groups: 16_384,
+    next_hops: 8_192,
+    interfaces: 64,
+};
+
+/// Reads and checks the configuration file.
+///
+/// # Errors
+/// What, where, why and what to do.
+pub fn load(path: &Path) -> Result<Config, ConfigError> {
+    let text = std::fs::read_to_string(path).map_err(|why| {
+        let advice = if why.kind() == std::io::ErrorKind::NotFound {
+            "write it, name another with --config FILE, or do without: forwarder run --interface NAME"
+        } else {
+            "it must be a readable UTF-8 file"
+        };
+        ConfigError::plain(
+            &path.display().to_string(),
+            format!("cannot read it: {why}"),
+            advice,
+        )
+    })?;
+    parse(&path.display().to_string(), &text)
+}
+
+/// Checks the text of a configuration; `name` is what errors call it.
+///
+/// # Errors
+/// As [`load`].
+pub fn parse(name: &str, text: &str) -> Result<Config, ConfigError> {
+    file::parse(name, text)
+}
+
+/// Why the kernel would not give an interface this name (`dev_valid_name`, net/core/dev.c).
+fn name_fault(name: &str) -> Option<&'static str> {
+    if name.is_empty() {
+        Some("it is empty")
+    } else if name.len() > 15 {
+        Some("it is longer than 15 characters")
+    } else if name == "." || name == ".." {
+        Some("the kernel reserves it")
+    } else if name.contains(['/', ':']) {
+        Some("it holds '/' or ':'")
+    } else if name.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        Some("it holds white space or a control character")
+    } else {
+        None
+    }
+}

@@ -1,0 +1,252 @@
+use super::*;
+
+const GOOD: &str = r#"
+[[interface]]
+name = "transit0"
+role = "transit"
+xdp = "native"
+source-check = "off"
+
+[[interface]]
+name = "core0"
+
+[routes]
+max-age = "5m"
+sources = ["kernel"]
+
+[filter]
+bogons = false
+own-prefixes = ["192.0.2.0/24", "2001:db8::/32"]
+
+[tables]
+routes = 20000
+next-hops = 128
+
+[api]
+socket = "/run/other.sock"
+metrics = "off"
+"#;
+
+fn fails(text: &str) -> String {
+    match parse("f.toml", text) {
+        Ok(config) => panic!("accepted: {config:?}"),
+        Err(error) => error.to_string(),
+    }
+}
+
+/// One interface and more text.
+fn with(text: &str) -> String {
+    fails(&format!("[[interface]]\nname = \"eth0\"\n{text}"))
+}
+
+#[test]
+fn a_whole_file_is_read() {
+    let config = parse("f.toml", GOOD).unwrap();
+    assert_eq!(config.interfaces.len(), 2);
+    assert_eq!(config.interface("transit0").unwrap().role, Role::Transit);
+    let core = InterfaceConfig {
+        name: "core0".into(),
+        role: Role::Core,
+        xdp: XdpMode::Native,
+    };
+    assert_eq!(config.interfaces[1], core);
+    assert_eq!(config.routes.max_age, Duration::from_secs(300));
+    assert!(!config.filter.bogons);
+    assert_eq!(config.filter.own_prefixes.len(), 2);
+    assert_eq!((config.tables.routes, config.tables.next_hops), (20_000, 128));
+    assert_eq!(config.tables.ipv4_blocks, DEFAULT_TABLES.ipv4_blocks);
+    assert_eq!(config.api.metrics, None);
+    assert_eq!(config.api.socket, PathBuf::from("/run/other.sock"));
+}
+
+#[test]
+fn what_is_not_written_has_the_same_default_from_file_and_command_line() {
+    let file = parse("f.toml", "[[interface]]\nname = \"eth0\"\n").unwrap();
+    assert_eq!(file, Config::from_interfaces(&["eth0"]).unwrap());
+    assert_eq!(file.routes.max_age, Duration::from_secs(30));
+    assert!(file.filter.bogons);
+    let sizes = file.tables.sizes(8);
+    assert_eq!((sizes.slots, sizes.ports, sizes.cpus), (1_500_000, 65, 8));
+}
+
+#[test]
+fn durations_have_a_unit_or_are_zero() {
+    let age = |text: &str| {
+        parse(
+            "f.toml",
+            &format!("[[interface]]\nname = \"eth0\"\n[routes]\nmax-age = {text}"),
+        )
+        .map(|config| config.routes.max_age)
+    };
+    assert_eq!(age("\"0\"").unwrap(), Duration::ZERO);
+    assert_eq!(age("\"500ms\"").unwrap(), Duration::from_millis(500));
+    assert_eq!(age("\"1h\"").unwrap(), Duration::from_secs(3600));
+    for bad in [
+        "\"30\"",
+        "\"s\"",
+        "\"\"",
+        "\"-5s\"",
+        "\"30 s\"",
+        "\"99999999999999999h\"",
+    ] {
+        let error = age(bad).unwrap_err().to_string();
+        assert!(error.contains("is not a duration: write \"30s\""), "{error}");
+    }
+    assert!(age("30").unwrap_err().to_string().contains("wrong type"));
+}
+
+#[test]
+fn an_unknown_key_is_shown_where_it_stands_with_the_allowed_ones() {
+    let text = fails("[[interface]]\nname = \"eth0\"\n  rol = \"core\"\n");
+    assert_eq!(
+        text,
+        "f.toml, line 3, column 3: unknown key `rol`\n  3 |   rol = \"core\"\n    |   ^\n  \
+         did you mean `role`? Allowed here: name, role, xdp, source-check"
+    );
+    let text = fails("[[interfaces]]\nname = \"eth0\"\n");
+    assert!(
+        text.starts_with("f.toml, line 1, column 3: unknown key `interfaces`"),
+        "{text}"
+    );
+    assert!(
+        text.ends_with("did you mean `interface`? Allowed here: interface, routes, filter, tables, api"),
+        "{text}"
+    );
+}
+
+#[test]
+fn an_unknown_word_names_the_allowed_ones() {
+    let text = with("role = \"upstream\"");
+    assert!(
+        text.contains("line 3, column 8: `upstream` is not known here"),
+        "{text}"
+    );
+    assert!(
+        text.ends_with("allowed here: transit, peer, core, customer"),
+        "{text}"
+    );
+    let text = with("xdp = \"offload\"");
+    assert!(text.ends_with("allowed here: native, generic"), "{text}");
+}
+
+#[test]
+fn wrong_types_and_syntax_have_their_place() {
+    let text = fails("[[interface]]\nname = 5\n");
+    assert!(
+        text.contains("line 2, column 8: wrong type: integer `5`"),
+        "{text}"
+    );
+    assert!(text.ends_with("write it between double quotes"), "{text}");
+    let text = fails("[[interface]]\nrole = \"core\"\n");
+    assert!(text.contains("the key `name` is missing"), "{text}");
+    assert!(text.contains("line 1, column 1"), "{text}");
+    let text = fails("[[interface]\nname = \"eth0\"\n");
+    assert!(text.contains("line 1, column"), "{text}");
+    let text = with("[filter]\nbogons = \"yes\"");
+    assert!(text.contains("line 4, column 10"), "{text}");
+    assert!(text.ends_with("write true or false"), "{text}");
+}
+
+#[test]
+fn interfaces_are_named_once_and_as_the_kernel_allows() {
+    let text = fails("");
+    assert!(text.starts_with("f.toml: no interface is configured"), "{text}");
+    let text = with("[[interface]]\nname = \"eth0\"");
+    assert!(
+        text.contains("line 4, column 8: interface \"eth0\" is configured twice"),
+        "{text}"
+    );
+    for (name, why) in [
+        ("", "it is empty"),
+        ("sixteen-letters0", "longer than 15"),
+        ("a/b", "it holds '/'"),
+        ("a b", "white space"),
+        ("..", "reserves"),
+    ] {
+        let text = fails(&format!("[[interface]]\nname = \"{name}\"\n"));
+        assert!(text.contains(why) && text.contains("line 2, column 8"), "{text}");
+        assert!(
+            Config::from_interfaces(&[name])
+                .unwrap_err()
+                .to_string()
+                .contains(why)
+        );
+    }
+    assert!(Config::from_interfaces::<&str>(&[]).is_err());
+    let twice = Config::from_interfaces(&["a", "a"]).unwrap_err().to_string();
+    assert!(twice.contains("\"a\" is given twice"), "{twice}");
+}
+
+#[test]
+fn what_later_versions_have_is_refused_by_name() {
+    let text = with("[[account]]\nname = \"x\"");
+    assert!(
+        text.contains("[account]: this version does not have accounts"),
+        "{text}"
+    );
+    assert!(text.contains("line 3"), "{text}");
+    let text = with("[[filter.rule]]\naction = \"drop\"");
+    assert!(
+        text.contains("[filter.rule]: this version does not have filter rules"),
+        "{text}"
+    );
+    let text = with("[routes.bgp]\nlocal-as = 64500");
+    assert!(
+        text.contains("[routes.bgp]: this version does not have the BGP feed"),
+        "{text}"
+    );
+    let text = with("[routes]\nsources = [\"kernel\", \"bgp\"]");
+    assert!(text.contains("line 4, column 22: `bgp`: this version"), "{text}");
+    let text = with("source-check = \"loose\"");
+    assert!(
+        text.contains("this version does not have source validation"),
+        "{text}"
+    );
+    let text = with("[routes]\nsources = []");
+    assert!(text.contains("no source of routes is named"), "{text}");
+    let text = with("[routes]\nsources = [\"static\"]");
+    assert!(text.contains("`static` is not a source of routes"), "{text}");
+}
+
+#[test]
+fn values_out_of_range_name_the_range() {
+    let text = with("[tables]\nroutes = 2000001");
+    assert!(
+        text.contains("line 4, column 10: routes = 2000001 is out of range"),
+        "{text}"
+    );
+    assert!(
+        text.contains("1024 to 2000000; without the line it is 1500000"),
+        "{text}"
+    );
+    let text = with("[tables]\nnext-hops = -1");
+    assert!(text.contains("next-hops = -1 is out of range"), "{text}");
+    let text = with("[tables]\nnext_hops = 100");
+    assert!(text.contains("did you mean `next-hops`?"), "{text}");
+}
+
+#[test]
+fn prefixes_and_addresses_are_checked() {
+    let text = with("[filter]\nown-prefixes = [\"192.0.2.1/24\"]");
+    assert!(text.contains("has bits set beyond its length") && text.ends_with("write 192.0.2.0/24"));
+    let text = with("[filter]\nown-prefixes = [\"192.0.2.0\"]");
+    assert!(text.contains("`192.0.2.0` is not a prefix"), "{text}");
+    let text = with("[filter]\nown-prefixes = [\"::/0\"]");
+    assert!(text.contains("every address there is"), "{text}");
+    let text = with("[api]\nmetrics = \"localhost:9177\"");
+    assert!(text.contains("is not an address with a port"), "{text}");
+    let text = with("[api]\nsocket = \"run.sock\"");
+    assert!(text.contains("is not an absolute path"), "{text}");
+}
+
+#[test]
+fn a_file_that_is_not_there_is_one_clear_sentence() {
+    let error = load(Path::new("/nonexistent/forwarder.toml"))
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.starts_with("/nonexistent/forwarder.toml: cannot read it: No such file"),
+        "{error}"
+    );
+    assert!(error.contains("forwarder run --interface NAME"), "{error}");
+}
