@@ -57,7 +57,8 @@ pub enum RouteAnswer {
 pub struct RouteFound {
     /// The prefix that matches, with `fibmatch`; else the destination.
     pub prefix: IpNet,
-    /// Its table.
+    /// Its table. Until a policy rule is added, IPv4 keeps local and main in one trie and says main for both
+    /// (`fib_unmerge`, net/ipv4/fib_frontend.c).
     pub table: u32,
     /// Its metric, with `fibmatch`.
     pub metric: u32,

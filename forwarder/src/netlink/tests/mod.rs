@@ -2,12 +2,14 @@
 
 mod lookup;
 mod neighbours;
+mod programs;
 mod resync;
 mod state;
 mod stream;
 
+use std::io::Write;
 use std::net::IpAddr;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -39,6 +41,24 @@ fn enter_namespace() {
 /// `ip ARGUMENTS`, which must succeed.
 pub fn ip(arguments: &str) -> String {
     run("ip", arguments)
+}
+
+/// Many lines of `ip` at once.
+pub fn ip_batch(lines: &str) {
+    let mut child = Command::new("ip")
+        .args(["-batch", "-"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
+    assert!(child.wait().unwrap().success(), "ip -batch");
+}
+
+/// `count` routes to 10.0.0.0/24, 10.0.1.0/24 and so on, as lines for [`ip_batch`].
+pub fn many_routes(count: usize, via: &str) -> String {
+    (0..count)
+        .map(|n| format!("route add 10.{}.{}.0/24 {via}\n", n / 256, n % 256))
+        .collect()
 }
 
 pub fn run(program: &str, arguments: &str) -> String {

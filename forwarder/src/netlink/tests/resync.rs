@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use super::*;
+use crate::netlink::dump::{Family, dump_routes, settle};
 use crate::netlink::watch::Watcher;
 use crate::source::event::Event;
 use crate::source::kernel::{KernelSource, SPACING};
@@ -86,16 +87,9 @@ fn a_nexthop_object_that_is_deleted_takes_its_routes() {
     in_namespace(|| {
         two_links();
         ip("nexthop add id 1 via 192.0.2.2 dev va");
-        // Enough that removing them takes the kernel a while after it has announced the next hop's end.
-        let commands: String = (0..20_000)
-            .map(|n| format!("route add 10.{}.{}.0/24 nhid 1\n", n / 256, n % 256))
-            .collect();
-        let file = std::env::temp_dir().join(format!("forwarder-netlink-{}", std::process::id()));
-        std::fs::write(&file, commands).unwrap();
-        ip(&format!("-batch {}", file.display()));
-        std::fs::remove_file(&file).unwrap();
+        ip_batch(&many_routes(1000, "nhid 1"));
         let mut source = settled();
-        assert_eq!(routes(&source.dump().unwrap(), "10.78.31.0/24").len(), 1);
+        assert_eq!(routes(&source.dump().unwrap(), "10.3.231.0/24").len(), 1);
         let deletion = thread::spawn(|| ip("nexthop del id 1"));
         let (dump, before) = resynced(&mut source);
         deletion.join().unwrap();
@@ -106,6 +100,27 @@ fn a_nexthop_object_that_is_deleted_takes_its_routes() {
             .iter()
             .filter(|route| route.action == Action::Nexthop(1))
             .count();
+        assert_eq!(left, 0);
+    });
+}
+
+/// Without [`settle`] a dump at this moment still has thousands of them.
+#[test]
+fn what_the_kernel_announces_before_it_does_it_is_done_after_settling() {
+    in_namespace(|| {
+        two_links();
+        ip("nexthop add id 1 via 192.0.2.2 dev va");
+        ip_batch(&many_routes(20_000, "nhid 1"));
+        let mut watcher = Watcher::open().unwrap();
+        let deletion = thread::spawn(|| ip("nexthop del id 1"));
+        while !watcher.read().unwrap().contains(&Event::NexthopGone(1)) {}
+        settle().unwrap();
+        let mut left = 0;
+        dump_routes(Family::V4, 254, &mut |route| {
+            left += usize::from(route.action == Action::Nexthop(1))
+        })
+        .unwrap();
+        deletion.join().unwrap();
         assert_eq!(left, 0);
     });
 }
@@ -128,15 +143,9 @@ fn a_storm_that_overruns_a_small_buffer_ends_in_a_true_dump() {
     in_namespace(|| {
         two_links();
         let watcher = Watcher::with_receive_buffer(4096).unwrap();
-        let commands: String = (0..5000)
-            .map(|n| format!("route add 10.{}.{}.0/24 via 192.0.2.2\n", n / 256, n % 256))
-            .collect();
-        let file = std::env::temp_dir().join(format!("forwarder-storm-{}", std::process::id()));
-        std::fs::write(&file, commands).unwrap();
         let mut source = KernelSource::with_watcher(watcher).unwrap();
         source.dump().unwrap();
-        let path = file.clone();
-        let storm = thread::spawn(move || ip(&format!("-batch {}", path.display())));
+        let storm = thread::spawn(|| ip_batch(&many_routes(5000, "via 192.0.2.2")));
         let (mut known, mut resyncs, started) = (HashSet::new(), 0, Instant::now());
         let ours = |route: &Route| route.protocol == 3;
         while known.len() < 5000 {
@@ -163,7 +172,6 @@ fn a_storm_that_overruns_a_small_buffer_ends_in_a_true_dump() {
             }
         }
         storm.join().unwrap();
-        std::fs::remove_file(&file).unwrap();
         let most = started.elapsed().as_millis() / SPACING.as_millis() + 1;
         assert!(resyncs <= most, "{resyncs} resyncs where {most} are allowed");
     });

@@ -15,15 +15,10 @@ pub fn forwarding4(ifname: &str) -> io::Result<bool> {
     conf4(Path::new(ROOT), ifname, "forwarding")
 }
 
-/// `net.ipv6.conf.all.forwarding`; false on a kernel without IPv6.
+/// `net.ipv6.conf.all.forwarding`, which is what `ip6_forward` looks at; false on a kernel without IPv6. (Since 6.17 an
+/// interface's `force_forwarding` overrides it: such packets are left to the kernel.)
 pub fn forwarding6() -> io::Result<bool> {
     off_if_absent(read(&conf(Path::new(ROOT), "ipv6", "all", "forwarding")))
-}
-
-/// `net.ipv6.conf.IF.forwarding`, false without IPv6: writing `all` sets it on every interface, but one may differ, and
-/// `ip6_forward` looks at `all` only.
-pub fn forwarding6_of(ifname: &str) -> io::Result<bool> {
-    off_if_absent(read(&conf(Path::new(ROOT), "ipv6", ifname, "forwarding")))
 }
 
 /// Whether the kernel sends ICMP redirects on the interface: `IN_DEV_TX_REDIRECTS` is `IN_DEV_ORCONF`
