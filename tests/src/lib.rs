@@ -1,1 +1,6 @@
-//! Helpers shared by the integration tests.
+//! Helpers shared by the integration tests: a throwaway network namespace with the real program on the real tables.
+//!
+//! They need root and say so; nothing here skips.
+
+pub mod frame;
+pub mod sandbox;

@@ -1,3 +1,329 @@
-//! The controller process.
+//! The controller process: start, loop, stop.
+//!
+//! Stopping takes nothing away: the data path goes on, and when the heartbeat grows older than `max-age` it hands its
+//! packets to the kernel. `forwarder detach` is the only thing that removes it.
 
 pub mod engine;
+pub mod interfaces;
+pub mod keepalive;
+pub mod ports;
+mod publish;
+pub mod state;
+
+use std::{
+    hash::{BuildHasher, RandomState},
+    path::{Path, PathBuf},
+    sync::{
+        Arc, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant, SystemTime},
+};
+
+use anyhow::{Context, Result, anyhow, bail};
+use tracing::{error, info, warn};
+
+use self::{
+    engine::{Demand, Engine},
+    interfaces::Interfaces,
+    keepalive::Keepalive,
+    state::State,
+};
+use crate::{
+    config::Config,
+    dataplane::{
+        attach::{self, Programs},
+        kernel::KernelDataplane,
+        pins::{Pins, network_namespace, possible_cpus},
+    },
+    netlink,
+    source::kernel::KernelSource,
+};
+
+/// What `run` is told.
+pub struct RunOptions {
+    /// The configuration.
+    pub config: Config,
+    /// Pin directory.
+    pub bpffs: PathBuf,
+    /// Socket of the API.
+    pub socket: PathBuf,
+}
+
+/// How often heartbeat, grace periods, neighbours and state are looked at.
+const TICK: Duration = Duration::from_millis(250);
+/// How often neighbours are looked at.
+const NEIGHBOURS: Duration = Duration::from_secs(5);
+
+/// Runs the controller until it is told to stop.
+///
+/// # Errors
+/// It cannot start; what it had begun is undone. Or the kernel's news cannot be followed any more.
+pub fn run(options: RunOptions) -> Result<()> {
+    let pins = Pins::new(&options.bpffs);
+    let _lock = pins.lock()?;
+    let fresh = prepare(&pins, &options.config)?;
+    let outcome = Controller::start(&pins, &options);
+    let mut controller = match outcome {
+        Ok(controller) => controller,
+        Err(why) => {
+            if fresh && let Err(left) = pins.remove() {
+                warn!("{left:#}");
+            }
+            return Err(why);
+        }
+    };
+    let result = controller.follow();
+    info!("stopped; the data path goes on");
+    result
+}
+
+/// Takes everything out of the kernel. Answers what was removed.
+///
+/// # Errors
+/// A controller runs, there is nothing, or a pin cannot be removed.
+pub fn detach(bpffs: &Path) -> Result<DetachReport> {
+    Ok(DetachReport { removed: attach::detach_all(&Pins::new(bpffs))? })
+}
+
+/// What `detach` removed.
+#[derive(Debug, serde::Serialize)]
+pub struct DetachReport {
+    /// Pins, relative to the pin directory.
+    pub removed: Vec<String>,
+}
+
+/// Makes the maps, or checks those that are there. Answers whether they are new.
+fn prepare(pins: &Pins, config: &Config) -> Result<bool> {
+    let netns = network_namespace()?;
+    let sizes = config.tables.sizes(possible_cpus()?);
+    if !pins.exist() {
+        info!(mebibytes = sizes.memory() >> 20, "making the tables");
+        pins.create(sizes, netns)?;
+        return Ok(true);
+    }
+    let meta = pins.meta()?;
+    if meta.netns != netns {
+        bail!(
+            "the pins in {} belong to another network namespace (net:[{}], this one is net:[{netns}]): \
+             give this controller its own with --bpffs",
+            pins.dir().display(),
+            meta.netns
+        );
+    }
+    if meta.cpus < sizes.cpus {
+        bail!(
+            "the pinned counters are for {} CPUs and there may be {} now: run `forwarder detach` and start again",
+            meta.cpus,
+            sizes.cpus
+        );
+    }
+    let pinned = [meta.slots, meta.blocks4, meta.blocks6, meta.groups, meta.nexthops, meta.ports];
+    let asked = [sizes.slots, sizes.blocks4, sizes.blocks6, sizes.groups, sizes.nexthops, sizes.ports];
+    if pinned != asked {
+        warn!("[tables] differs from the pinned tables, which stay as they are until `forwarder detach`");
+    }
+    info!("adopting the tables in {}", pins.dir().display());
+    Ok(false)
+}
+
+struct Controller {
+    engine: Engine<KernelDataplane>,
+    interfaces: Interfaces,
+    keepalive: Keepalive,
+    source: KernelSource,
+    state: Arc<RwLock<State>>,
+    stop: Arc<AtomicBool>,
+    max_age: Duration,
+    server: Option<std::thread::JoinHandle<()>>,
+    /// The tables are known to be what the kernel says.
+    true_since: Option<Instant>,
+}
+
+impl Controller {
+    fn start(pins: &Pins, options: &RunOptions) -> Result<Controller> {
+        let config = &options.config;
+        let dataplane = KernelDataplane::open(pins)?;
+        let sizes = dataplane_sizes(&dataplane);
+        let programs = Programs::load(pins, sizes)?;
+        let mut engine = Engine::new(dataplane)?;
+        seed(&engine);
+        let mut interfaces = Interfaces::new(config.clone(), programs)?;
+        // Watch first, then dump.
+        let mut source = KernelSource::open()?;
+        let links = netlink::dump::dump_links()?;
+        if interfaces.programs().attach_tracepoints()? {
+            ports::rebase_egress(engine.view());
+        }
+        interfaces.start(&mut engine, &links)?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let state = Arc::new(RwLock::new(publish::starting(config)));
+        // The server answers while the first dump is read.
+        let server = serve(pins, options, interfaces.programs(), Arc::clone(&state), Arc::clone(&stop))?;
+        let dump = source.dump().context("cannot read the kernel's routes")?;
+        engine.load(dump);
+        interfaces.describe(&mut engine);
+        let mut controller = Controller {
+            engine,
+            interfaces,
+            keepalive: Keepalive::default(),
+            source,
+            state,
+            stop,
+            max_age: config.routes.max_age,
+            server: Some(server),
+            true_since: Some(Instant::now()),
+        };
+        controller.heartbeat();
+        controller.tell();
+        let (v4, v6) = controller.engine.fib.len();
+        info!(ipv4 = v4, ipv6 = v6, "forwarding");
+        Ok(controller)
+    }
+
+    fn follow(&mut self) -> Result<()> {
+        let mut neighbours = Instant::now();
+        let mut told = Instant::now();
+        let mut retry = None;
+        while !self.stop.load(Ordering::Relaxed) {
+            let batch = self.source.next(TICK);
+            if batch.ended {
+                self.finish();
+                bail!(
+                    "the kernel's route news can no longer be read. Packets go to the kernel when the heartbeat is older \
+                     than {:?}; start the controller again",
+                    self.max_age
+                );
+            }
+            let mut demands = Vec::new();
+            for event in batch.events {
+                self.engine.apply(event, &mut demands);
+            }
+            let resync = demands.contains(&Demand::Resync) || retry.is_some_and(|at| Instant::now() >= at);
+            if resync {
+                retry = None;
+                self.true_since = None;
+                match self.source.dump() {
+                    Ok(dump) => {
+                        self.engine.load(dump);
+                        demands.push(Demand::Interface(0));
+                        self.true_since = Some(Instant::now());
+                    }
+                    Err(why) => {
+                        // No heartbeat until it works: the tables may be wrong.
+                        error!("cannot read the kernel's routes: {why}; trying again");
+                        retry = Some(Instant::now() + Duration::from_secs(1));
+                    }
+                }
+            }
+            if demands.iter().any(|demand| matches!(demand, Demand::Interface(_))) {
+                self.interfaces.reconcile(&mut self.engine);
+            }
+            if !demands.is_empty() {
+                self.interfaces.describe(&mut self.engine);
+            }
+            self.engine.maintain();
+            self.keepalive.gateways(&mut self.engine, self.interfaces.commands());
+            if neighbours.elapsed() >= NEIGHBOURS {
+                neighbours = Instant::now();
+                self.keepalive.renew(&self.engine, self.interfaces.commands());
+                self.keepalive.hosts(&self.engine, self.interfaces.commands());
+                // Interfaces that could not be served, and sysctls whose change nobody announced.
+                self.interfaces.reconcile(&mut self.engine);
+                self.interfaces.describe(&mut self.engine);
+            }
+            self.heartbeat();
+            if told.elapsed() >= Duration::from_secs(1) {
+                told = Instant::now();
+                self.tell();
+            }
+        }
+        self.finish();
+        Ok(())
+    }
+
+    /// Stamps the heartbeat, as long as the tables are true.
+    fn heartbeat(&self) {
+        let settings = &self.engine.view().settings;
+        settings.word(0, 8).store(self.max_age.as_nanos() as u64, Ordering::Release);
+        if self.true_since.is_some() {
+            settings.word(0, 0).store(monotonic_ns(), Ordering::Release);
+        }
+    }
+
+    fn tell(&mut self) {
+        let problems = self.interfaces.problems();
+        let problems = problems.iter().map(|(_, problem)| problem.clone()).collect();
+        if let Ok(mut state) = self.state.write() {
+            publish::fill(&mut state, &self.engine, self.true_since.is_some(), problems);
+        }
+    }
+
+    fn finish(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(server) = self.server.take() {
+            let _ = server.join();
+        }
+    }
+}
+
+fn dataplane_sizes(dataplane: &KernelDataplane) -> crate::dataplane::Sizes {
+    use crate::dataplane::Dataplane;
+    dataplane.tables().sizes
+}
+
+/// Gives the flow hash a seed of its own, once: a new one would move every flow.
+fn seed(engine: &Engine<KernelDataplane>) {
+    let word = engine.view().settings.word(0, 16);
+    let old = word.load(Ordering::Acquire);
+    if old >> 32 == 0 {
+        let random = RandomState::new().hash_one(SystemTime::now()) | 1 << 32;
+        word.store(old & 0xffff_ffff | random & !0xffff_ffff, Ordering::Release);
+    }
+}
+
+/// `CLOCK_MONOTONIC`, the clock of `bpf_ktime_get_coarse_ns`.
+pub fn monotonic_ns() -> u64 {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: memory for the answer; this clock always exists.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut now) };
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
+
+/// Starts the thread that serves API, metrics, signals and the program's log.
+fn serve(
+    pins: &Pins,
+    options: &RunOptions,
+    programs: &mut Programs,
+    state: Arc<RwLock<State>>,
+    stop: Arc<AtomicBool>,
+) -> Result<std::thread::JoinHandle<()>> {
+    let (socket, metrics) = (options.socket.clone(), options.config.api.metrics);
+    let _ = (pins, state, metrics);
+    let mut logger = aya_log::EbpfLogger::init(programs.ebpf()).ok();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("api")
+        .enable_all()
+        .build()
+        .context("cannot start the API's threads")?;
+    let mut terminate = runtime
+        .block_on(async { tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) })
+        .map_err(|why| anyhow!("cannot watch for SIGTERM: {why}"))?;
+    std::thread::Builder::new()
+        .name("server".into())
+        .spawn(move || {
+            runtime.block_on(async move {
+                let mut second = tokio::time::interval(Duration::from_millis(250));
+                while !stop.load(Ordering::Relaxed) {
+                    tokio::select! {
+                        _ = tokio::signal::ctrl_c() => stop.store(true, Ordering::Relaxed),
+                        _ = terminate.recv() => stop.store(true, Ordering::Relaxed),
+                        _ = second.tick() => if let Some(logger) = &mut logger { logger.flush() },
+                    }
+                }
+                let _ = std::fs::remove_file(&socket);
+            });
+        })
+        .context("cannot start the server thread")
+}

@@ -63,6 +63,25 @@ impl Programs {
         &mut self.ebpf
     }
 
+    /// Runs a frame through the live program: its counters move. For tests; `trace` uses a
+    /// [`super::tracer::Tracer`].
+    ///
+    /// # Errors
+    /// As [`super::tracer::run_frame`].
+    pub fn run(&self, ifindex: Ifindex, packet: &[u8]) -> Result<(u32, Vec<u8>)> {
+        let program: &Xdp = self.ebpf.program(XDP).context("the object has no XDP program")?.try_into()?;
+        super::tracer::run_frame(program, ifindex, packet)
+    }
+
+    /// Instructions the verifier looked at for the XDP program.
+    ///
+    /// # Errors
+    /// The kernel does not tell.
+    pub fn verified_instructions(&self) -> Result<u32> {
+        let program: &Xdp = self.ebpf.program(XDP).context("the object has no XDP program")?.try_into()?;
+        program.info()?.verified_instruction_count().context("this kernel does not tell the verifier's count")
+    }
+
     fn xdp(&mut self) -> Result<&mut Xdp> {
         Ok(self.ebpf.program_mut(XDP).context("the object has no XDP program")?.try_into()?)
     }

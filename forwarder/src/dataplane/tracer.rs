@@ -68,22 +68,30 @@ impl Tracer {
     /// No such interface, or a frame the kernel does not take (shorter than an Ethernet header).
     pub fn run(&mut self, ifindex: u32, packet: &[u8]) -> Result<Traced> {
         self.trace.set(0, &Trace::default());
-        let mut context = [0u8; CONTEXT];
-        context[4..8].copy_from_slice(&(packet.len() as u32).to_ne_bytes());
-        context[12..16].copy_from_slice(&ifindex.to_ne_bytes());
-        let mut out = vec![0u8; packet.len() + 64];
         let program: &Xdp = self.ebpf.program(XDP).context("the object has no XDP program")?.try_into()?;
-        let result = program
-            .test_run(TestRunOptions {
-                data_in: Some(packet),
-                data_out: Some(&mut out),
-                ctx_in: Some(&context),
-                ..TestRunOptions::new()
-            })
-            .with_context(|| {
-                format!("the kernel does not run a frame of {} octets on ifindex {ifindex}", packet.len())
-            })?;
-        out.truncate(result.data_size_out as usize);
-        Ok(Traced { action: result.return_value, packet: out, trace: self.trace.get(0) })
+        let (action, packet) = run_frame(program, ifindex, packet)?;
+        Ok(Traced { action, packet, trace: self.trace.get(0) })
     }
+}
+
+/// Runs a frame through a loaded program as if it had come in on an interface of this network namespace. Answers the
+/// verdict and the frame as the program left it.
+///
+/// # Errors
+/// No such interface, or a frame the kernel does not take (shorter than an Ethernet header).
+pub fn run_frame(program: &Xdp, ifindex: u32, packet: &[u8]) -> Result<(u32, Vec<u8>)> {
+    let mut context = [0u8; CONTEXT];
+    context[4..8].copy_from_slice(&(packet.len() as u32).to_ne_bytes());
+    context[12..16].copy_from_slice(&ifindex.to_ne_bytes());
+    let mut out = vec![0u8; packet.len() + 64];
+    let result = program
+        .test_run(TestRunOptions {
+            data_in: Some(packet),
+            data_out: Some(&mut out),
+            ctx_in: Some(&context),
+            ..TestRunOptions::new()
+        })
+        .with_context(|| format!("the kernel does not run a frame of {} octets on ifindex {ifindex}", packet.len()))?;
+    out.truncate(result.data_size_out as usize);
+    Ok((result.return_value, out))
 }

@@ -134,12 +134,17 @@ impl Fib {
 
     /// The group a prefix has.
     pub fn group(&self, tables: &Tables, prefix: IpNet) -> Option<u32> {
-        let slot = with_family!(
+        self.slot(prefix).map(|slot| self.slots.group(tables, slot))
+    }
+
+    /// The slot of a prefix that is laid.
+    pub fn slot(&self, prefix: IpNet) -> Option<u32> {
+        with_family!(
             prefix,
             |address, length| self.v4.slots.get(address, length),
             |address, length| self.v6.slots.get(address, length)
-        );
-        slot.map(|slot| self.slots.group(tables, *slot))
+        )
+        .copied()
     }
 
     /// Every prefix laid, with its slot.

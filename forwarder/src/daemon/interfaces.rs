@@ -1,0 +1,301 @@
+//! The interfaces of the configuration: attached, described to the program, and let go.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{Context, Result, bail};
+use forwarder_common::{
+    interface::{
+        FILTER_SOURCES, FORWARD4, FORWARD6, GENERIC_MODE, IFINDEX_MAX, Interface, MACS, REDIRECTS4,
+    },
+    nexthop::mac_bits,
+};
+use ipnet::IpNet;
+use tracing::{info, warn};
+
+use super::{engine::Engine, ports};
+use crate::{
+    config::{Config, InterfaceConfig, Role, XdpMode},
+    dataplane::{
+        Dataplane,
+        attach::{Attached, Programs},
+    },
+    filter::{self, Sources},
+    link::Served,
+    netlink::command::Commander,
+    source::{
+        event::{Ifindex, Link},
+        kernel::sysctl,
+    },
+};
+
+/// Keeps the program on the interfaces of the configuration.
+pub struct Interfaces {
+    config: Config,
+    programs: Programs,
+    commands: Commander,
+    sources: Option<Sources>,
+    /// What keeps an interface from being served, by name.
+    problems: BTreeMap<String, String>,
+}
+
+impl Interfaces {
+    /// For these interfaces, with these programs.
+    ///
+    /// # Errors
+    /// No netlink socket.
+    pub fn new(config: Config, programs: Programs) -> Result<Interfaces> {
+        let commands = Commander::open()?;
+        Ok(Interfaces { config, programs, commands, sources: None, problems: BTreeMap::new() })
+    }
+
+    /// The loaded programs.
+    pub fn programs(&mut self) -> &mut Programs {
+        &mut self.programs
+    }
+
+    /// What keeps interfaces from being served.
+    pub fn problems(&self) -> &BTreeMap<String, String> {
+        &self.problems
+    }
+
+    /// Attaches to every interface, or to none: what was attached here is taken off again when one fails. Interfaces that
+    /// an earlier controller served and that are not there now are left for later.
+    ///
+    /// # Errors
+    /// The first interface that cannot be served, with what to do.
+    pub fn start<D: Dataplane>(&mut self, engine: &mut Engine<D>, links: &[Link]) -> Result<()> {
+        let adopted: BTreeSet<Ifindex> = self.programs.pinned().into_iter().collect();
+        let mut fresh = Vec::new();
+        for interface in self.config.interfaces.clone() {
+            let link = links.iter().find(|link| link.name == interface.name);
+            let result = match link {
+                Some(link) => self.attach(engine, &interface, link),
+                None => Err(anyhow::anyhow!(
+                    "{}: there is no such interface. `ip -br link` lists those there are",
+                    interface.name
+                )),
+            };
+            match result {
+                Ok(ifindex) => fresh.push(ifindex),
+                Err(why) if !adopted.is_empty() => {
+                    // The data path already runs: serving the others is better than serving none.
+                    warn!("{why:#}");
+                    self.problems.insert(interface.name.clone(), format!("{why:#}"));
+                }
+                Err(why) => {
+                    for ifindex in fresh {
+                        self.detach(engine, ifindex);
+                    }
+                    return Err(why);
+                }
+            }
+        }
+        let wanted: BTreeSet<Ifindex> = engine.world.links.all_served().map(|(ifindex, _)| ifindex).collect();
+        for ifindex in adopted.difference(&wanted) {
+            info!(ifindex, "an interface is no longer in the configuration: detached");
+            self.detach(engine, *ifindex);
+        }
+        self.programs.settle()
+    }
+
+    fn attach<D: Dataplane>(
+        &mut self,
+        engine: &mut Engine<D>,
+        interface: &InterfaceConfig,
+        link: &Link,
+    ) -> Result<Ifindex> {
+        let (name, ifindex) = (&interface.name, link.ifindex);
+        if !link.ethernet || link.mac == [0; 6] {
+            bail!("{name}: not an Ethernet interface: forwarder serves Ethernet only");
+        }
+        if ifindex >= IFINDEX_MAX {
+            bail!("{name}: its index {ifindex} is beyond {IFINDEX_MAX}, the most that forwarder's tables hold");
+        }
+        let generic = interface.xdp == XdpMode::Generic;
+        let mode_now = self.commands.xdp_attached(ifindex).ok().flatten();
+        let port = ports::claim(engine.dataplane.tables(), name, ifindex, generic)?;
+        let attached = self.programs.attach(ifindex, name, generic);
+        let attached = match attached {
+            Ok(attached) => attached,
+            Err(why) => {
+                ports::release(engine.dataplane.tables(), port as u32);
+                return Err(why);
+            }
+        };
+        let is_generic = mode_now.is_some_and(|(mode, _)| mode == crate::netlink::command::XdpMode::Generic);
+        if attached != Attached::New && is_generic != generic {
+            bail!(
+                "{name}: the program runs in {} mode and the configuration asks for the other. Changing it interrupts the \
+                 link: run `forwarder detach`, then start again",
+                if is_generic { "generic" } else { "native" }
+            );
+        }
+        if engine.dataplane.tables().interfaces.get(ifindex as usize).port != u32::from(port) {
+            // Whatever stood under this number belonged to another interface.
+            engine.dataplane.tables().interfaces.set(ifindex as usize, &Interface::default());
+        }
+        engine.dataplane.set_device(ifindex, true)?;
+        engine.serve(ifindex, Some(Served { port, generic }));
+        self.problems.remove(name);
+        info!(ifname = %name, ifindex, port, mode = if generic { "generic" } else { "native" }, ?attached, "serving");
+        Ok(ifindex)
+    }
+
+    fn detach<D: Dataplane>(&mut self, engine: &mut Engine<D>, ifindex: Ifindex) {
+        let port = engine.dataplane.tables().interfaces.get(ifindex as usize).port;
+        engine.serve(ifindex, None);
+        if let Err(why) = engine.dataplane.set_device(ifindex, false) {
+            warn!("{why:#}");
+        }
+        if let Err(why) = self.programs.detach(ifindex) {
+            warn!("{why:#}");
+        }
+        engine.dataplane.tables().interfaces.set(ifindex as usize, &Interface::default());
+        let by_index = |(_, entry): &(u32, forwarder_common::directory::PortEntry)| entry.ifindex == ifindex;
+        let port = if port != 0 { Some(port) } else { ports::used(engine.dataplane.tables()).find(by_index).map(|p| p.0) };
+        if let Some(port) = port {
+            ports::release(engine.dataplane.tables(), port);
+        }
+    }
+
+    /// Looks at every interface of the configuration again: one that came (back) is attached, one that went is let go.
+    pub fn reconcile<D: Dataplane>(&mut self, engine: &mut Engine<D>) {
+        let mut changed = false;
+        for ifindex in self.programs.pinned() {
+            let name = engine.world.links.get(ifindex).map(|link| link.name.clone());
+            if name.is_none_or(|name| self.config.interface(&name).is_none()) {
+                self.detach(engine, ifindex);
+                changed = true;
+            }
+        }
+        for interface in self.config.interfaces.clone() {
+            let Some(link) = engine.world.links.by_name(&interface.name).cloned() else {
+                self.problems.entry(interface.name.clone()).or_insert_with(|| "there is no such interface now".into());
+                continue;
+            };
+            if engine.world.links.served(link.ifindex).is_some() {
+                continue;
+            }
+            match self.attach(engine, &interface, &link) {
+                Ok(_) => changed = true,
+                Err(why) => {
+                    if self.problems.insert(interface.name.clone(), format!("{why:#}")).is_none() {
+                        warn!("{why:#}");
+                    }
+                }
+            }
+        }
+        if changed {
+            engine.served_changed();
+            self.describe(engine);
+        }
+    }
+
+    /// Writes what the program must know of each interface: own addresses and filter first, flags and MACs last.
+    pub fn describe<D: Dataplane>(&mut self, engine: &mut Engine<D>) {
+        let own = engine.own_addresses4();
+        if let Err(why) = engine.dataplane.set_own_addresses(&own) {
+            warn!("{why:#}");
+        }
+        let filtered = match self.install_filter(engine) {
+            Ok(()) => {
+                self.problems.remove("filter");
+                true
+            }
+            Err(why) => {
+                warn!("{why:#}");
+                self.problems.insert("filter".into(), format!("{why:#}"));
+                // The table in force stays in force.
+                self.sources.is_some()
+            }
+        };
+        let forward6 = sysctl::forwarding6().unwrap_or(false);
+        for (ifindex, served) in engine.world.links.all_served().collect::<Vec<_>>() {
+            let Some(link) = engine.world.links.get(ifindex) else { continue };
+            let Some(interface) = self.config.interface(&link.name) else { continue };
+            let mut flags = 0;
+            if filtered && self.filters(interface) {
+                flags |= FILTER_SOURCES;
+            }
+            if sysctl::forwarding4(&link.name).unwrap_or(false) {
+                flags |= FORWARD4;
+            }
+            if forward6 {
+                flags |= FORWARD6;
+            }
+            // Where it cannot be read, take it that the kernel owes redirects.
+            if sysctl::send_redirects4(&link.name).unwrap_or(true) {
+                flags |= REDIRECTS4;
+            }
+            if served.generic {
+                flags |= GENERIC_MODE;
+            }
+            let macs = [mac_bits(link.mac); MACS];
+            let new = Interface { port: served.port as u32, flags, macs, reserved: [0; 3] };
+            let tables = engine.dataplane.tables();
+            let old = tables.interfaces.get(ifindex as usize);
+            if old == new {
+                continue;
+            }
+            tables.interfaces.set(ifindex as usize, &new);
+            if old.port == 0
+                && let Ok(stats) = self.commands.link_stats(ifindex)
+            {
+                ports::rebase_ingress(tables, served.port as u32, stats.rx_packets);
+            }
+        }
+    }
+
+    /// Sources are looked at where packets come in from outside.
+    fn filters(&self, interface: &InterfaceConfig) -> bool {
+        let outside = matches!(interface.role, Role::Transit | Role::Peer);
+        outside && (self.config.filter.bogons || !self.own_prefixes_configured().is_empty())
+    }
+
+    fn own_prefixes_configured(&self) -> &[IpNet] {
+        &self.config.filter.own_prefixes
+    }
+
+    fn install_filter<D: Dataplane>(&mut self, engine: &Engine<D>) -> Result<()> {
+        let mut sources = Sources {
+            bogons: self.config.filter.bogons,
+            own: self.own_prefixes_configured().to_vec(),
+            on_link: Vec::new(),
+        };
+        for (ifindex, _) in engine.world.links.all_served() {
+            let Some(link) = engine.world.links.get(ifindex) else { continue };
+            let Some(interface) = self.config.interface(&link.name) else { continue };
+            let subnets = engine.subnets(ifindex).into_iter().filter(|net| match net {
+                IpNet::V4(net) => !net.network().is_link_local(),
+                IpNet::V6(net) => !net.network().is_unicast_link_local(),
+            });
+            if self.filters(interface) {
+                sources.on_link.extend(subnets);
+            } else {
+                // What is connected on our side of the edge is ours, said or not.
+                sources.own.extend(subnets);
+            }
+        }
+        sources.own.sort_unstable();
+        sources.own.dedup();
+        sources.on_link.sort_unstable();
+        sources.on_link.dedup();
+        if self.sources.as_ref() == Some(&sources) {
+            return Ok(());
+        }
+        let compiled = filter::compile(&sources).context("the source filter in force stays in force")?;
+        filter::install(engine.dataplane.tables(), &compiled);
+        self.sources = Some(sources);
+        Ok(())
+    }
+
+    /// The driver's count of received packets.
+    pub fn received(&mut self, ifindex: Ifindex) -> Option<u64> {
+        self.commands.link_stats(ifindex).ok().map(|stats| stats.rx_packets)
+    }
+
+    /// The netlink commands.
+    pub fn commands(&mut self) -> &mut Commander {
+        &mut self.commands
+    }
+}

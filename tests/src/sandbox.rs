@@ -1,0 +1,216 @@
+//! A network namespace of the test thread's own, a BPF file system, and the live program on fresh tables.
+
+use std::{
+    net::IpAddr,
+    os::fd::AsRawFd,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use anyhow::{Context, Result, bail};
+use forwarder::{
+    daemon::{engine::Engine, monotonic_ns, ports},
+    dataplane::{
+        Dataplane, Sizes,
+        attach::Programs,
+        kernel::KernelDataplane,
+        pins::{Lock, Pins, network_namespace, possible_cpus},
+    },
+    link::Served,
+    source::event::{Event, Link, Neighbour},
+};
+use forwarder_common::{
+    interface::{FORWARD4, FORWARD6, Interface, MACS},
+    nexthop::mac_bits,
+};
+
+static NEXT: AtomicU32 = AtomicU32::new(0);
+
+/// Puts this thread into a network namespace of its own.
+///
+/// # Errors
+/// Not root.
+pub fn new_namespace() -> Result<()> {
+    // SAFETY: unshare changes only this thread's namespaces.
+    if unsafe { libc::unshare(libc::CLONE_NEWNET) } != 0 {
+        bail!("cannot make a network namespace ({}): these tests need root", std::io::Error::last_os_error());
+    }
+    ip("link set lo up")
+}
+
+/// Runs `ip` with these words in this thread's namespace.
+///
+/// # Errors
+/// What `ip` says.
+pub fn ip(words: &str) -> Result<()> {
+    let output = Command::new("ip").args(words.split_whitespace()).output().context("cannot run ip")?;
+    if !output.status.success() {
+        bail!("ip {words}: {}", String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(())
+}
+
+/// A mounted BPF file system, unmounted on drop.
+pub struct BpfFs {
+    dir: PathBuf,
+}
+
+impl BpfFs {
+    /// Mounts one in a fresh directory.
+    ///
+    /// # Errors
+    /// Not root.
+    pub fn mount() -> Result<BpfFs> {
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let dir = std::env::temp_dir().join(format!("forwarder-test-{}-{number}", std::process::id()));
+        std::fs::create_dir_all(&dir)?;
+        let output = Command::new("mount").args(["-t", "bpf", "bpf"]).arg(&dir).output().context("mount")?;
+        if !output.status.success() {
+            bail!("cannot mount a bpffs: {}", String::from_utf8_lossy(&output.stderr).trim());
+        }
+        Ok(BpfFs { dir })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.dir
+    }
+}
+
+impl Drop for BpfFs {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.dir).status();
+        let _ = std::fs::remove_dir(&self.dir);
+    }
+}
+
+/// The live program on fresh tables, with interfaces that exist.
+pub struct Sandbox {
+    /// The controller's logic on the kernel's tables.
+    pub engine: Engine<KernelDataplane>,
+    /// The loaded programs.
+    pub programs: Programs,
+    /// Pins.
+    pub pins: Pins,
+    _lock: Lock,
+    _bpffs: BpfFs,
+}
+
+impl Sandbox {
+    /// A namespace, tables of these sizes, and the program loaded on them.
+    ///
+    /// # Errors
+    /// Not root, or the kernel's refusal.
+    pub fn new(sizes: Sizes) -> Result<Sandbox> {
+        new_namespace()?;
+        let bpffs = BpfFs::mount()?;
+        let pins = Pins::new(&bpffs.path().join("pins"));
+        let lock = pins.lock()?;
+        let sizes = Sizes { cpus: possible_cpus()?, ..sizes };
+        pins.create(sizes, network_namespace()?)?;
+        let engine = Engine::new(KernelDataplane::open(&pins)?)?;
+        let programs = Programs::load(&pins, sizes)?;
+        let sandbox = Sandbox { engine, programs, pins, _lock: lock, _bpffs: bpffs };
+        sandbox.stamp(monotonic_ns(), 30_000_000_000);
+        Ok(sandbox)
+    }
+
+    /// Sets heartbeat and maximum age, nanoseconds.
+    pub fn stamp(&self, heartbeat: u64, max_age: u64) {
+        let settings = &self.engine.view().settings;
+        settings.word(0, 0).store(heartbeat, Ordering::Release);
+        settings.word(0, 8).store(max_age, Ordering::Release);
+    }
+
+    /// Makes a veth pair and serves its near end with forwarding on and these flags more. Answers its index; its MAC is
+    /// [`mac`] of the index.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub fn interface(&mut self, name: &str, flags: u32, mtu: u32) -> Result<u32> {
+        ip(&format!("link add {name} type veth peer name {name}p"))?;
+        let c_name = std::ffi::CString::new(name)?;
+        // SAFETY: a NUL-terminated name.
+        let ifindex = unsafe { libc::if_nametoindex(c_name.as_ptr()) };
+        let m = mac(ifindex);
+        let text = m.map(|octet| format!("{octet:02x}")).join(":");
+        ip(&format!("link set {name} address {text} mtu {mtu}"))?;
+        ip(&format!("link set {name} up"))?;
+        ip(&format!("link set {name}p up"))?;
+        let link = Link {
+            ifindex,
+            name: name.into(),
+            mac: m,
+            ethernet: true,
+            admin_up: true,
+            carrier: true,
+            running: true,
+            mtu,
+            mtu6: mtu,
+            kind: "veth".into(),
+            master: None,
+        };
+        self.engine.apply(Event::Link(link), &mut Vec::new());
+        let port = ports::claim(self.engine.view(), name, ifindex, false)?;
+        self.engine.dataplane.set_device(ifindex, true)?;
+        self.engine.serve(ifindex, Some(Served { port, generic: false }));
+        self.engine.served_changed();
+        let entry = Interface {
+            port: port as u32,
+            flags: FORWARD4 | FORWARD6 | flags,
+            macs: [mac_bits(m); MACS],
+            reserved: [0; 3],
+        };
+        self.engine.view().interfaces.set(ifindex as usize, &entry);
+        Ok(ifindex)
+    }
+
+    /// Says that a neighbour is resolved, with [`neighbour_mac`] of its address.
+    pub fn neighbour(&mut self, ifindex: u32, address: &str) {
+        let address: IpAddr = address.parse().unwrap_or(IpAddr::from([0, 0, 0, 0]));
+        let neighbour =
+            Neighbour { ifindex, address, mac: Some(neighbour_mac(address)), stale: false, managed: false };
+        self.engine.apply(Event::Neighbour(neighbour), &mut Vec::new());
+    }
+}
+
+/// The MAC of a served interface.
+pub fn mac(ifindex: u32) -> [u8; 6] {
+    let index = ifindex.to_be_bytes();
+    [0x02, 0xaa, 0, 0, index[2], index[3]]
+}
+
+/// The MAC of a neighbour.
+pub fn neighbour_mac(address: IpAddr) -> [u8; 6] {
+    let last = match address {
+        IpAddr::V4(v4) => v4.octets()[3],
+        IpAddr::V6(v6) => v6.octets()[15],
+    };
+    [0x02, 0xbb, 0, 0, 0, last]
+}
+
+/// Keeps a file descriptor alive: the namespace of the current thread, to come back to.
+pub struct Home(std::fs::File);
+
+impl Home {
+    /// Where this thread is now.
+    ///
+    /// # Errors
+    /// No /proc.
+    pub fn here() -> Result<Home> {
+        Ok(Home(std::fs::File::open("/proc/thread-self/ns/net")?))
+    }
+
+    /// Goes back.
+    ///
+    /// # Errors
+    /// Not root.
+    pub fn enter(&self) -> Result<()> {
+        // SAFETY: a namespace descriptor; changes only this thread.
+        if unsafe { libc::setns(self.0.as_raw_fd(), libc::CLONE_NEWNET) } != 0 {
+            bail!("setns: {}", std::io::Error::last_os_error());
+        }
+        Ok(())
+    }
+}
