@@ -12,6 +12,7 @@ use super::constants::{
     NTF_EXT_LEARNED, NTF_EXT_MANAGED, NTF_ROUTER, NTF_USE, NUD_NOARP, NUD_PERMANENT, RTM_GETLINK,
     RTM_GETNEIGH, RTM_GETRULE, RTM_NEWNEIGH, RTM_NEWRULE,
 };
+use super::dump::repeated;
 use super::parse::neighbour::Entry;
 use super::parse::{link, neighbour, rule};
 use super::socket::{REQUEST_BUFFER, Socket, wildcard};
@@ -184,20 +185,17 @@ impl Commander {
     /// All policy rules. Those that are not [`Rule::default`], or a missing default one, mean that the tables main and
     /// local are not the whole truth: see [`rules_are_default`].
     pub fn rules(&mut self) -> Result<Vec<Rule>, Error> {
-        let mut rules = Vec::new();
-        let result = self
-            .socket
-            .dump(RTM_GETRULE, &wildcard(0, rule::HEADER), &mut |message| {
-                if message.kind == RTM_NEWRULE {
-                    rules.extend(rule::parse(message.body)?);
-                }
-                Ok(())
-            });
-        match result {
-            // Rules are few: one repetition is as good as many.
-            Err(Error::Interrupted(_)) => self.rules(),
-            result => result.map(|()| rules),
-        }
+        repeated(|| {
+            let mut rules = Vec::new();
+            self.socket
+                .dump(RTM_GETRULE, &wildcard(0, rule::HEADER), &mut |message| {
+                    if message.kind == RTM_NEWRULE {
+                        rules.extend(rule::parse(message.body)?);
+                    }
+                    Ok(())
+                })?;
+            Ok(rules)
+        })
     }
 
     /// Counters of a link.

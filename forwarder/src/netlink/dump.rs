@@ -192,7 +192,7 @@ fn collect<T>(
 }
 
 /// Repeats what was interrupted by changes.
-fn repeated<T>(mut attempt: impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
+pub(super) fn repeated<T>(mut attempt: impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
     for _ in 1..ATTEMPTS {
         match attempt() {
             Err(Error::Interrupted(what)) => tracing::debug!(what, "dump interrupted by a change, again"),
