@@ -1,0 +1,277 @@
+//! Forwarded packets by prefix, next hop or interface. Each listing adds up to the forwarded total.
+
+use forwarder_common::{counters::Counter, directory::State};
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use super::{names, path, prefixes};
+use crate::dataplane::Tables;
+
+/// What to count by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum By {
+    /// Destination prefix
+    Prefix,
+    /// Next hop
+    NextHop,
+    /// Egress interface
+    Interface,
+}
+
+impl std::str::FromStr for By {
+    type Err = String;
+
+    fn from_str(word: &str) -> Result<By, String> {
+        match word {
+            "prefix" => Ok(By::Prefix),
+            "next-hop" => Ok(By::NextHop),
+            "interface" => Ok(By::Interface),
+            "origin-as" | "account" => Err(format!(
+                "this version does not count by {word}: use prefix, next-hop or interface"
+            )),
+            other => Err(format!(
+                "cannot count by {other:?}: use prefix, next-hop or interface"
+            )),
+        }
+    }
+}
+
+/// One row; the key is in the field that belongs to it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CounterRow {
+    /// By prefix: the prefix, or "(withdrawn)" or "(others)".
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prefix: Option<String>,
+    /// By next hop: its address, or "(withdrawn)" or "(others)".
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nexthop: Option<String>,
+    /// By next hop: "ipv4" or "ipv6", the family of the packets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub af: Option<String>,
+    /// By next hop and by interface: the egress interface.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ifname: Option<String>,
+    /// By next hop: "usable", or the reason packets leave with now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
+    /// Packets.
+    pub packets: u64,
+    /// Octets.
+    pub bytes: u64,
+}
+
+/// What a row says of prefixes or next hops that are no more.
+pub const WITHDRAWN: &str = "(withdrawn)";
+/// What a row says of all that `top` left out.
+pub const OTHERS: &str = "(others)";
+
+impl CounterRow {
+    fn named(by: By, name: String, counter: Counter) -> CounterRow {
+        let mut row = CounterRow {
+            packets: counter.packets,
+            bytes: counter.bytes,
+            ..CounterRow::default()
+        };
+        match by {
+            By::Prefix => row.prefix = Some(name),
+            By::NextHop => row.nexthop = Some(name),
+            By::Interface => row.ifname = Some(name),
+        }
+        row
+    }
+}
+
+/// Rows by octets, the largest first: the `top` largest and one row for the others, or all of them. Rows without
+/// packets only with `all`.
+pub fn counters(tables: &Tables, by: By, top: Option<usize>, all: bool) -> Vec<CounterRow> {
+    let mut rows = match by {
+        By::Prefix => by_prefix(tables, top, all),
+        By::NextHop => by_next_hop(tables),
+        By::Interface => by_interface(tables),
+    };
+    if !all {
+        rows.retain(|row| row.packets > 0);
+    }
+    // The row for what was left out comes last.
+    let left_out = |row: &CounterRow| row.prefix.as_deref() == Some(OTHERS);
+    rows.retain(|row| !left_out(row) || row.packets > 0);
+    rows.sort_by_key(|row| (left_out(row), std::cmp::Reverse((row.bytes, row.packets))));
+    let most = top.unwrap_or(usize::MAX);
+    if by != By::Prefix && rows.len() > most {
+        let others = rows
+            .drain(most..)
+            .fold(Counter::default(), |sum, row| sum.plus(row.counter()));
+        if others.packets > 0 {
+            rows.push(CounterRow::named(by, OTHERS.into(), others));
+        }
+    }
+    rows
+}
+
+impl CounterRow {
+    fn counter(&self) -> Counter {
+        Counter {
+            packets: self.packets,
+            bytes: self.bytes,
+        }
+    }
+}
+
+/// Every slot is read once, so the rows add up to what the program counted, whatever changes meanwhile.
+fn by_prefix(tables: &Tables, top: Option<usize>, all: bool) -> Vec<CounterRow> {
+    let mut total = Counter::default();
+    let mut live = Counter::default();
+    let mut owners = Vec::new();
+    for slot in 0..tables.sizes.slots {
+        let entry = prefixes::entry(tables, slot);
+        if entry.generation == 0 && slot >= crate::fib::slots::RESERVED {
+            continue;
+        }
+        let raw = tables.slot_counter(slot);
+        total = total.plus(raw);
+        if let Some(prefix) = prefixes::owner(&entry) {
+            let counter = raw.since(entry.baseline);
+            live = live.plus(counter);
+            if all || counter.packets > 0 {
+                owners.push((counter, prefix));
+            }
+        }
+    }
+    // A million names are not made for ten rows: what `top` leaves out is added up here already.
+    owners.sort_unstable_by_key(|(counter, prefix)| {
+        (std::cmp::Reverse((counter.bytes, counter.packets)), *prefix)
+    });
+    let shown = top.map_or(owners.len(), |top| owners.len().min(top));
+    let others = owners
+        .drain(shown..)
+        .fold(Counter::default(), |sum, (counter, _)| sum.plus(counter));
+    let named =
+        |(counter, prefix): (Counter, IpNet)| CounterRow::named(By::Prefix, prefix.to_string(), counter);
+    let mut rows: Vec<CounterRow> = owners.into_iter().map(named).collect();
+    rows.push(CounterRow::named(By::Prefix, WITHDRAWN.into(), total.since(live)));
+    rows.push(CounterRow::named(By::Prefix, OTHERS.into(), others));
+    rows
+}
+
+fn by_next_hop(tables: &Tables) -> Vec<CounterRow> {
+    let mut rows = Vec::new();
+    let mut total = Counter::default();
+    let mut live = Counter::default();
+    for id in 0..tables.sizes.nexthops {
+        let raw = tables.nexthop_counter(id);
+        total = total.plus(raw);
+        let entry = tables.nexthop_directory.get(id as usize);
+        let in_use = matches!(State::from_number(entry.state), Some(State::Live));
+        let Some(hop) = path::next_hop(tables, id).filter(|_| in_use) else {
+            continue;
+        };
+        let Some(address) = hop.via else { continue };
+        let counter = raw.since(entry.baseline);
+        live = live.plus(counter);
+        rows.push(CounterRow {
+            af: Some(if entry.packet_family == 6 { "ipv6" } else { "ipv4" }.into()),
+            ifname: hop.ifname,
+            state: Some(hop.state),
+            ..CounterRow::named(By::NextHop, address.to_string(), counter)
+        });
+    }
+    rows.push(CounterRow::named(
+        By::NextHop,
+        WITHDRAWN.into(),
+        total.since(live),
+    ));
+    rows
+}
+
+fn by_interface(tables: &Tables) -> Vec<CounterRow> {
+    names::ports(tables)
+        .map(|(port, entry)| {
+            CounterRow::named(
+                By::Interface,
+                names::ifname(&entry),
+                tables.egress(port).forwarded,
+            )
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stats::sample;
+
+    fn sum(rows: &[CounterRow]) -> Counter {
+        rows.iter()
+            .fold(Counter::default(), |sum, row| sum.plus(row.counter()))
+    }
+
+    #[test]
+    fn every_listing_adds_up_to_the_forwarded_total() {
+        let tables = sample::tables();
+        let forwarded = Counter {
+            packets: 30,
+            bytes: 3000,
+        };
+        for by in [By::Prefix, By::NextHop, By::Interface] {
+            for top in [None, Some(0), Some(1), Some(100)] {
+                for all in [false, true] {
+                    assert_eq!(
+                        sum(&counters(&tables, by, top, all)),
+                        forwarded,
+                        "{by:?} {top:?} {all}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn prefixes_that_are_gone_have_one_row() {
+        let rows = counters(&sample::tables(), By::Prefix, None, false);
+        let short: Vec<_> = rows
+            .iter()
+            .map(|row| (row.prefix.as_deref().unwrap_or(""), row.packets))
+            .collect();
+        assert_eq!(
+            short,
+            [
+                ("198.51.100.0/24", 17),
+                ("(withdrawn)", 8),
+                ("2001:db8:5::/48", 5)
+            ]
+        );
+        assert_eq!(
+            serde_json::to_value(&rows[0]).unwrap(),
+            serde_json::json!({"prefix": "198.51.100.0/24", "packets": 17, "bytes": 1700})
+        );
+    }
+
+    #[test]
+    fn next_hops_tell_where_and_how_they_are() {
+        let rows = counters(&sample::tables(), By::NextHop, None, false);
+        assert_eq!(
+            serde_json::to_value(&rows[0]).unwrap(),
+            serde_json::json!({
+                "nexthop": "192.0.2.9", "af": "ipv4", "ifname": "core0", "state": "usable",
+                "packets": 30, "bytes": 3000
+            })
+        );
+    }
+
+    #[test]
+    fn what_this_version_cannot_count_by_is_said() {
+        assert!(
+            "origin-as"
+                .parse::<By>()
+                .unwrap_err()
+                .contains("this version does not count by origin-as")
+        );
+        assert!(
+            "x".parse::<By>()
+                .unwrap_err()
+                .contains("use prefix, next-hop or interface")
+        );
+        assert_eq!("next-hop".parse(), Ok(By::NextHop));
+    }
+}

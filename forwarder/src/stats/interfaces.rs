@@ -1,0 +1,242 @@
+//! Per interface: what came in, what became of it, what went out, and whether the sums close (law 2).
+
+use std::collections::BTreeMap;
+
+use forwarder_common::{
+    counters::{Counter, EgressCounters},
+    directory::PortEntry,
+    reason::{Policy, Reason},
+};
+use serde::{Deserialize, Serialize};
+
+use super::{LinkStats, names, residue::Interval};
+use crate::{config::Role, dataplane::Tables};
+
+/// One interface.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InterfaceRow {
+    /// Name.
+    pub ifname: String,
+    /// Kernel index.
+    pub ifindex: u32,
+    /// Number of its counters.
+    pub port: u32,
+    /// "transit", "peer", "core", "customer"; null while no controller runs.
+    pub role: Option<String>,
+    /// "native", "generic", "detached".
+    pub mode: String,
+    /// Packets the program saw.
+    pub received_packets: u64,
+    /// Their octets.
+    pub received_bytes: u64,
+    /// Packets sent out by the fast path.
+    pub forwarded_packets: u64,
+    /// Their octets.
+    pub forwarded_bytes: u64,
+    /// Packets dropped.
+    pub dropped_packets: u64,
+    /// Their octets.
+    pub dropped_bytes: u64,
+    /// Packets handed to the kernel.
+    pub passed_packets: u64,
+    /// Their octets.
+    pub passed_bytes: u64,
+    /// Packets redirected to this interface.
+    pub sent_packets: u64,
+    /// Their octets.
+    pub sent_bytes: u64,
+    /// Packets its driver took.
+    pub transmitted_packets: u64,
+    /// Packets lost before its queue.
+    pub redirect_errors: u64,
+    /// Packets its driver refused.
+    pub transmit_errors: u64,
+    /// What the driver received and the program did not see; null where nobody can tell.
+    pub ingress_residue: Option<i64>,
+    /// What was sent to it and neither transmitted nor lost; null where the kernel does not tell.
+    pub egress_residue: Option<i64>,
+}
+
+/// How often a residue is read again while it is not zero.
+const SAMPLES: usize = 4;
+
+/// A row for every interface that ever carried the program.
+pub fn interfaces(
+    tables: &Tables,
+    roles: &BTreeMap<String, Role>,
+    link_stats: &LinkStats,
+) -> Vec<InterfaceRow> {
+    names::ports(tables)
+        .map(|(port, entry)| row(tables, port, &entry, roles, link_stats))
+        .collect()
+}
+
+fn row(
+    tables: &Tables,
+    port: u32,
+    entry: &PortEntry,
+    roles: &BTreeMap<String, Role>,
+    link_stats: &LinkStats,
+) -> InterfaceRow {
+    let ingress_residue = ingress_residue(tables, port, entry, link_stats);
+    let egress_residue = egress_residue(tables, port, entry);
+    let reasons = tables.reasons(port);
+    let egress = tables.egress(port);
+    let by = |policy: Policy| {
+        Reason::ALL
+            .iter()
+            .filter(|reason| reason.policy() == policy)
+            .fold(Counter::default(), |sum, reason| {
+                sum.plus(reasons[reason.index()])
+            })
+    };
+    let (forwarded, dropped, passed) = (by(Policy::Forward), by(Policy::Drop), by(Policy::Pass));
+    let received = reasons.iter().fold(Counter::default(), |sum, one| sum.plus(*one));
+    let ifname = names::ifname(entry);
+    InterfaceRow {
+        role: roles.get(&ifname).map(|role| role.name().to_string()),
+        ifname,
+        ifindex: entry.ifindex,
+        port,
+        mode: names::mode(entry.state).to_string(),
+        received_packets: received.packets,
+        received_bytes: received.bytes,
+        forwarded_packets: forwarded.packets,
+        forwarded_bytes: forwarded.bytes,
+        dropped_packets: dropped.packets,
+        dropped_bytes: dropped.bytes,
+        passed_packets: passed.packets,
+        passed_bytes: passed.bytes,
+        sent_packets: egress.forwarded.packets,
+        sent_bytes: egress.forwarded.bytes,
+        transmitted_packets: egress.transmitted,
+        redirect_errors: sum(&egress.redirect_errors),
+        transmit_errors: sum(&egress.transmit_errors),
+        ingress_residue,
+        egress_residue,
+    }
+}
+
+fn sum(counts: &[u64]) -> u64 {
+    counts.iter().fold(0, |sum, count| sum.wrapping_add(*count))
+}
+
+/// Driver's count less the program's, both since the baseline.
+fn ingress_residue(tables: &Tables, port: u32, entry: &PortEntry, link_stats: &LinkStats) -> Option<i64> {
+    if entry.state != names::PORT_NATIVE && entry.state != names::PORT_GENERIC {
+        return None;
+    }
+    let received = || {
+        let all = tables.reasons(port);
+        let packets = all.iter().fold(0u64, |sum, one| sum.wrapping_add(one.packets));
+        packets.wrapping_sub(entry.received_baseline)
+    };
+    let mut before = received();
+    let mut found = Interval::default();
+    for _ in 0..SAMPLES {
+        let driver = link_stats(entry.ifindex)?.wrapping_sub(entry.rx_baseline);
+        let after = received();
+        // The program's count rose from `before` to `after` while the driver's was read.
+        found.sample(driver.wrapping_sub(after), driver.wrapping_sub(before));
+        if found.nearest() == Some(0) {
+            break;
+        }
+        before = after;
+    }
+    found.nearest()
+}
+
+/// Sent less transmitted and lost, since the tracepoint programs began to watch. In generic mode the kernel has no
+/// tracepoint for what was transmitted.
+fn egress_residue(tables: &Tables, port: u32, entry: &PortEntry) -> Option<i64> {
+    if entry.state != names::PORT_NATIVE {
+        return None;
+    }
+    let sent = |egress: &EgressCounters| egress.forwarded.packets.wrapping_sub(entry.forwarded_baseline);
+    let gone = |egress: &EgressCounters| {
+        egress
+            .transmitted
+            .wrapping_add(sum(&egress.redirect_errors))
+            .wrapping_add(sum(&egress.transmit_errors))
+            .wrapping_sub(entry.transmitted_baseline)
+    };
+    let mut found = Interval::default();
+    for _ in 0..SAMPLES {
+        let (first, second) = (tables.egress(port), tables.egress(port));
+        found.sample(
+            sent(&first).wrapping_sub(gone(&second)),
+            sent(&second).wrapping_sub(gone(&first)),
+        );
+        if found.nearest() == Some(0) {
+            break;
+        }
+    }
+    found.nearest()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stats::sample;
+
+    #[test]
+    fn every_packet_is_in_exactly_one_sum() {
+        let tables = sample::tables();
+        let rows = interfaces(&tables, &sample::roles(), &|_| None);
+        assert_eq!(rows.len(), 2);
+        let row = &rows[0];
+        assert_eq!((row.ifname.as_str(), row.mode.as_str()), ("transit0", "native"));
+        assert_eq!(row.role.as_deref(), Some("transit"));
+        assert_eq!(
+            (row.forwarded_packets, row.dropped_packets, row.passed_packets),
+            (30, 5, 7)
+        );
+        assert_eq!(row.received_packets, 42);
+        assert_eq!(
+            row.received_bytes,
+            row.forwarded_bytes + row.dropped_bytes + row.passed_bytes
+        );
+        assert_eq!(row.ingress_residue, None);
+    }
+
+    #[test]
+    fn residues_are_what_the_other_side_counted_less_ours_since_the_baselines() {
+        let tables = sample::tables();
+        // transit0: 42 received, 2 of them before the baseline at which the driver stood at 1002.
+        let closed = interfaces(&tables, &sample::roles(), &|_| Some(1042));
+        assert_eq!(closed[0].ingress_residue, Some(0));
+        let open = interfaces(&tables, &sample::roles(), &|_| Some(1045));
+        assert_eq!(open[0].ingress_residue, Some(3));
+        // core0: 30 sent, 20 transmitted, 6 + 3 lost.
+        assert_eq!(open[1].egress_residue, Some(1));
+        assert_eq!((open[1].redirect_errors, open[1].transmit_errors), (6, 3));
+    }
+
+    #[test]
+    fn the_row_is_flat_and_its_names_are_the_contract() {
+        let tables = sample::tables();
+        let rows = interfaces(&tables, &sample::roles(), &|_| None);
+        let value = serde_json::to_value(&rows[0]).unwrap();
+        let object = value.as_object().unwrap();
+        assert!(object.values().all(|v| !v.is_object() && !v.is_array()));
+        for key in [
+            "ifname",
+            "ifindex",
+            "role",
+            "mode",
+            "received_packets",
+            "received_bytes",
+            "forwarded_packets",
+            "dropped_packets",
+            "passed_packets",
+            "sent_packets",
+            "transmitted_packets",
+            "redirect_errors",
+            "transmit_errors",
+            "ingress_residue",
+            "egress_residue",
+        ] {
+            assert!(object.contains_key(key), "{key}");
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! Figures: from the memory of the maps to rows that can be shown, sent and scraped.
+//!
+//! Everything here reads [`Tables`](crate::dataplane::Tables) and nothing else, so it gives the same answer in the
+//! controller, from pins that no controller serves, and on the heap in tests. Time and driver counters are inputs.
+//!
+//! Rows are flat and their fields are the JSON: packets, octets, seconds, no units inside values.
+
+pub mod clock;
+pub mod counters;
+pub mod drops;
+pub mod interfaces;
+pub mod names;
+pub mod path;
+pub mod prefixes;
+pub mod residue;
+pub mod routes;
+#[cfg(test)]
+pub(crate) mod sample;
+pub mod status;
+
+pub use counters::{By, CounterRow, counters};
+pub use drops::{DropRow, drops};
+pub use interfaces::{InterfaceRow, interfaces};
+pub use routes::{RouteRow, Routes};
+pub use status::{StatusRow, status};
+
+/// Packets a driver has received on an interface, by ifindex; `None` where nobody can tell.
+pub type LinkStats = dyn Fn(u32) -> Option<u64> + Send + Sync;

@@ -1,0 +1,83 @@
+//! Words for numbers.
+
+use forwarder_common::directory::PortEntry;
+
+use crate::dataplane::Tables;
+
+/// Port is attached in native mode.
+pub const PORT_NATIVE: u32 = 1;
+/// Port is attached in generic mode.
+pub const PORT_GENERIC: u32 = 2;
+
+/// The word for a port's state.
+pub const fn mode(state: u32) -> &'static str {
+    match state {
+        PORT_NATIVE => "native",
+        PORT_GENERIC => "generic",
+        _ => "detached",
+    }
+}
+
+/// The name in a port entry.
+pub fn ifname(entry: &PortEntry) -> String {
+    let end = entry
+        .name
+        .iter()
+        .position(|octet| *octet == 0)
+        .unwrap_or(entry.name.len());
+    String::from_utf8_lossy(&entry.name[..end]).into_owned()
+}
+
+/// Ports that were ever given to an interface.
+pub fn ports(tables: &Tables) -> impl Iterator<Item = (u32, PortEntry)> {
+    (1..tables.sizes.ports).filter_map(|port| {
+        let entry = tables.port_directory.get(port as usize);
+        (entry.state != 0).then_some((port, entry))
+    })
+}
+
+/// The interface of a port.
+pub fn port_name(tables: &Tables, port: u32) -> Option<String> {
+    if port == 0 || port >= tables.sizes.ports {
+        return None;
+    }
+    let entry = tables.port_directory.get(port as usize);
+    (entry.state != 0).then(|| ifname(&entry))
+}
+
+/// `RTPROT_*`, include/uapi/linux/rtnetlink.h and iproute2's etc/iproute2/rt_protos.
+pub fn protocol(number: u32) -> String {
+    let name = match number {
+        0 => "neighbour",
+        1 => "redirect",
+        2 => "kernel",
+        3 => "boot",
+        4 => "static",
+        8 => "gated",
+        9 => "ra",
+        10 => "mrt",
+        11 => "zebra",
+        12 => "bird",
+        13 => "dnrouted",
+        14 => "xorp",
+        15 => "ntk",
+        16 => "dhcp",
+        17 => "mrouted",
+        18 => "keepalived",
+        42 => "babel",
+        84 => "ovn",
+        99 => "openr",
+        186 => "bgp",
+        187 => "isis",
+        188 => "ospf",
+        189 => "rip",
+        192 => "eigrp",
+        other => return other.to_string(),
+    };
+    name.to_string()
+}
+
+/// A MAC address as `ip link` prints it.
+pub fn mac(octets: [u8; 6]) -> String {
+    octets.map(|octet| format!("{octet:02x}")).join(":")
+}
