@@ -5,6 +5,7 @@
 //! figures:  maps -> stats -> api -> cli, /metrics
 //! ```
 
+pub mod api;
 pub mod config;
 pub mod daemon;
 pub mod dataplane;
@@ -15,3 +16,4 @@ pub mod neighbour;
 pub mod netlink;
 pub mod rib;
 pub mod source;
+pub mod stats;

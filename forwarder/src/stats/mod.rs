@@ -9,6 +9,8 @@ pub mod clock;
 pub mod counters;
 pub mod drops;
 pub mod interfaces;
+pub mod json;
+pub mod lookup;
 pub mod names;
 pub mod path;
 pub mod prefixes;

@@ -44,6 +44,25 @@ impl Hop {
     pub fn is_usable(&self) -> bool {
         self.state == USABLE
     }
+
+    /// What happens to packets that are led here: "forward", "pass", "drop".
+    pub fn verdict(&self) -> &'static str {
+        self.reason().policy().as_str()
+    }
+
+    /// The reason packets leave with.
+    pub fn reason(&self) -> Reason {
+        let named = |reason: &&Reason| reason.name() == self.state;
+        if self.is_usable() {
+            Reason::Forwarded
+        } else {
+            Reason::ALL
+                .iter()
+                .find(named)
+                .copied()
+                .unwrap_or(Reason::Internal)
+        }
+    }
 }
 
 /// The state of a next hop that packets are forwarded to.

@@ -1,0 +1,83 @@
+//! Accepting connections from anyone, without ever giving one of them much.
+
+use std::{future::Future, io, sync::Arc, time::Duration};
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, UnixListener},
+    sync::Semaphore,
+    time,
+};
+
+/// Connections at a time; more are closed at once.
+const CONNECTIONS: usize = 64;
+/// From the connection to the end of the request's headers.
+pub const HEADERS_WITHIN: Duration = Duration::from_secs(5);
+/// From the connection to the end of the answer.
+pub const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+/// Octets of request headers.
+pub const HEADER_OCTETS: usize = 16 * 1024;
+
+/// Something that connections come from.
+pub trait Listener {
+    /// A connection.
+    type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+    /// The next one.
+    fn next(&self) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+}
+
+impl Listener for UnixListener {
+    type Stream = tokio::net::UnixStream;
+
+    async fn next(&self) -> io::Result<Self::Stream> {
+        self.accept().await.map(|(stream, _)| stream)
+    }
+}
+
+impl Listener for TcpListener {
+    type Stream = tokio::net::TcpStream;
+
+    async fn next(&self) -> io::Result<Self::Stream> {
+        self.accept().await.map(|(stream, _)| stream)
+    }
+}
+
+/// Serves whoever connects, for ever.
+pub async fn accept<L: Listener>(listener: &L, service: Router) {
+    let room = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        let stream = match listener.next().await {
+            Ok(stream) => stream,
+            Err(why) => {
+                // No descriptors left, or a client that was gone before it was taken.
+                tracing::debug!(%why, "a connection was not accepted");
+                time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        let Ok(permit) = room.clone().try_acquire_owned() else {
+            continue;
+        };
+        let service = TowerToHyperService::new(service.clone());
+        tokio::spawn(async move {
+            let connection = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEADERS_WITHIN)
+                .keep_alive(false)
+                .max_buf_size(HEADER_OCTETS)
+                .serve_connection(TokioIo::new(stream), service);
+            match time::timeout(ANSWER_WITHIN, connection).await {
+                Ok(Ok(())) => {}
+                Ok(Err(why)) => tracing::debug!(%why, "a client of the API went wrong"),
+                Err(_) => tracing::debug!("a client of the API took too long"),
+            }
+            drop(permit);
+        });
+    }
+}

@@ -1,0 +1,268 @@
+use std::{
+    io::{Read, Write},
+    os::unix::{fs::PermissionsExt, net::UnixStream},
+    time::{Duration, Instant},
+};
+
+use super::*;
+use crate::stats::sample;
+
+struct Running {
+    _dir: Dir,
+    socket: PathBuf,
+    metrics: SocketAddr,
+    stop: Option<tokio::sync::oneshot::Sender<()>>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+/// A directory that is removed at the end.
+struct Dir(PathBuf);
+
+impl Dir {
+    fn new() -> Dir {
+        static NUMBER: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("forwarder-api-{}-{number}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Dir(path)
+    }
+}
+
+impl Drop for Dir {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn context() -> Arc<ApiContext> {
+    Arc::new(ApiContext {
+        tables: Arc::new(sample::tables()),
+        state: Arc::new(RwLock::new(State {
+            pid: 7,
+            roles: sample::roles(),
+            ..State::default()
+        })),
+        link_stats: Box::new(|_| Some(1045)),
+    })
+}
+
+fn start() -> Running {
+    let dir = Dir::new();
+    let socket = dir.0.join("below/forwarder.sock");
+    let (stop, stopped) = tokio::sync::oneshot::channel();
+    let (tell, told) = std::sync::mpsc::channel();
+    let path = socket.clone();
+    let thread = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            let api = Api::bind(&path, Some("127.0.0.1:0".parse().unwrap()))
+                .await
+                .unwrap();
+            tell.send(api.metrics_address().unwrap()).unwrap();
+            api.serve(context(), async { drop(stopped.await) }).await;
+        });
+    });
+    Running {
+        _dir: dir,
+        socket,
+        metrics: told.recv().unwrap(),
+        stop: Some(stop),
+        thread: Some(thread),
+    }
+}
+
+impl Running {
+    fn ask(&self, path: &str) -> (u16, String) {
+        let stream = UnixStream::connect(&self.socket).unwrap();
+        exchange(stream, path)
+    }
+
+    fn rows(&self, path: &str) -> Vec<serde_json::Value> {
+        let (status, body) = self.ask(path);
+        assert_eq!(status, 200, "{body}");
+        serde_json::from_str(&body).unwrap()
+    }
+
+    fn stop(mut self) -> PathBuf {
+        self.stop.take().unwrap().send(()).unwrap();
+        self.thread.take().unwrap().join().unwrap();
+        self.socket.clone()
+    }
+}
+
+fn exchange(mut stream: impl Read + Write, path: &str) -> (u16, String) {
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: forwarder\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    let body = if head.to_lowercase().contains("transfer-encoding: chunked") {
+        unchunk(body)
+    } else {
+        body.to_string()
+    };
+    (status, body)
+}
+
+fn unchunk(mut rest: &str) -> String {
+    let mut body = String::new();
+    while let Some((size, tail)) = rest.split_once("\r\n") {
+        let size = usize::from_str_radix(size, 16).unwrap();
+        body.push_str(&tail[..size]);
+        rest = &tail[size + 2..];
+        if size == 0 {
+            break;
+        }
+    }
+    body
+}
+
+#[test]
+fn every_path_answers_rows() {
+    let api = start();
+    let mode = std::fs::metadata(&api.socket).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o660);
+    let status = &api.rows("/v1/status")[0];
+    assert_eq!(
+        (&status["controller"], &status["pid"]),
+        (&"running".into(), &7.into())
+    );
+    assert_eq!(status["forwarded_packets"], 30);
+    let interfaces = api.rows("/v1/interfaces");
+    assert_eq!(interfaces[0]["ifname"], "transit0");
+    assert_eq!(interfaces[0]["ingress_residue"], 3);
+    assert_eq!(api.rows("/v1/drops").len(), 4);
+    assert!(api.rows("/v1/drops?all=true").len() > 50);
+    let prefixes = api.rows("/v1/counters?by=prefix&top=1");
+    assert_eq!(prefixes[0]["prefix"], "198.51.100.0/24");
+    assert_eq!(api.rows("/v1/counters?by=interface")[0]["ifname"], "core0");
+    assert_eq!(api.rows("/v1/routes").len(), 2);
+    assert_eq!(
+        api.rows("/v1/routes?prefix=2001:db8::/32")[0]["prefix"],
+        "2001:db8:5::/48"
+    );
+    assert_eq!(api.rows("/v1/routes?prefix=10.0.0.0/8").len(), 0);
+    let answer = api.rows("/v1/lookup?address=198.51.100.7");
+    assert_eq!(answer[0]["via"], "192.0.2.9");
+    let socket = api.stop();
+    assert!(!socket.exists(), "the socket goes with its controller");
+}
+
+#[test]
+fn a_wrong_question_is_told_what_is_wrong() {
+    let api = start();
+    for (path, status, words) in [
+        (
+            "/v1/counters?by=account",
+            400,
+            "this version does not count by account",
+        ),
+        ("/v1/counters?top=x", 400, "top"),
+        (
+            "/v1/routes?prefix=nonsense",
+            400,
+            "neither a prefix nor an address",
+        ),
+        ("/v1/routes?prefiks=::/0", 400, "prefiks"),
+        ("/v1/lookup", 400, "address"),
+        ("/", 404, "/v1/status"),
+    ] {
+        let (got, body) = api.ask(path);
+        assert_eq!(got, status, "{path}: {body}");
+        assert!(
+            body.contains(words) && body.starts_with("{\"error\""),
+            "{path}: {body}"
+        );
+    }
+}
+
+#[test]
+fn metrics_are_openmetrics() {
+    let api = start();
+    let stream = std::net::TcpStream::connect(api.metrics).unwrap();
+    let (status, text) = exchange(stream, "/metrics");
+    assert_eq!(status, 200);
+    for line in [
+        "# TYPE forwarder_received_packets counter",
+        "forwarder_received_packets_total{ifname=\"transit0\"} 42",
+        "forwarder_dropped_packets_total{ifname=\"transit0\",reason=\"bogon-source\"} 5",
+        "forwarder_passed_bytes_total{ifname=\"transit0\",reason=\"local\"} 700",
+        "forwarder_redirect_errors_total{ifname=\"core0\",reason=\"down\"} 6",
+        "forwarder_nexthop_packets_total{ifname=\"core0\",nexthop=\"192.0.2.9\",af=\"ipv4\"} 30",
+        "forwarder_ingress_residue_packets{ifname=\"transit0\"} 3.0",
+        "forwarder_table_size{table=\"next-hops\"} 511.0",
+        "# EOF",
+    ] {
+        assert!(text.lines().any(|l| l == line), "{line} is not in:\n{text}");
+    }
+    let stream = std::net::TcpStream::connect(api.metrics).unwrap();
+    assert_eq!(
+        exchange(stream, "/v1/routes").0,
+        404,
+        "the loopback serves metrics only"
+    );
+}
+
+#[test]
+fn a_second_controller_is_refused_and_a_dead_ones_socket_replaced() {
+    let api = start();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let why = runtime
+        .block_on(Api::bind(&api.socket, None))
+        .err()
+        .unwrap()
+        .to_string();
+    assert!(why.contains("another controller answers on"), "{why}");
+    let dir = Dir::new();
+    let path = dir.0.join("s");
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    assert!(path.exists());
+    runtime.block_on(async { drop(Api::bind(&path, None).await.unwrap()) });
+    std::fs::write(&path, "not a socket").unwrap();
+    let why = runtime
+        .block_on(Api::bind(&path, None))
+        .err()
+        .unwrap()
+        .to_string();
+    assert!(why.contains("is no socket"), "{why}");
+}
+
+#[test]
+fn hostile_clients_are_cut_off_and_others_still_served() {
+    let api = start();
+    // More than there is room for, all silent.
+    let silent: Vec<UnixStream> = (0..200)
+        .filter_map(|_| UnixStream::connect(&api.socket).ok())
+        .collect();
+    let begun = Instant::now();
+    // Those the server kept are closed when their headers do not come.
+    for mut stream in silent {
+        stream.set_read_timeout(Some(server::HEADERS_WITHIN * 3)).unwrap();
+        let mut octets = Vec::new();
+        let _ = stream.read_to_end(&mut octets);
+    }
+    assert!(begun.elapsed() < server::HEADERS_WITHIN * 3);
+    // Garbage, and headers without end.
+    let mut garbage = UnixStream::connect(&api.socket).unwrap();
+    garbage.write_all(&[0xff; 1000]).unwrap();
+    let mut endless = UnixStream::connect(&api.socket).unwrap();
+    endless.set_write_timeout(Some(Duration::from_secs(1))).unwrap();
+    let _ = endless.write_all(b"GET / HTTP/1.1\r\n");
+    let line = format!("X-Filler: {}\r\n", "y".repeat(1000));
+    let mut taken = 0;
+    while taken < 10_000_000 && endless.write_all(line.as_bytes()).is_ok() {
+        taken += line.len();
+    }
+    assert!(taken < 2_000_000, "the server took {taken} octets of headers");
+    // A body is not read.
+    let mut posting = UnixStream::connect(&api.socket).unwrap();
+    posting.set_write_timeout(Some(Duration::from_secs(1))).unwrap();
+    let head = "POST /v1/status HTTP/1.1\r\nHost: x\r\nContent-Length: 100000000\r\n\r\n";
+    posting.write_all(head.as_bytes()).unwrap();
+    let mut taken = 0;
+    while taken < 100_000_000 && posting.write_all(&[b'x'; 65_536]).is_ok() {
+        taken += 65_536;
+    }
+    assert!(taken < 10_000_000, "the server took {taken} octets of a body");
+    assert_eq!(api.rows("/v1/interfaces").len(), 2);
+}
