@@ -217,12 +217,18 @@ fn steady(lab: &Lab, screen: &mut Screen, flows: &[net::udp::Flow], forwarder: b
 
 /// The screens an operator would open; that they cannot be shown is told, not hidden.
 fn look(lab: &Lab, screen: &Screen) {
-    for (words, lines) in [
+    let screens = [
         ("status", 30),
         ("interfaces", 12),
         ("counters --by prefix --top 10", 12),
         ("drops", 16),
-    ] {
+        ("lookup 33.20.1.10", 8),
+        (
+            "trace --interface core0 --src 192.0.2.11 --dst 33.10.1.10 --proto udp --dport 53",
+            16,
+        ),
+    ];
+    for (words, lines) in screens {
         match operator::text(lab, "router-a", words) {
             Ok(text) => screen.session("router-a", &format!("forwarder {words}"), &text, lines),
             Err(error) => screen.session(

@@ -140,56 +140,73 @@ pub fn wait_in_sync(lab: &Lab, limit: Duration) -> Result<(bool, String)> {
     Ok((true, "0 differences on both routers".into()))
 }
 
-/// Law 2: what an interface received is what became of it; and the prefixes add up to what was forwarded. A packet that
-/// comes between two readings opens a sum, so that a few readings are allowed; a real hole stays open.
+/// Law 2: what an interface received is what became of it, what was sent to an interface is what its driver took or
+/// refused, the driver's own count agrees, and prefixes add up to what was forwarded. A packet that comes between two
+/// readings opens a sum, so that a few readings are allowed; a real hole stays open.
 pub fn sums(lab: &Lab) -> Result<(bool, String)> {
-    let mut last = read_sums(lab)?;
-    for _ in 0..5 {
-        if last.1.is_empty() {
+    let mut last = Sums::read(lab)?;
+    for _ in 0..10 {
+        if last.open.is_empty() {
             break;
         }
         interrupt::sleep(Duration::from_millis(200))?;
-        last = read_sums(lab)?;
+        last = Sums::read(lab)?;
     }
-    let (received, open) = last;
-    if open.is_empty() {
+    if last.open.is_empty() {
+        let (received, sent, lost) = (grouped(last.received), grouped(last.sent), last.lost);
         Ok((
             true,
-            format!("{} packets received, each accounted once", grouped(received)),
+            format!("{received} received, {sent} sent on, {lost} lost in drivers: every sum closes"),
         ))
     } else {
-        Ok((false, open.join("; ")))
+        Ok((false, last.open.join("; ")))
     }
 }
 
-/// Packets received by both routers, and the sums that do not close.
-fn read_sums(lab: &Lab) -> Result<(u64, Vec<String>)> {
-    let mut open = Vec::new();
-    let mut received = 0;
-    for node in ROUTERS {
-        let mut forwarded = 0;
-        for row in rows(lab, node, "interfaces")? {
-            let all = number(&row, "received_packets")?;
-            let parts = number(&row, "forwarded_packets")?
-                + number(&row, "dropped_packets")?
-                + number(&row, "passed_packets")?;
-            if all != parts {
-                open.push(format!(
-                    "{node} {}: received {all}, accounted {parts}",
-                    word(&row, "ifname")?
+#[derive(Default)]
+struct Sums {
+    received: u64,
+    sent: u64,
+    lost: u64,
+    open: Vec<String>,
+}
+
+impl Sums {
+    fn read(lab: &Lab) -> Result<Self> {
+        let mut all = Self::default();
+        for node in ROUTERS {
+            let (mut forwarded, mut sent) = (0, 0);
+            for row in rows(lab, node, "interfaces")? {
+                let ifname = word(&row, "ifname")?;
+                let received = number(&row, "received_packets")?;
+                let parts = number(&row, "forwarded_packets")?
+                    + number(&row, "dropped_packets")?
+                    + number(&row, "passed_packets")?;
+                if received != parts {
+                    all.open
+                        .push(format!("{node} {ifname}: received {received}, accounted {parts}"));
+                }
+                for residue in ["ingress_residue", "egress_residue"] {
+                    // Null where the kernel does not tell.
+                    if let Some(open) = row.get(residue).and_then(Value::as_i64).filter(|open| *open != 0) {
+                        all.open.push(format!("{node} {ifname}: {residue} {open}"));
+                    }
+                }
+                all.received += received;
+                all.lost += number(&row, "redirect_errors")? + number(&row, "transmit_errors")?;
+                forwarded += number(&row, "forwarded_packets")?;
+                sent += number(&row, "sent_packets")?;
+            }
+            let prefixes: u64 = by_prefix(lab, node)?.values().sum();
+            if prefixes != forwarded || sent != forwarded {
+                all.open.push(format!(
+                    "{node}: forwarded {forwarded}, by egress {sent}, by prefix {prefixes}"
                 ));
             }
-            received += all;
-            forwarded += number(&row, "forwarded_packets")?;
+            all.sent += sent;
         }
-        let prefixes: u64 = by_prefix(lab, node)?.values().sum();
-        if prefixes != forwarded {
-            open.push(format!(
-                "{node}: forwarded {forwarded}, prefixes add up to {prefixes}"
-            ));
-        }
+        Ok(all)
     }
-    Ok((received, open))
 }
 
 #[cfg(test)]
