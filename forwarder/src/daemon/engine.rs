@@ -20,7 +20,7 @@ use crate::{
     },
     link::Served,
     rib::Rib,
-    source::event::{Action, Address, Dump, Event, Ifindex, Link},
+    source::event::{Action, Address, Change, Dump, Event, Ifindex, Link},
 };
 
 /// What the engine leaves to whoever drives it.
@@ -149,14 +149,14 @@ impl<D: Dataplane> Engine<D> {
         let neighbours = self.world.neighbours.replace(dump.neighbours);
         let mut rib = Rib::default();
         for route in dump.routes {
-            rib.announce(route, crate::source::event::Change::Append);
+            // In the kernel's order, each behind the one before.
+            let _certain = rib.announce(route, Change::Append);
         }
-        let old = std::mem::replace(&mut self.rib, rib);
+        self.rib = rib;
         self.adjacencies.refresh_all(self.dataplane.tables(), &self.world);
         for prefix in self.rib.prefixes().collect::<Vec<_>>() {
             self.sync(prefix);
         }
-        drop(old);
         let hosts: Vec<IpAddr> = self.world.neighbours.iter().map(|n| n.address).collect();
         for address in hosts
             .into_iter()
@@ -183,7 +183,9 @@ impl<D: Dataplane> Engine<D> {
         match event {
             Event::Route { route, change } => {
                 let prefix = route.prefix.trunc();
-                self.rib.announce(route, change);
+                if !self.rib.announce(route, change) {
+                    demands.push(Demand::Resync);
+                }
                 self.route_changed(prefix);
             }
             Event::RouteGone(route) => {

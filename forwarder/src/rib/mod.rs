@@ -11,7 +11,7 @@ use ipnet::IpNet;
 
 use crate::{
     fib::{adjacency::Path, family::Address, prefixes::Prefixes},
-    source::event::{Action, Change, Route},
+    source::event::{Action, Change, Hop, Route},
     with_family,
 };
 
@@ -121,8 +121,10 @@ pub struct Rib {
 }
 
 impl Rib {
-    /// Applies an announcement.
-    pub fn announce(&mut self, route: Route, change: Change) {
+    /// Applies an announcement. Answers whether its effect is certain: IPv6 replaces the first route *of its kind* among
+    /// equals, which the message does not name, so then only a dump tells.
+    #[must_use]
+    pub fn announce(&mut self, route: Route, change: Change) -> bool {
         let candidate = Candidate {
             kind: self.kinds.hold(Kind {
                 action: route.action,
@@ -133,7 +135,7 @@ impl Rib {
             protocol: route.protocol,
             local: route.table == TABLE_LOCAL,
         };
-        let dropped = with_family!(
+        let (dropped, certain) = with_family!(
             route.prefix,
             |address, length| announce(&mut self.v4, address, length, candidate, change),
             |address, length| announce(&mut self.v6, address, length, candidate, change)
@@ -141,10 +143,14 @@ impl Rib {
         if let Some(kind) = dropped {
             self.kinds.release(kind);
         }
+        certain
     }
 
     /// Applies a withdrawal; answers whether there was such a route.
     pub fn withdraw(&mut self, route: &Route) -> bool {
+        if route.prefix.addr().is_ipv6() && self.withdraw_hops(route) {
+            return true;
+        }
         let kind = Kind {
             action: route.action.clone(),
             mtu: route.mtu,
@@ -163,6 +169,42 @@ impl Rib {
             self.kinds.release(kind);
         }
         dropped.is_some()
+    }
+
+    /// The kernel announces that one next hop of an IPv6 set is gone by a withdrawal that names just that one
+    /// (`fib6_del_route`): the rest stays. Answers whether that is what happened.
+    fn withdraw_hops(&mut self, gone: &Route) -> bool {
+        let Action::Hops(gone_hops) = &gone.action else { return false };
+        let local = gone.table == TABLE_LOCAL;
+        let address = match gone.prefix.trunc() {
+            IpNet::V6(net) => u128::from(net.network()),
+            IpNet::V4(_) => return false,
+        };
+        let Some(entry) = self.v6.get(address, gone.prefix.prefix_len()) else { return false };
+        let named = |hop: &Hop| gone_hops.iter().any(|g| (g.ifindex, g.gateway) == (hop.ifindex, hop.gateway));
+        let found = entry.as_slice().iter().find_map(|candidate| {
+            if candidate.metric != gone.metric || candidate.local != local {
+                return None;
+            }
+            let kind = self.kinds.get(candidate.kind);
+            let Action::Hops(hops) = &kind.action else { return None };
+            let rest: Vec<Hop> = hops.iter().filter(|hop| !named(hop)).copied().collect();
+            let partly = !rest.is_empty() && rest.len() < hops.len();
+            partly.then(|| (*candidate, Kind { action: Action::Hops(rest), ..kind.clone() }))
+        });
+        let Some((old, kind)) = found else { return false };
+        let new = Candidate { kind: self.kinds.hold(kind), ..old };
+        let Some(entry) = self.v6.get_mut(address, gone.prefix.prefix_len()) else { return false };
+        match entry {
+            Entry::One(one) => *one = new,
+            Entry::Many(many) => {
+                if let Some(place) = many.iter_mut().find(|candidate| **candidate == old) {
+                    *place = new;
+                }
+            }
+        }
+        self.kinds.release(old.kind);
+        true
     }
 
     /// The routes of a prefix, the best first.
@@ -186,12 +228,12 @@ impl Rib {
     /// What packets of a prefix do, and the protocol of the route that says so.
     pub fn path(&self, prefix: IpNet) -> Option<(Path, u8)> {
         let family = if prefix.addr().is_ipv4() { 4 } else { 6 };
-        let (candidate, by_tos) = with_family!(
+        let (candidate, undecided) = with_family!(
             prefix,
-            |address, length| best(self.v4.get(address, length)?, &self.kinds),
-            |address, length| best(self.v6.get(address, length)?, &self.kinds)
+            |address, length| best(self.v4.get(address, length)?, &self.kinds, false),
+            |address, length| best(self.v6.get(address, length)?, &self.kinds, true)
         )?;
-        if by_tos {
+        if undecided {
             return Some((Path::Special(Reason::UnsupportedRoute), candidate.protocol));
         }
         Some((
@@ -238,34 +280,33 @@ fn announce<A: Address>(
     length: u8,
     candidate: Candidate,
     change: Change,
-) -> Option<u32> {
+) -> (Option<u32>, bool) {
     let Some(entry) = prefixes.get_mut(address, length) else {
         prefixes.insert(address, length, Entry::One(candidate));
-        return None;
+        return (None, true);
     };
     let mut all = entry.as_slice().to_vec();
+    let equal = |other: &Candidate| other.rank() == candidate.rank();
+    let first = all.iter().position(equal);
+    let certain = A::FAMILY == 4 || change != Change::Replace || all.iter().filter(|c| equal(c)).count() < 2;
     if all.contains(&candidate) {
         // Already there, from the dump that this notification overlapped.
-        return Some(candidate.kind);
+        return (Some(candidate.kind), certain);
     }
-    let equal = |other: &Candidate| other.rank() == candidate.rank();
-    let replaced = match change {
-        Change::Replace => all.iter().position(equal),
-        Change::Append | Change::Add => None,
-    };
-    let dropped = match replaced {
-        Some(at) => Some(std::mem::replace(&mut all[at], candidate).kind),
-        None => {
+    let dropped = match (change, first) {
+        (Change::Replace, Some(at)) => Some(std::mem::replace(&mut all[at], candidate).kind),
+        // Without NLM_F_APPEND a new one goes before its equals (net/ipv4/fib_trie.c fib_table_insert).
+        (Change::Add, Some(at)) => {
+            all.insert(at, candidate);
+            None
+        }
+        (Change::Append, _) | (_, None) => {
             all.push(candidate);
             None
         }
     };
-    *entry = if all.len() == 1 {
-        Entry::One(all[0])
-    } else {
-        Entry::Many(Box::new(all))
-    };
-    dropped
+    *entry = if all.len() == 1 { Entry::One(all[0]) } else { Entry::Many(Box::new(all)) };
+    (dropped, certain)
 }
 
 fn withdraw<A: Address>(
@@ -290,13 +331,14 @@ fn withdraw<A: Address>(
     Some(dropped)
 }
 
-/// The best candidate, and whether the answer depends on TOS.
-fn best<'a>(entry: &'a Entry, kinds: &Kinds) -> Option<(&'a Candidate, bool)> {
+/// The best candidate, and whether the prefix and metric alone do not decide: a route for one TOS, or several IPv6 routes
+/// of one metric that are no set (the kernel chooses among those by reachability, RFC 4191).
+fn best<'a>(entry: &'a Entry, kinds: &Kinds, ipv6: bool) -> Option<(&'a Candidate, bool)> {
     let all = entry.as_slice();
+    let best = all.iter().min_by_key(|candidate| candidate.rank())?;
     let by_tos = all.iter().any(|candidate| kinds.get(candidate.kind).tos != 0);
-    all.iter()
-        .min_by_key(|candidate| candidate.rank())
-        .map(|candidate| (candidate, by_tos))
+    let several = ipv6 && all.iter().filter(|candidate| candidate.rank() == best.rank()).count() > 1;
+    Some((best, by_tos || several))
 }
 
 fn covering<'a, A: Address>(
@@ -305,7 +347,7 @@ fn covering<'a, A: Address>(
     kinds: &'a Kinds,
 ) -> Option<(IpNet, &'a Kind)> {
     let (network, length, entry) = prefixes.covering(address, A::BITS)?;
-    let (candidate, _) = best(entry, kinds)?;
+    let (candidate, _) = best(entry, kinds, A::FAMILY == 6)?;
     Some((network.prefix(length)?, kinds.get(candidate.kind)))
 }
 
@@ -330,8 +372,7 @@ fn path_of(kind: &Kind, family: u8) -> Path {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::source::event::Hop;
-
+    
     fn route(prefix: &str, metric: u32, gateway: &str) -> Route {
         let hop = Hop {
             ifindex: 2,
@@ -361,8 +402,8 @@ mod tests {
     #[test]
     fn the_lowest_metric_wins_and_the_next_takes_over() {
         let mut rib = Rib::default();
-        rib.announce(route("192.0.2.0/24", 200, "198.51.100.2"), Change::Add);
-        rib.announce(route("192.0.2.0/24", 100, "198.51.100.1"), Change::Add);
+        let _ = rib.announce(route("192.0.2.0/24", 200, "198.51.100.2"), Change::Add);
+        let _ = rib.announce(route("192.0.2.0/24", 100, "198.51.100.1"), Change::Add);
         assert_eq!(gateway(&rib, "192.0.2.0/24").as_deref(), Some("198.51.100.1"));
         assert!(rib.withdraw(&route("192.0.2.0/24", 100, "198.51.100.1")));
         assert_eq!(gateway(&rib, "192.0.2.0/24").as_deref(), Some("198.51.100.2"));
@@ -373,23 +414,23 @@ mod tests {
     #[test]
     fn a_replace_takes_the_place_and_table_local_wins() {
         let mut rib = Rib::default();
-        rib.announce(route("192.0.2.1/32", 0, "198.51.100.1"), Change::Add);
-        rib.announce(route("192.0.2.1/32", 0, "198.51.100.9"), Change::Replace);
+        let _ = rib.announce(route("192.0.2.1/32", 0, "198.51.100.1"), Change::Add);
+        let _ = rib.announce(route("192.0.2.1/32", 0, "198.51.100.9"), Change::Replace);
         assert_eq!(rib.routes("192.0.2.1/32".parse().expect("prefix")).len(), 1);
         let local = Route {
             table: TABLE_LOCAL,
             action: Action::Local,
             ..route("192.0.2.1/32", 0, "::")
         };
-        rib.announce(local, Change::Add);
+        let _ = rib.announce(local, Change::Add);
         assert_eq!(gateway(&rib, "192.0.2.1/32").as_deref(), Some("Special(Local)"));
     }
 
     #[test]
     fn the_same_route_twice_is_one() {
         let mut rib = Rib::default();
-        rib.announce(route("2001:db8::/32", 1024, "2001:db8::1"), Change::Add);
-        rib.announce(route("2001:db8::/32", 1024, "2001:db8::1"), Change::Append);
+        let _ = rib.announce(route("2001:db8::/32", 1024, "2001:db8::1"), Change::Add);
+        let _ = rib.announce(route("2001:db8::/32", 1024, "2001:db8::1"), Change::Append);
         assert!(rib.withdraw(&route("2001:db8::/32", 1024, "2001:db8::1")));
         assert!(rib.is_empty());
         assert!(!rib.withdraw(&route("2001:db8::/32", 1024, "2001:db8::1")));
@@ -398,8 +439,8 @@ mod tests {
     #[test]
     fn a_route_for_one_tos_leaves_the_prefix_to_the_kernel() {
         let mut rib = Rib::default();
-        rib.announce(route("192.0.2.0/24", 0, "198.51.100.1"), Change::Add);
-        rib.announce(
+        let _ = rib.announce(route("192.0.2.0/24", 0, "198.51.100.1"), Change::Add);
+        let _ = rib.announce(
             Route {
                 tos: 8,
                 ..route("192.0.2.0/24", 0, "198.51.100.2")
@@ -410,5 +451,32 @@ mod tests {
             gateway(&rib, "192.0.2.0/24").as_deref(),
             Some("Special(UnsupportedRoute)")
         );
+    }
+
+    #[test]
+    fn the_loss_of_one_ipv6_hop_leaves_the_others() {
+        let mut rib = Rib::default();
+        let one = route("2001:db8::/32", 1024, "2001:db8:1::1");
+        let two = route("2001:db8::/32", 1024, "2001:db8:1::2");
+        let (Action::Hops(a), Action::Hops(b)) = (&one.action, &two.action) else { panic!("hops") };
+        let both = Route { action: Action::Hops([a.as_slice(), b].concat()), ..one.clone() };
+        let _ = rib.announce(both, Change::Add);
+        assert!(rib.withdraw(&one));
+        assert_eq!(gateway(&rib, "2001:db8::/32").as_deref(), Some("2001:db8:1::2"));
+        assert!(rib.withdraw(&two));
+        assert!(rib.is_empty() && rib.kinds.index.is_empty());
+    }
+
+    #[test]
+    fn a_new_equal_goes_first_in_ipv4_and_to_the_kernel_in_ipv6() {
+        let mut rib = Rib::default();
+        let _ = rib.announce(route("192.0.2.0/24", 0, "198.51.100.1"), Change::Add);
+        let _ = rib.announce(route("192.0.2.0/24", 0, "198.51.100.2"), Change::Add);
+        let _ = rib.announce(route("192.0.2.0/24", 0, "198.51.100.3"), Change::Append);
+        assert_eq!(gateway(&rib, "192.0.2.0/24").as_deref(), Some("198.51.100.2"));
+        let _ = rib.announce(route("2001:db8::/32", 0, "2001:db8:1::1"), Change::Add);
+        let _ = rib.announce(route("2001:db8::/32", 0, "2001:db8:1::2"), Change::Append);
+        assert_eq!(gateway(&rib, "2001:db8::/32").as_deref(), Some("Special(UnsupportedRoute)"));
+        assert!(!rib.announce(route("2001:db8::/32", 0, "2001:db8:1::3"), Change::Replace));
     }
 }
