@@ -8,7 +8,7 @@ use super::{names, path, prefixes};
 use crate::dataplane::Tables;
 
 /// What to count by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum By {
     /// Destination prefix

@@ -1,0 +1,234 @@
+//! Readers that are a table: interfaces, drops, counters, routes.
+
+use anyhow::Result;
+
+use super::{
+    output::{self, Paint, grouped, octets, or_dash},
+    reader::{Reader, link_stats},
+};
+use crate::stats::{self, By, CounterRow, DropRow, InterfaceRow, RouteRow, Routes, json, routes::Selection};
+
+/// `forwarder interfaces`
+pub fn interfaces(reader: &Reader, json: bool) -> Result<bool> {
+    let figures = reader.fetch("/v1/interfaces", |tables| {
+        stats::interfaces(tables, &Default::default(), &link_stats())
+    })?;
+    if json {
+        figures.print_json()?;
+        return Ok(true);
+    }
+    let columns = [
+        ("ifname", false),
+        ("role", false),
+        ("mode", false),
+        ("received", true),
+        ("bytes", true),
+        ("forwarded", true),
+        ("passed", true),
+        ("dropped", true),
+        ("sent", true),
+        ("lost", true),
+        ("open in", true),
+        ("open out", true),
+    ];
+    let row = |row: InterfaceRow| {
+        let residue = |residue: Option<i64>| residue.map_or("-".to_string(), |packets| packets.to_string());
+        vec![
+            row.ifname,
+            or_dash(row.role.as_deref()),
+            row.mode,
+            grouped(row.received_packets),
+            octets(row.received_bytes),
+            grouped(row.forwarded_packets),
+            grouped(row.passed_packets),
+            grouped(row.dropped_packets),
+            grouped(row.sent_packets),
+            grouped(row.redirect_errors + row.transmit_errors),
+            residue(row.ingress_residue),
+            residue(row.egress_residue),
+        ]
+    };
+    let rows: Vec<_> = figures.rows()?.into_iter().map(row).collect();
+    output::print(&output::table(&columns, rows, Paint::stdout()))?;
+    Ok(true)
+}
+
+/// `forwarder drops`
+pub fn drops(reader: &Reader, all: bool, json: bool) -> Result<bool> {
+    let figures = reader.fetch(&format!("/v1/drops?all={all}"), |tables| {
+        stats::drops(tables, all)
+    })?;
+    if json {
+        figures.print_json()?;
+        return Ok(true);
+    }
+    let columns = [
+        ("ifname", false),
+        ("verdict", false),
+        ("reason", false),
+        ("packets", true),
+        ("bytes", true),
+        ("what it means", false),
+    ];
+    let row = |row: DropRow| {
+        vec![
+            row.ifname,
+            row.verdict,
+            row.reason,
+            grouped(row.packets),
+            row.bytes.map_or("-".to_string(), octets),
+            row.help,
+        ]
+    };
+    let rows: Vec<_> = figures.rows()?.into_iter().map(row).collect();
+    if rows.is_empty() {
+        output::print("nothing was dropped, passed to the kernel or lost yet\n")?;
+    } else {
+        output::print(&output::table(&columns, rows, Paint::stdout()))?;
+    }
+    Ok(true)
+}
+
+/// `forwarder counters`
+pub fn counters(reader: &Reader, by: By, top: Option<usize>, all: bool, json: bool) -> Result<bool> {
+    let name = match by {
+        By::Prefix => "prefix",
+        By::NextHop => "next-hop",
+        By::Interface => "interface",
+    };
+    let limit = top.map(|top| format!("&top={top}")).unwrap_or_default();
+    let path = format!("/v1/counters?by={name}&all={all}{limit}");
+    let figures = reader.fetch(&path, |tables| stats::counters(tables, by, top, all))?;
+    if json {
+        figures.print_json()?;
+        return Ok(true);
+    }
+    let rows = figures.rows()?;
+    if rows.is_empty() {
+        output::print("nothing was forwarded yet\n")?;
+        return Ok(true);
+    }
+    let total = rows.iter().map(|row| row.bytes).sum::<u64>().max(1);
+    let figures = |row: &CounterRow| {
+        vec![
+            grouped(row.packets),
+            octets(row.bytes),
+            format!("{:.1} %", row.bytes as f64 * 100.0 / total as f64),
+        ]
+    };
+    let tail = [("packets", true), ("bytes", true), ("share", true)];
+    let (head, key): (&[output::Column], fn(&CounterRow) -> Vec<String>) = match by {
+        By::Prefix => (&[("prefix", false)], |row| vec![or_dash(row.prefix.as_deref())]),
+        By::Interface => (&[("sent to", false)], |row| vec![or_dash(row.ifname.as_deref())]),
+        By::NextHop => (
+            &[
+                ("next hop", false),
+                ("for", false),
+                ("ifname", false),
+                ("state", false),
+            ],
+            |row| {
+                vec![
+                    or_dash(row.nexthop.as_deref()),
+                    or_dash(row.af.as_deref()),
+                    or_dash(row.ifname.as_deref()),
+                    or_dash(row.state.as_deref()),
+                ]
+            },
+        ),
+    };
+    let columns = [head, &tail].concat();
+    let rows = rows.iter().map(|row| [key(row), figures(row)].concat());
+    output::print(&output::table(&columns, rows, Paint::stdout()))?;
+    Ok(true)
+}
+
+/// Rows in one piece of a printed listing.
+const PIECE: usize = 4096;
+
+/// `forwarder routes`
+pub fn routes(reader: &Reader, prefix: Option<(String, Selection)>, json: bool) -> Result<bool> {
+    let (text, selection) = prefix.unwrap_or((String::new(), Selection::All));
+    let mut listing = Listing::default();
+    match reader.ask(&format!("/v1/routes?prefix={text}"))? {
+        Some(body) if json => output::print_bytes(&body)?,
+        Some(body) => {
+            let rows: Vec<RouteRow> = serde_json::from_slice(&body)?;
+            drop(body);
+            for piece in rows.chunks(PIECE) {
+                listing.print(piece)?;
+            }
+            listing.end(&text)?;
+        }
+        None => {
+            let tables = reader.tables()?;
+            let mut routes = Routes::new(&tables, selection);
+            let mut encoder = json::Rows::default();
+            loop {
+                let piece = routes.take(PIECE);
+                let mut out = Vec::new();
+                match (json, piece.is_empty()) {
+                    (true, true) => encoder.end(&mut out)?,
+                    (true, false) => encoder.push(&mut out, &piece)?,
+                    (false, true) => listing.end(&text)?,
+                    (false, false) => listing.print(&piece)?,
+                }
+                output::print_bytes(&out)?;
+                if piece.is_empty() {
+                    break;
+                }
+            }
+        }
+    }
+    Ok(true)
+}
+
+/// A table printed piece by piece, its heading once.
+#[derive(Default)]
+struct Listing {
+    printed: bool,
+}
+
+impl Listing {
+    fn print(&mut self, rows: &[RouteRow]) -> Result<()> {
+        let columns = [
+            ("prefix", false),
+            ("via", false),
+            ("ifname", false),
+            ("state", false),
+            ("protocol", false),
+            ("packets", true),
+            ("bytes", true),
+        ];
+        let cells = rows.iter().map(|row| {
+            vec![
+                row.prefix.clone(),
+                or_dash(row.via.as_deref()),
+                or_dash(row.ifname.as_deref()),
+                row.state.clone(),
+                row.protocol.clone(),
+                row.packets.map_or(String::new(), grouped),
+                row.bytes.map_or(String::new(), octets),
+            ]
+        });
+        let text = if self.printed {
+            output::lines(&columns, cells, false)
+        } else {
+            output::table(&columns, cells, Paint::stdout())
+        };
+        self.printed = true;
+        output::print(&text)
+    }
+
+    fn end(&self, asked: &str) -> Result<()> {
+        if self.printed {
+            return Ok(());
+        }
+        let what = if asked.is_empty() {
+            "the table is empty".to_string()
+        } else {
+            format!("no prefix for {asked}")
+        };
+        output::print(&format!("{what}\n"))
+    }
+}

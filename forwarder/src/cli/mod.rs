@@ -1,0 +1,258 @@
+//! The command line.
+//!
+//! Every reading command is a table for people or, with `--json`, rows for programs; both from the same figures. Exit codes:
+//! 0 yes, 1 no or failed, 2 wrong usage.
+
+mod client;
+mod figures;
+mod kernel;
+mod lookup;
+mod operate;
+mod output;
+mod progress;
+mod reader;
+mod status;
+mod trace;
+mod verify;
+
+use std::{net::IpAddr, path::PathBuf, process::ExitCode};
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+
+use crate::{
+    config,
+    stats::{By, routes::Selection},
+};
+
+/// Where the pins are, unless the command line says otherwise.
+pub const DEFAULT_BPFFS: &str = "/sys/fs/bpf/forwarder";
+
+/// An XDP fast path for Linux edge routers: packets follow the kernel's routes, filtered and counted.
+#[derive(Debug, Parser)]
+#[command(
+    name = "forwarder",
+    version,
+    max_term_width = 100,
+    disable_help_subcommand = true
+)]
+pub struct Cli {
+    #[command(flatten)]
+    places: Places,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Where things are.
+#[derive(Clone, Debug, Args)]
+struct Places {
+    /// The controller's socket [default: as configured, /run/forwarder/forwarder.sock]
+    #[arg(
+        long,
+        global = true,
+        env = "FORWARDER_SOCKET",
+        value_name = "PATH",
+        hide_env_values = true
+    )]
+    socket: Option<PathBuf>,
+    /// The directory of the pins, on a BPF file system
+    #[arg(
+        long,
+        global = true,
+        env = "FORWARDER_BPFFS",
+        value_name = "DIR",
+        default_value = DEFAULT_BPFFS,
+        hide_env_values = true
+    )]
+    bpffs: PathBuf,
+}
+
+#[derive(Clone, Copy, Debug, Args)]
+struct Format {
+    /// Print a JSON array, one row on each line
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct ConfigFile {
+    /// The configuration
+    #[arg(long, value_name = "FILE", default_value = config::DEFAULT_PATH)]
+    config: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the controller in the foreground: attach, follow the kernel's routes, serve figures
+    Run {
+        #[command(flatten)]
+        file: ConfigFile,
+        /// Serve this interface, with defaults for everything else, instead of reading a configuration
+        #[arg(long, value_name = "NAME", conflicts_with = "config")]
+        interface: Vec<String>,
+    },
+    /// Check the configuration
+    Check {
+        #[command(flatten)]
+        file: ConfigFile,
+    },
+    /// Health in one screen
+    Status {
+        #[command(flatten)]
+        format: Format,
+    },
+    /// Per interface: received, forwarded, dropped, passed to the kernel, sent
+    Interfaces {
+        #[command(flatten)]
+        format: Format,
+    },
+    /// Per reason: what was dropped, passed to the kernel, or lost on the way out
+    Drops {
+        /// Reasons that have counted nothing too
+        #[arg(long)]
+        all: bool,
+        #[command(flatten)]
+        format: Format,
+    },
+    /// The forwarding table: all of it, a prefix with its more specific ones, or the prefix of an address
+    Routes {
+        /// Prefix or address
+        #[arg(value_name = "PREFIX", value_parser = selection)]
+        prefix: Option<(String, Selection)>,
+        #[command(flatten)]
+        format: Format,
+    },
+    /// What the data path does with an address, beside the kernel's own answer; exit 1 when they differ
+    Lookup {
+        /// Destination
+        #[arg(value_name = "ADDR")]
+        address: IpAddr,
+        #[command(flatten)]
+        format: Format,
+    },
+    /// One packet through the real program, step by step, leaving no mark in the counters
+    Trace {
+        #[command(flatten)]
+        packet: trace::Described,
+        #[command(flatten)]
+        format: Format,
+    },
+    /// Forwarded packets and bytes
+    Counters {
+        /// prefix, next-hop or interface
+        #[arg(long, value_name = "WHAT", default_value = "prefix", value_parser = by)]
+        by: By,
+        /// Only the N largest, and one row for the others
+        #[arg(long, value_name = "N")]
+        top: Option<usize>,
+        /// Rows that have counted nothing too
+        #[arg(long)]
+        all: bool,
+        #[command(flatten)]
+        format: Format,
+    },
+    /// Every prefix of data path and kernel: do they agree? Lists the differences; exit 1 when there are any
+    Verify {
+        #[command(flatten)]
+        format: Format,
+    },
+    /// Take everything out of the kernel: programs, maps and their counters
+    Detach {
+        #[command(flatten)]
+        format: Format,
+    },
+}
+
+fn by(word: &str) -> Result<By, String> {
+    word.parse()
+}
+
+fn selection(text: &str) -> Result<(String, Selection), String> {
+    if text.is_empty() {
+        return Err("it is empty".into());
+    }
+    Ok((text.to_string(), text.parse()?))
+}
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(1)
+        }
+    }
+}
+
+/// Runs a command; answers "yes" or "no".
+fn run(cli: Cli) -> Result<bool> {
+    let reader = reader::Reader::new(cli.places.socket.as_deref(), &cli.places.bpffs);
+    match cli.command {
+        Command::Run { file, interface } => operate::run(&cli.places, &file.config, &interface),
+        Command::Check { file } => operate::check(&file.config),
+        Command::Detach { format } => operate::detach(&cli.places.bpffs, format.json),
+        Command::Status { format } => status::status(&reader, format.json),
+        Command::Interfaces { format } => figures::interfaces(&reader, format.json),
+        Command::Drops { all, format } => figures::drops(&reader, all, format.json),
+        Command::Routes { prefix, format } => figures::routes(&reader, prefix, format.json),
+        Command::Counters { by, top, all, format } => figures::counters(&reader, by, top, all, format.json),
+        Command::Lookup { address, format } => lookup::lookup(&reader, address, format.json),
+        Command::Trace { packet, format } => trace::trace(&cli.places.bpffs, &packet, format.json),
+        Command::Verify { format } => verify::verify(&reader, format.json),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn wrong_words_are_usage_errors_that_name_the_right_ones() {
+        let error = Cli::try_parse_from(["forwarder", "counters", "--by", "account"]).unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        assert!(
+            error
+                .to_string()
+                .contains("this version does not count by account"),
+            "{error}"
+        );
+        let error = Cli::try_parse_from(["forwarder", "routes", "nonsense"]).unwrap_err();
+        assert!(
+            error.to_string().contains("neither a prefix nor an address"),
+            "{error}"
+        );
+        for absent in ["doctor", "top", "report", "filter"] {
+            assert_eq!(
+                Cli::try_parse_from(["forwarder", absent])
+                    .unwrap_err()
+                    .exit_code(),
+                2
+            );
+        }
+        let both = ["forwarder", "run", "--config", "f", "--interface", "eth0"];
+        assert!(Cli::try_parse_from(both).is_err());
+    }
+
+    #[test]
+    fn places_stand_before_or_after_the_command() {
+        for words in [
+            ["forwarder", "--bpffs", "/x", "status", "--json"],
+            ["forwarder", "status", "--json", "--bpffs", "/x"],
+        ] {
+            assert_eq!(
+                Cli::try_parse_from(words).unwrap().places.bpffs,
+                PathBuf::from("/x")
+            );
+        }
+    }
+}

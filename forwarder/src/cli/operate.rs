@@ -1,0 +1,107 @@
+//! Commands that do something: run, check, detach.
+
+use std::path::Path;
+
+use anyhow::Result;
+use tracing_subscriber::EnvFilter;
+
+use super::{Places, output};
+use crate::{
+    config::{self, Config},
+    daemon,
+};
+
+/// `forwarder run`
+pub fn run(places: &Places, file: &Path, interfaces: &[String]) -> Result<bool> {
+    let config = if interfaces.is_empty() {
+        config::load(file)?
+    } else {
+        Config::from_interfaces(interfaces)?
+    };
+    let filter = EnvFilter::try_from_env("FORWARDER_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .init();
+    let socket = places.socket.clone().unwrap_or_else(|| config.api.socket.clone());
+    daemon::run(daemon::RunOptions {
+        config,
+        bpffs: places.bpffs.clone(),
+        socket,
+    })?;
+    Ok(true)
+}
+
+/// `forwarder check`
+pub fn check(file: &Path) -> Result<bool> {
+    let config = config::load(file)?;
+    output::print(&format!("{}: sound\n{}", file.display(), summary(&config)))?;
+    Ok(true)
+}
+
+fn summary(config: &Config) -> String {
+    let mut text = String::new();
+    for interface in &config.interfaces {
+        let mode = match interface.xdp {
+            config::XdpMode::Native => "native",
+            config::XdpMode::Generic => "generic",
+        };
+        text += &format!(
+            "  interface {}: {}, {mode}\n",
+            interface.name,
+            interface.role.name()
+        );
+    }
+    let own: Vec<String> = config
+        .filter
+        .own_prefixes
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    let own = if own.is_empty() {
+        "none".to_string()
+    } else {
+        own.join(", ")
+    };
+    let bogons = if config.filter.bogons {
+        "dropped"
+    } else {
+        "let through"
+    };
+    text += &format!("  on transit: bogon sources {bogons}; own prefixes: {own}\n");
+    let age = config.routes.max_age;
+    text += &match age.is_zero() {
+        true => "  max-age: never stale\n".to_string(),
+        false => format!("  max-age: {age:?}\n"),
+    };
+    let tables = &config.tables;
+    text += &format!(
+        "  tables: {} routes, {} + {} blocks, {} groups, {} next hops, {} interfaces\n",
+        output::grouped(tables.routes.into()),
+        output::grouped(tables.ipv4_blocks.into()),
+        output::grouped(tables.ipv6_blocks.into()),
+        output::grouped(tables.next_hop_groups.into()),
+        output::grouped(tables.next_hops.into()),
+        tables.interfaces,
+    );
+    let metrics = config
+        .api
+        .metrics
+        .map_or("off".to_string(), |address| address.to_string());
+    text + &format!("  socket: {}; metrics: {metrics}\n", config.api.socket.display())
+}
+
+/// `forwarder detach`
+pub fn detach(bpffs: &Path, json: bool) -> Result<bool> {
+    let report = daemon::detach(bpffs)?;
+    if json {
+        output::print_json(&[report])?;
+        return Ok(true);
+    }
+    for pin in &report.removed {
+        output::print(&format!("removed {pin}\n"))?;
+    }
+    output::print("forwarder is out of the kernel; the kernel forwards every packet\n")?;
+    Ok(true)
+}

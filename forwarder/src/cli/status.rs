@@ -1,0 +1,154 @@
+//! `forwarder status`: health in one screen.
+
+use anyhow::Result;
+
+use super::{
+    output::{self, Paint, grouped, octets, span},
+    reader::{Reader, link_stats},
+};
+use crate::stats::{self, StatusRow, status::Now};
+
+/// Prints the status; "no" where there is a problem is left to the reader: the command itself worked.
+pub fn status(reader: &Reader, json: bool) -> Result<bool> {
+    let figures = reader.fetch("/v1/status", |tables| {
+        let interfaces = stats::interfaces(tables, &Default::default(), &link_stats());
+        vec![stats::status(tables, None, &interfaces, Now::read())]
+    })?;
+    if json {
+        figures.print_json()?;
+        return Ok(true);
+    }
+    for row in figures.rows()? {
+        output::print(&screen(&row, Paint::stdout()))?;
+    }
+    Ok(true)
+}
+
+fn screen(row: &StatusRow, paint: Paint) -> String {
+    let mut lines: Vec<(&str, String)> = Vec::new();
+    let controller = match (row.pid, row.uptime) {
+        (Some(pid), Some(uptime)) => format!("{}, pid {pid}, up {}", paint.good("running"), span(uptime)),
+        _ => paint.bad("not running"),
+    };
+    lines.push(("controller", format!("{controller}; version {}", row.version)));
+    lines.push(("heartbeat", heartbeat(row, paint)));
+    for source in &row.sources {
+        let last = source.last_change_age.map_or("no change yet".to_string(), |age| {
+            format!("last change {} ago", span(age))
+        });
+        lines.push((
+            "routes",
+            format!(
+                "{}: {}, {} IPv4 + {} IPv6, {} updates, {} full syncs, {last}",
+                source.name,
+                source.state,
+                grouped(source.routes_ipv4),
+                grouped(source.routes_ipv6),
+                grouped(source.updates),
+                source.resyncs
+            ),
+        ));
+    }
+    lines.push((
+        "table",
+        format!(
+            "{} IPv4 + {} IPv6 prefixes; {} of maps",
+            grouped(row.prefixes_ipv4),
+            grouped(row.prefixes_ipv6),
+            octets(row.memory_bytes)
+        ),
+    ));
+    for (name, used, size) in [
+        ("", Some(row.slots_used), row.slots_size),
+        ("IPv4 blocks", row.ipv4_blocks_used, row.ipv4_blocks_size),
+        ("IPv6 blocks", row.ipv6_blocks_used, row.ipv6_blocks_size),
+        ("next-hop groups", Some(row.groups_used), row.groups_size),
+        ("next hops", Some(row.next_hops_used), row.next_hops_size),
+    ] {
+        let name = if name.is_empty() { "slots" } else { name };
+        if let Some(used) = used {
+            let share = used as f64 * 100.0 / size.max(1) as f64;
+            lines.push((
+                "",
+                format!("{name}: {} of {} ({share:.1} %)", grouped(used), grouped(size)),
+            ));
+        }
+    }
+    lines.push((
+        "packets",
+        format!(
+            "{} received on {} interfaces: {} forwarded, {} passed to the kernel, {} dropped",
+            grouped(row.received_packets),
+            row.interfaces,
+            grouped(row.forwarded_packets),
+            grouped(row.passed_packets),
+            grouped(row.dropped_packets)
+        ),
+    ));
+    let sums = if row.ingress_residue == 0 && row.egress_residue == 0 {
+        paint.good("every packet accounted once")
+    } else {
+        format!(
+            "open: {} packets in, {} out (those under way included)",
+            grouped(row.ingress_residue),
+            grouped(row.egress_residue)
+        )
+    };
+    lines.push((
+        "sums",
+        format!("{sums}; {} lost in egress drivers", grouped(row.lost_packets)),
+    ));
+    if row.problems.is_empty() {
+        lines.push(("problems", paint.good("none")));
+    }
+    for (index, problem) in row.problems.iter().enumerate() {
+        lines.push((if index == 0 { "problems" } else { "" }, paint.bad(problem)));
+    }
+    let mut text = String::new();
+    for (name, value) in lines {
+        text += &format!("{} {value}\n", paint.bold(&format!("{name:10}")));
+    }
+    text
+}
+
+fn heartbeat(row: &StatusRow, paint: Paint) -> String {
+    let limit = if row.max_age == 0.0 {
+        "never stale".to_string()
+    } else {
+        format!("stale after {:.0} s", row.max_age)
+    };
+    let age = row
+        .heartbeat_age
+        .map_or("none yet".to_string(), |age| format!("{age:.1} s ago"));
+    if row.stale {
+        format!("{}: packets pass to the kernel ({limit})", paint.bad(&age))
+    } else {
+        format!("{age} ({limit})")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stats::{sample, status::Now};
+
+    #[test]
+    fn the_screen_says_what_matters() {
+        let tables = sample::tables();
+        let interfaces = stats::interfaces(&tables, &sample::roles(), &|_| Some(1042));
+        let now = Now {
+            monotonic_ns: 200_000_000_000,
+            unix_seconds: 0,
+        };
+        let text = screen(&stats::status(&tables, None, &interfaces, now), Paint::off());
+        for words in [
+            "controller not running",
+            "heartbeat  101.0 s ago: packets pass to the kernel (stale after 30 s)",
+            "table      1 IPv4 + 1 IPv6 prefixes",
+            "42 received on 2 interfaces: 30 forwarded, 7 passed to the kernel, 5 dropped",
+            "problems   no heartbeat for 101 s",
+        ] {
+            assert!(text.contains(words), "{words:?} is not in\n{text}");
+        }
+    }
+}
