@@ -88,3 +88,59 @@ pub fn udp(source: u16, destination: u16, length: usize) -> Vec<u8> {
     packet.resize(8 + length, 0x5a);
     packet
 }
+
+/// UDP over IPv4 from 192.0.2.1.
+pub fn udp4(macs: ([u8; 6], [u8; 6]), destination: [u8; 4], ttl: u8, data: usize) -> Vec<u8> {
+    let payload = udp(1024, 53, data);
+    ipv4(
+        macs,
+        [192, 0, 2, 1].into(),
+        destination.into(),
+        UDP,
+        ttl,
+        &payload,
+    )
+}
+
+/// UDP over IPv6 from 2a00:ffff::1.
+pub fn udp6(macs: ([u8; 6], [u8; 6]), destination: Ipv6Addr, hop_limit: u8, data: usize) -> Vec<u8> {
+    let payload = udp(1024, 53, data);
+    let source = Ipv6Addr::new(0x2a00, 0xffff, 0, 0, 0, 0, 0, 1);
+    ipv6(macs, source, destination, UDP, hop_limit, &payload)
+}
+
+/// The frame with octets of Ethernet padding behind it, up to `length` in all.
+pub fn pad(mut frame: Vec<u8>, length: usize) -> Vec<u8> {
+    frame.resize(length.max(frame.len()), 0);
+    frame
+}
+
+/// The frame with octets of it changed, and the IPv4 header checksum right again.
+pub fn with(mut frame: Vec<u8>, at: usize, octets: &[u8]) -> Vec<u8> {
+    frame[at..at + octets.len()].copy_from_slice(octets);
+    if frame[12..14] == [8, 0] {
+        fix_checksum(&mut frame);
+    }
+    frame
+}
+
+/// The frame as a router sends it on, said again from scratch: new MACs, TTL or hop limit one less, checksum computed
+/// over the whole header, cut after `length` octets.
+pub fn routed(frame: &[u8], destination: [u8; 6], source: [u8; 6], length: usize) -> Vec<u8> {
+    let mut out = frame[..length].to_vec();
+    out[..6].copy_from_slice(&destination);
+    out[6..12].copy_from_slice(&source);
+    if out[12..14] == [8, 0] {
+        out[22] -= 1;
+        fix_checksum(&mut out);
+    } else {
+        out[21] -= 1;
+    }
+    out
+}
+
+/// The checksum after the TTL went down by one, as the kernel computes it: include/net/ip.h, `ip_decrease_ttl`.
+pub fn ip_decrease_ttl(checksum: u16) -> u16 {
+    let check = u32::from(checksum) + 0x0100;
+    (check + u32::from(check >= 0xffff)) as u16
+}

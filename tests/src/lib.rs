@@ -3,4 +3,7 @@
 //! They need root and say so; nothing here skips.
 
 pub mod frame;
+pub mod ledger;
+pub mod random;
+pub mod routes;
 pub mod sandbox;

@@ -18,7 +18,7 @@ use forwarder::{
         pins::{Lock, Pins, network_namespace, possible_cpus},
     },
     link::Served,
-    source::event::{Event, Link, Neighbour},
+    source::event::{Change, Event, Link, Neighbour, Route},
 };
 use forwarder_common::{
     interface::{FORWARD4, FORWARD6, Interface, MACS},
@@ -34,7 +34,10 @@ static NEXT: AtomicU32 = AtomicU32::new(0);
 pub fn new_namespace() -> Result<()> {
     // SAFETY: unshare changes only this thread's namespaces.
     if unsafe { libc::unshare(libc::CLONE_NEWNET) } != 0 {
-        bail!("cannot make a network namespace ({}): these tests need root", std::io::Error::last_os_error());
+        bail!(
+            "cannot make a network namespace ({}): these tests need root",
+            std::io::Error::last_os_error()
+        );
     }
     ip("link set lo up")
 }
@@ -44,7 +47,10 @@ pub fn new_namespace() -> Result<()> {
 /// # Errors
 /// What `ip` says.
 pub fn ip(words: &str) -> Result<()> {
-    let output = Command::new("ip").args(words.split_whitespace()).output().context("cannot run ip")?;
+    let output = Command::new("ip")
+        .args(words.split_whitespace())
+        .output()
+        .context("cannot run ip")?;
     if !output.status.success() {
         bail!("ip {words}: {}", String::from_utf8_lossy(&output.stderr).trim());
     }
@@ -65,9 +71,16 @@ impl BpfFs {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let dir = std::env::temp_dir().join(format!("forwarder-test-{}-{number}", std::process::id()));
         std::fs::create_dir_all(&dir)?;
-        let output = Command::new("mount").args(["-t", "bpf", "bpf"]).arg(&dir).output().context("mount")?;
+        let output = Command::new("mount")
+            .args(["-t", "bpf", "bpf"])
+            .arg(&dir)
+            .output()
+            .context("mount")?;
         if !output.status.success() {
-            bail!("cannot mount a bpffs: {}", String::from_utf8_lossy(&output.stderr).trim());
+            bail!(
+                "cannot mount a bpffs: {}",
+                String::from_utf8_lossy(&output.stderr).trim()
+            );
         }
         Ok(BpfFs { dir })
     }
@@ -107,11 +120,20 @@ impl Sandbox {
         let bpffs = BpfFs::mount()?;
         let pins = Pins::new(&bpffs.path().join("pins"));
         let lock = pins.lock()?;
-        let sizes = Sizes { cpus: possible_cpus()?, ..sizes };
+        let sizes = Sizes {
+            cpus: possible_cpus()?,
+            ..sizes
+        };
         pins.create(sizes, network_namespace()?)?;
         let engine = Engine::new(KernelDataplane::open(&pins)?)?;
         let programs = Programs::load(&pins, sizes)?;
-        let sandbox = Sandbox { engine, programs, pins, _lock: lock, _bpffs: bpffs };
+        let sandbox = Sandbox {
+            engine,
+            programs,
+            pins,
+            _lock: lock,
+            _bpffs: bpffs,
+        };
         sandbox.stamp(monotonic_ns(), 30_000_000_000);
         Ok(sandbox)
     }
@@ -129,36 +151,40 @@ impl Sandbox {
     /// # Errors
     /// The kernel's refusal.
     pub fn interface(&mut self, name: &str, flags: u32, mtu: u32) -> Result<u32> {
+        self.interface_of(&Spec {
+            name,
+            flags: FORWARD4 | FORWARD6 | flags,
+            mtu,
+            ..Spec::default()
+        })
+    }
+
+    /// The same with everything said.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub fn interface_of(&mut self, spec: &Spec<'_>) -> Result<u32> {
+        let (name, mtu) = (spec.name, spec.mtu);
         ip(&format!("link add {name} type veth peer name {name}p"))?;
-        let c_name = std::ffi::CString::new(name)?;
-        // SAFETY: a NUL-terminated name.
-        let ifindex = unsafe { libc::if_nametoindex(c_name.as_ptr()) };
+        let ifindex = index_of(name)?;
         let m = mac(ifindex);
         let text = m.map(|octet| format!("{octet:02x}")).join(":");
         ip(&format!("link set {name} address {text} mtu {mtu}"))?;
         ip(&format!("link set {name} up"))?;
         ip(&format!("link set {name}p up"))?;
-        let link = Link {
-            ifindex,
-            name: name.into(),
-            mac: m,
-            ethernet: true,
-            admin_up: true,
-            carrier: true,
-            running: true,
-            mtu,
-            mtu6: mtu,
-            kind: "veth".into(),
-            master: None,
-        };
-        self.engine.apply(Event::Link(link), &mut Vec::new());
-        let port = ports::claim(self.engine.view(), name, ifindex, false)?;
+        self.engine
+            .apply(Event::Link(spec.link(ifindex)), &mut Vec::new());
+        let port = ports::claim(self.engine.view(), name, ifindex, spec.generic)?;
         self.engine.dataplane.set_device(ifindex, true)?;
-        self.engine.serve(ifindex, Some(Served { port, generic: false }));
+        let served = Served {
+            port,
+            generic: spec.generic,
+        };
+        self.engine.serve(ifindex, Some(served));
         self.engine.served_changed();
         let entry = Interface {
             port: port as u32,
-            flags: FORWARD4 | FORWARD6 | flags,
+            flags: spec.flags,
             macs: [mac_bits(m); MACS],
             reserved: [0; 3],
         };
@@ -166,12 +192,82 @@ impl Sandbox {
         Ok(ifindex)
     }
 
+    /// The kernel announces a route.
+    pub fn announce(&mut self, route: Route) {
+        let change = Change::Add;
+        self.engine.apply(Event::Route { route, change }, &mut Vec::new());
+    }
+
     /// Says that a neighbour is resolved, with [`neighbour_mac`] of its address.
     pub fn neighbour(&mut self, ifindex: u32, address: &str) {
         let address: IpAddr = address.parse().unwrap_or(IpAddr::from([0, 0, 0, 0]));
-        let neighbour =
-            Neighbour { ifindex, address, mac: Some(neighbour_mac(address)), stale: false, managed: false };
+        let neighbour = Neighbour {
+            ifindex,
+            address,
+            mac: Some(neighbour_mac(address)),
+            stale: false,
+            managed: false,
+        };
         self.engine.apply(Event::Neighbour(neighbour), &mut Vec::new());
+    }
+}
+
+/// A served interface to make.
+#[derive(Clone, Copy, Debug)]
+pub struct Spec<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// `FORWARD4` and the like.
+    pub flags: u32,
+    /// MTU, octets.
+    pub mtu: u32,
+    /// What the engine is told of it: "veth", or "" for a physical device, whose wire pads short frames.
+    pub kind: &'a str,
+    /// What the engine is told of its mode.
+    pub generic: bool,
+}
+
+impl Default for Spec<'_> {
+    fn default() -> Self {
+        Spec {
+            name: "",
+            flags: FORWARD4 | FORWARD6,
+            mtu: 1500,
+            kind: "veth",
+            generic: false,
+        }
+    }
+}
+
+impl Spec<'_> {
+    /// The link as the kernel would announce it under this index.
+    pub fn link(&self, ifindex: u32) -> Link {
+        Link {
+            ifindex,
+            name: self.name.into(),
+            mac: mac(ifindex),
+            ethernet: true,
+            admin_up: true,
+            carrier: true,
+            running: true,
+            mtu: self.mtu,
+            mtu6: self.mtu,
+            kind: self.kind.into(),
+            master: None,
+        }
+    }
+}
+
+/// The index of an interface of this thread's namespace.
+///
+/// # Errors
+/// There is none of that name.
+pub fn index_of(name: &str) -> Result<u32> {
+    let c_name = std::ffi::CString::new(name)?;
+    // SAFETY: a NUL-terminated name.
+    match unsafe { libc::if_nametoindex(c_name.as_ptr()) } {
+        0 => bail!("{name}: {}", std::io::Error::last_os_error()),
+        index => Ok(index),
     }
 }
 
