@@ -7,3 +7,4 @@ pub mod ledger;
 pub mod random;
 pub mod routes;
 pub mod sandbox;
+pub mod table;
