@@ -4,9 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result, bail};
 use forwarder_common::{
-    interface::{
-        FILTER_SOURCES, FORWARD4, FORWARD6, GENERIC_MODE, IFINDEX_MAX, Interface, MACS, REDIRECTS4,
-    },
+    interface::{FILTER_SOURCES, FORWARD4, FORWARD6, GENERIC_MODE, IFINDEX_MAX, Interface, MACS, REDIRECTS4},
     nexthop::mac_bits,
 };
 use ipnet::IpNet;
@@ -45,7 +43,13 @@ impl Interfaces {
     /// No netlink socket.
     pub fn new(config: Config, programs: Programs) -> Result<Interfaces> {
         let commands = Commander::open()?;
-        Ok(Interfaces { config, programs, commands, sources: None, problems: BTreeMap::new() })
+        Ok(Interfaces {
+            config,
+            programs,
+            commands,
+            sources: None,
+            problems: BTreeMap::new(),
+        })
     }
 
     /// The loaded programs.
@@ -90,9 +94,17 @@ impl Interfaces {
                 }
             }
         }
-        let wanted: BTreeSet<Ifindex> = engine.world.links.all_served().map(|(ifindex, _)| ifindex).collect();
+        let wanted: BTreeSet<Ifindex> = engine
+            .world
+            .links
+            .all_served()
+            .map(|(ifindex, _)| ifindex)
+            .collect();
         for ifindex in adopted.difference(&wanted) {
-            info!(ifindex, "an interface is no longer in the configuration: detached");
+            info!(
+                ifindex,
+                "an interface is no longer in the configuration: detached"
+            );
             self.detach(engine, *ifindex);
         }
         self.programs.settle()
@@ -109,7 +121,9 @@ impl Interfaces {
             bail!("{name}: not an Ethernet interface: forwarder serves Ethernet only");
         }
         if ifindex >= IFINDEX_MAX {
-            bail!("{name}: its index {ifindex} is beyond {IFINDEX_MAX}, the most that forwarder's tables hold");
+            bail!(
+                "{name}: its index {ifindex} is beyond {IFINDEX_MAX}, the most that forwarder's tables hold"
+            );
         }
         let generic = interface.xdp == XdpMode::Generic;
         let mode_now = self.commands.xdp_attached(ifindex).ok().flatten();
@@ -132,7 +146,11 @@ impl Interfaces {
         }
         if engine.dataplane.tables().interfaces.get(ifindex as usize).port != u32::from(port) {
             // Whatever stood under this number belonged to another interface.
-            engine.dataplane.tables().interfaces.set(ifindex as usize, &Interface::default());
+            engine
+                .dataplane
+                .tables()
+                .interfaces
+                .set(ifindex as usize, &Interface::default());
         }
         engine.dataplane.set_device(ifindex, true)?;
         engine.serve(ifindex, Some(Served { port, generic }));
@@ -150,9 +168,17 @@ impl Interfaces {
         if let Err(why) = self.programs.detach(ifindex) {
             warn!("{why:#}");
         }
-        engine.dataplane.tables().interfaces.set(ifindex as usize, &Interface::default());
+        engine
+            .dataplane
+            .tables()
+            .interfaces
+            .set(ifindex as usize, &Interface::default());
         let by_index = |(_, entry): &(u32, forwarder_common::directory::PortEntry)| entry.ifindex == ifindex;
-        let port = if port != 0 { Some(port) } else { ports::used(engine.dataplane.tables()).find(by_index).map(|p| p.0) };
+        let port = if port != 0 {
+            Some(port)
+        } else {
+            ports::used(engine.dataplane.tables()).find(by_index).map(|p| p.0)
+        };
         if let Some(port) = port {
             ports::release(engine.dataplane.tables(), port);
         }
@@ -170,7 +196,9 @@ impl Interfaces {
         }
         for interface in self.config.interfaces.clone() {
             let Some(link) = engine.world.links.by_name(&interface.name).cloned() else {
-                self.problems.entry(interface.name.clone()).or_insert_with(|| "there is no such interface now".into());
+                self.problems
+                    .entry(interface.name.clone())
+                    .or_insert_with(|| "there is no such interface now".into());
                 continue;
             };
             if engine.world.links.served(link.ifindex).is_some() {
@@ -179,7 +207,11 @@ impl Interfaces {
             match self.attach(engine, &interface, &link) {
                 Ok(_) => changed = true,
                 Err(why) => {
-                    if self.problems.insert(interface.name.clone(), format!("{why:#}")).is_none() {
+                    if self
+                        .problems
+                        .insert(interface.name.clone(), format!("{why:#}"))
+                        .is_none()
+                    {
                         warn!("{why:#}");
                     }
                 }
@@ -211,8 +243,12 @@ impl Interfaces {
         };
         let forward6 = sysctl::forwarding6().unwrap_or(false);
         for (ifindex, served) in engine.world.links.all_served().collect::<Vec<_>>() {
-            let Some(link) = engine.world.links.get(ifindex) else { continue };
-            let Some(interface) = self.config.interface(&link.name) else { continue };
+            let Some(link) = engine.world.links.get(ifindex) else {
+                continue;
+            };
+            let Some(interface) = self.config.interface(&link.name) else {
+                continue;
+            };
             let mut flags = 0;
             if filtered && self.filters(interface) {
                 flags |= FILTER_SOURCES;
@@ -231,7 +267,12 @@ impl Interfaces {
                 flags |= GENERIC_MODE;
             }
             let macs = [mac_bits(link.mac); MACS];
-            let new = Interface { port: served.port as u32, flags, macs, reserved: [0; 3] };
+            let new = Interface {
+                port: served.port as u32,
+                flags,
+                macs,
+                reserved: [0; 3],
+            };
             let tables = engine.dataplane.tables();
             let old = tables.interfaces.get(ifindex as usize);
             if old == new {
@@ -263,8 +304,12 @@ impl Interfaces {
             on_link: Vec::new(),
         };
         for (ifindex, _) in engine.world.links.all_served() {
-            let Some(link) = engine.world.links.get(ifindex) else { continue };
-            let Some(interface) = self.config.interface(&link.name) else { continue };
+            let Some(link) = engine.world.links.get(ifindex) else {
+                continue;
+            };
+            let Some(interface) = self.config.interface(&link.name) else {
+                continue;
+            };
             let subnets = engine.subnets(ifindex).into_iter().filter(|net| match net {
                 IpNet::V4(net) => !net.network().is_link_local(),
                 IpNet::V6(net) => !net.network().is_unicast_link_local(),
@@ -284,6 +329,8 @@ impl Interfaces {
             return Ok(());
         }
         let compiled = filter::compile(&sources).context("the source filter in force stays in force")?;
+        // The half about to be written may have been in force a moment ago.
+        engine.dataplane.wait_grace();
         filter::install(engine.dataplane.tables(), &compiled);
         self.sources = Some(sources);
         Ok(())
@@ -291,7 +338,10 @@ impl Interfaces {
 
     /// The driver's count of received packets.
     pub fn received(&mut self, ifindex: Ifindex) -> Option<u64> {
-        self.commands.link_stats(ifindex).ok().map(|stats| stats.rx_packets)
+        self.commands
+            .link_stats(ifindex)
+            .ok()
+            .map(|stats| stats.rx_packets)
     }
 
     /// The netlink commands.

@@ -66,8 +66,15 @@ impl Keepalive {
     /// Uses STALE hosts whose packets moved since the last call.
     pub fn hosts<D: Dataplane>(&mut self, engine: &Engine<D>, commands: &mut Commander) {
         let mut seen = BTreeMap::new();
-        for neighbour in engine.world.neighbours.iter().filter(|n| n.stale && !n.managed && n.mac.is_some()) {
-            let Some(slot) = engine.fib.slot(IpNet::from(neighbour.address)) else { continue };
+        for neighbour in engine
+            .world
+            .neighbours
+            .iter()
+            .filter(|n| n.stale && !n.managed && n.mac.is_some())
+        {
+            let Some(slot) = engine.fib.slot(IpNet::from(neighbour.address)) else {
+                continue;
+            };
             let packets = engine.view().slot_counter(slot).packets;
             let key = (neighbour.ifindex, neighbour.address);
             // The first look only notes: a host that went STALE long ago and is silent is left alone.

@@ -14,13 +14,13 @@ use std::{
     hash::{BuildHasher, RandomState},
     path::{Path, PathBuf},
     sync::{
-        Arc, RwLock,
+        Arc, Mutex, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant, SystemTime},
 };
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 use tracing::{error, info, warn};
 
 use self::{
@@ -30,13 +30,14 @@ use self::{
     state::State,
 };
 use crate::{
+    api::{Api, ApiContext},
     config::Config,
     dataplane::{
         attach::{self, Programs},
         kernel::KernelDataplane,
         pins::{Pins, network_namespace, possible_cpus},
     },
-    netlink,
+    netlink::{self, command::Commander},
     source::kernel::KernelSource,
 };
 
@@ -83,7 +84,9 @@ pub fn run(options: RunOptions) -> Result<()> {
 /// # Errors
 /// A controller runs, there is nothing, or a pin cannot be removed.
 pub fn detach(bpffs: &Path) -> Result<DetachReport> {
-    Ok(DetachReport { removed: attach::detach_all(&Pins::new(bpffs))? })
+    Ok(DetachReport {
+        removed: attach::detach_all(&Pins::new(bpffs))?,
+    })
 }
 
 /// What `detach` removed.
@@ -118,8 +121,22 @@ fn prepare(pins: &Pins, config: &Config) -> Result<bool> {
             sizes.cpus
         );
     }
-    let pinned = [meta.slots, meta.blocks4, meta.blocks6, meta.groups, meta.nexthops, meta.ports];
-    let asked = [sizes.slots, sizes.blocks4, sizes.blocks6, sizes.groups, sizes.nexthops, sizes.ports];
+    let pinned = [
+        meta.slots,
+        meta.blocks4,
+        meta.blocks6,
+        meta.groups,
+        meta.nexthops,
+        meta.ports,
+    ];
+    let asked = [
+        sizes.slots,
+        sizes.blocks4,
+        sizes.blocks6,
+        sizes.groups,
+        sizes.nexthops,
+        sizes.ports,
+    ];
     if pinned != asked {
         warn!("[tables] differs from the pinned tables, which stay as they are until `forwarder detach`");
     }
@@ -159,7 +176,13 @@ impl Controller {
         let stop = Arc::new(AtomicBool::new(false));
         let state = Arc::new(RwLock::new(publish::starting(config)));
         // The server answers while the first dump is read.
-        let server = serve(pins, options, interfaces.programs(), Arc::clone(&state), Arc::clone(&stop))?;
+        let server = serve(
+            pins,
+            options,
+            interfaces.programs(),
+            Arc::clone(&state),
+            Arc::clone(&stop),
+        )?;
         let dump = source.dump().context("cannot read the kernel's routes")?;
         engine.load(dump);
         interfaces.describe(&mut engine);
@@ -216,14 +239,18 @@ impl Controller {
                     }
                 }
             }
-            if demands.iter().any(|demand| matches!(demand, Demand::Interface(_))) {
+            if demands
+                .iter()
+                .any(|demand| matches!(demand, Demand::Interface(_)))
+            {
                 self.interfaces.reconcile(&mut self.engine);
             }
             if !demands.is_empty() {
                 self.interfaces.describe(&mut self.engine);
             }
             self.engine.maintain();
-            self.keepalive.gateways(&mut self.engine, self.interfaces.commands());
+            self.keepalive
+                .gateways(&mut self.engine, self.interfaces.commands());
             if neighbours.elapsed() >= NEIGHBOURS {
                 neighbours = Instant::now();
                 self.keepalive.renew(&self.engine, self.interfaces.commands());
@@ -245,7 +272,9 @@ impl Controller {
     /// Stamps the heartbeat, as long as the tables are true.
     fn heartbeat(&self) {
         let settings = &self.engine.view().settings;
-        settings.word(0, 8).store(self.max_age.as_nanos() as u64, Ordering::Release);
+        settings
+            .word(0, 8)
+            .store(self.max_age.as_nanos() as u64, Ordering::Release);
         if self.true_since.is_some() {
             settings.word(0, 0).store(monotonic_ns(), Ordering::Release);
         }
@@ -284,7 +313,10 @@ fn seed(engine: &Engine<KernelDataplane>) {
 
 /// `CLOCK_MONOTONIC`, the clock of `bpf_ktime_get_coarse_ns`.
 pub fn monotonic_ns() -> u64 {
-    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut now = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
     // SAFETY: memory for the answer; this clock always exists.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut now) };
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
@@ -298,8 +330,15 @@ fn serve(
     state: Arc<RwLock<State>>,
     stop: Arc<AtomicBool>,
 ) -> Result<std::thread::JoinHandle<()>> {
-    let (socket, metrics) = (options.socket.clone(), options.config.api.metrics);
-    let _ = (pins, state, metrics);
+    let commands = Mutex::new(Commander::open()?);
+    let context = ApiContext {
+        tables: Arc::new(pins.open(false)?),
+        state,
+        link_stats: Box::new(move |ifindex| {
+            let mut commands = commands.lock().unwrap_or_else(PoisonError::into_inner);
+            commands.link_stats(ifindex).ok().map(|stats| stats.rx_packets)
+        }),
+    };
     let mut logger = aya_log::EbpfLogger::init(programs.ebpf()).ok();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -307,22 +346,30 @@ fn serve(
         .enable_all()
         .build()
         .context("cannot start the API's threads")?;
-    let mut terminate = runtime
-        .block_on(async { tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) })
-        .map_err(|why| anyhow!("cannot watch for SIGTERM: {why}"))?;
+    let (api, mut terminate) = runtime.block_on(async {
+        let api = Api::bind(&options.socket, options.config.api.metrics).await?;
+        let terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
+            .context("cannot watch for SIGTERM")?;
+        Ok::<_, anyhow::Error>((api, terminate))
+    })?;
     std::thread::Builder::new()
         .name("server".into())
         .spawn(move || {
             runtime.block_on(async move {
-                let mut second = tokio::time::interval(Duration::from_millis(250));
+                let (end, ended) = tokio::sync::oneshot::channel::<()>();
+                let server = tokio::spawn(api.serve(Arc::new(context), async {
+                    let _ = ended.await;
+                }));
+                let mut tick = tokio::time::interval(TICK);
                 while !stop.load(Ordering::Relaxed) {
                     tokio::select! {
                         _ = tokio::signal::ctrl_c() => stop.store(true, Ordering::Relaxed),
                         _ = terminate.recv() => stop.store(true, Ordering::Relaxed),
-                        _ = second.tick() => if let Some(logger) = &mut logger { logger.flush() },
+                        _ = tick.tick() => if let Some(logger) = &mut logger { logger.flush() },
                     }
                 }
-                let _ = std::fs::remove_file(&socket);
+                let _ = end.send(());
+                let _ = server.await;
             });
         })
         .context("cannot start the server thread")

@@ -19,7 +19,11 @@ pub const DETACHED: u32 = 3;
 
 /// The name in an entry.
 pub fn name(entry: &PortEntry) -> String {
-    let end = entry.name.iter().position(|byte| *byte == 0).unwrap_or(entry.name.len());
+    let end = entry
+        .name
+        .iter()
+        .position(|byte| *byte == 0)
+        .unwrap_or(entry.name.len());
     String::from_utf8_lossy(&entry.name[..end]).into_owned()
 }
 
@@ -35,8 +39,11 @@ pub fn used(tables: &Tables) -> impl Iterator<Item = (u32, PortEntry)> {
 /// # Errors
 /// All ports are taken.
 pub fn claim(tables: &Tables, ifname: &str, ifindex: Ifindex, generic: bool) -> Result<u16> {
-    let known = used(tables).find(|(_, entry)| name(entry) == ifname).map(|(port, _)| port);
-    let free = || (1..tables.sizes.ports).find(|port| tables.port_directory.get(*port as usize).state == FREE);
+    let known = used(tables)
+        .find(|(_, entry)| name(entry) == ifname)
+        .map(|(port, _)| port);
+    let free =
+        || (1..tables.sizes.ports).find(|port| tables.port_directory.get(*port as usize).state == FREE);
     let Some(port) = known.or_else(free) else {
         bail!(
             "{ifname}: all {} ports have been used; raise `interfaces` in [tables], then `forwarder detach` and start again",
@@ -48,14 +55,28 @@ pub fn claim(tables: &Tables, ifname: &str, ifindex: Ifindex, generic: bool) -> 
     let length = ifname.len().min(15);
     octets[..length].copy_from_slice(&ifname.as_bytes()[..length]);
     let state = if generic { GENERIC } else { NATIVE };
-    tables.port_directory.set(port as usize, &PortEntry { name: octets, ifindex, state, ..old });
+    tables.port_directory.set(
+        port as usize,
+        &PortEntry {
+            name: octets,
+            ifindex,
+            state,
+            ..old
+        },
+    );
     Ok(port as u16)
 }
 
 /// The interface is no longer served.
 pub fn release(tables: &Tables, port: u32) {
     let old = tables.port_directory.get(port as usize);
-    tables.port_directory.set(port as usize, &PortEntry { state: DETACHED, ..old });
+    tables.port_directory.set(
+        port as usize,
+        &PortEntry {
+            state: DETACHED,
+            ..old
+        },
+    );
 }
 
 /// Sets the ingress baseline: from now on the driver's count and ours must move together. `rx_packets` is the driver's.
@@ -64,7 +85,11 @@ pub fn rebase_ingress(tables: &Tables, port: u32, rx_packets: u64) {
     let received = received(tables, port);
     tables.port_directory.set(
         port as usize,
-        &PortEntry { rx_baseline: rx_packets, received_baseline: received, ..old },
+        &PortEntry {
+            rx_baseline: rx_packets,
+            received_baseline: received,
+            ..old
+        },
     );
 }
 
@@ -86,5 +111,8 @@ pub fn rebase_egress(tables: &Tables) {
 
 /// Packets the program saw on a port.
 pub fn received(tables: &Tables, port: u32) -> u64 {
-    tables.reasons(port)[..Reason::ALL.len()].iter().map(|counter| counter.packets).sum()
+    tables.reasons(port)[..Reason::ALL.len()]
+        .iter()
+        .map(|counter| counter.packets)
+        .sum()
 }

@@ -12,7 +12,9 @@ use super::{
 use crate::{config::Config, dataplane::Dataplane};
 
 fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
 }
 
 /// The state before the first dump is read.
@@ -20,8 +22,16 @@ pub fn starting(config: &Config) -> State {
     State {
         pid: process::id(),
         started: now(),
-        feeds: vec![Feed { name: "kernel".into(), state: "synchronising".into(), ..Feed::default() }],
-        roles: config.interfaces.iter().map(|i| (i.name.clone(), i.role)).collect(),
+        feeds: vec![Feed {
+            name: "kernel".into(),
+            state: "synchronising".into(),
+            ..Feed::default()
+        }],
+        roles: config
+            .interfaces
+            .iter()
+            .map(|i| (i.name.clone(), i.role))
+            .collect(),
         ..State::default()
     }
 }

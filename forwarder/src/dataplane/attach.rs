@@ -45,17 +45,26 @@ impl Programs {
     /// The kernel's or the verifier's refusal.
     pub fn load(pins: &Pins, sizes: Sizes) -> Result<Programs> {
         let mut ebpf = program::open(pins, sizes, Purpose::Live)?;
-        let xdp: &mut Xdp = ebpf.program_mut(XDP).context("the object has no XDP program")?.try_into()?;
+        let xdp: &mut Xdp = ebpf
+            .program_mut(XDP)
+            .context("the object has no XDP program")?
+            .try_into()?;
         xdp.load().map_err(|why| program::refusal(XDP, why))?;
         let tag = xdp.info().context("cannot examine the loaded program")?.tag();
         for name in TRACEPOINTS {
-            let tracepoint: &mut RawTracePoint =
-                ebpf.program_mut(name).with_context(|| format!("the object has no {name}"))?.try_into()?;
+            let tracepoint: &mut RawTracePoint = ebpf
+                .program_mut(name)
+                .with_context(|| format!("the object has no {name}"))?
+                .try_into()?;
             tracepoint.load().map_err(|why| program::refusal(name, why))?;
         }
         let pinned = pins.programs().join(XDP);
         let same = aya::programs::ProgramInfo::from_pin(&pinned).is_ok_and(|info| info.tag() == tag);
-        Ok(Programs { ebpf, pins: pins.clone(), same })
+        Ok(Programs {
+            ebpf,
+            pins: pins.clone(),
+            same,
+        })
     }
 
     /// The object, for its log.
@@ -69,7 +78,11 @@ impl Programs {
     /// # Errors
     /// As [`super::tracer::run_frame`].
     pub fn run(&self, ifindex: Ifindex, packet: &[u8]) -> Result<(u32, Vec<u8>)> {
-        let program: &Xdp = self.ebpf.program(XDP).context("the object has no XDP program")?.try_into()?;
+        let program: &Xdp = self
+            .ebpf
+            .program(XDP)
+            .context("the object has no XDP program")?
+            .try_into()?;
         super::tracer::run_frame(program, ifindex, packet)
     }
 
@@ -78,12 +91,23 @@ impl Programs {
     /// # Errors
     /// The kernel does not tell.
     pub fn verified_instructions(&self) -> Result<u32> {
-        let program: &Xdp = self.ebpf.program(XDP).context("the object has no XDP program")?.try_into()?;
-        program.info()?.verified_instruction_count().context("this kernel does not tell the verifier's count")
+        let program: &Xdp = self
+            .ebpf
+            .program(XDP)
+            .context("the object has no XDP program")?
+            .try_into()?;
+        program
+            .info()?
+            .verified_instruction_count()
+            .context("this kernel does not tell the verifier's count")
     }
 
     fn xdp(&mut self) -> Result<&mut Xdp> {
-        Ok(self.ebpf.program_mut(XDP).context("the object has no XDP program")?.try_into()?)
+        Ok(self
+            .ebpf
+            .program_mut(XDP)
+            .context("the object has no XDP program")?
+            .try_into()?)
     }
 
     fn link_pin(&self, ifindex: Ifindex) -> PathBuf {
@@ -92,9 +116,15 @@ impl Programs {
 
     /// Interfaces with a pinned link.
     pub fn pinned(&self) -> Vec<Ifindex> {
-        let Ok(entries) = fs::read_dir(self.pins.links()) else { return Vec::new() };
-        let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
-        names.filter_map(|name| name.strip_prefix("xdp-")?.parse().ok()).collect()
+        let Ok(entries) = fs::read_dir(self.pins.links()) else {
+            return Vec::new();
+        };
+        let names = entries
+            .flatten()
+            .filter_map(|entry| entry.file_name().into_string().ok());
+        names
+            .filter_map(|name| name.strip_prefix("xdp-")?.parse().ok())
+            .collect()
     }
 
     /// Attaches the program to an interface, or takes over the pinned link. Never falls back to another mode.
@@ -105,7 +135,8 @@ impl Programs {
         let path = self.link_pin(ifindex);
         let same = self.same;
         if path.exists() {
-            let link = PinnedLink::from_pin(&path).with_context(|| format!("cannot open {}", path.display()))?;
+            let link =
+                PinnedLink::from_pin(&path).with_context(|| format!("cannot open {}", path.display()))?;
             if same {
                 return Ok(Attached::Kept);
             }
@@ -118,21 +149,28 @@ impl Programs {
                     return Ok(Attached::Replaced);
                 }
                 // The device the link was for is gone: its number was given to another.
-                Err(ProgramError::SyscallError(why)) if why.io_error.raw_os_error() == Some(libc::ENOLINK) => {
+                Err(ProgramError::SyscallError(why))
+                    if why.io_error.raw_os_error() == Some(libc::ENOLINK) =>
+                {
                     fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
                 }
-                Err(why) => return Err(why).with_context(|| format!("cannot replace the program on {ifname}")),
+                Err(why) => {
+                    return Err(why).with_context(|| format!("cannot replace the program on {ifname}"));
+                }
             }
         }
         let mode = if generic { XdpMode::Skb } else { XdpMode::Driver };
         let xdp = self.xdp()?;
-        let id = xdp.attach_to_if_index(ifindex, mode).map_err(|why| attach_refusal(ifname, generic, why))?;
+        let id = xdp
+            .attach_to_if_index(ifindex, mode)
+            .map_err(|why| attach_refusal(ifname, generic, why))?;
         let link = xdp.take_link(id)?;
         // An attachment by netlink, to which aya falls back, could not be pinned and would die with us.
         let link = FdLink::try_from(link).map_err(|_| {
             anyhow!("the kernel offers no BPF link for {ifname}: forwarder needs Linux 5.16 or later")
         })?;
-        link.pin(&path).with_context(|| format!("cannot pin the link of {ifname} at {}", path.display()))?;
+        link.pin(&path)
+            .with_context(|| format!("cannot pin the link of {ifname} at {}", path.display()))?;
         Ok(Attached::New)
     }
 
@@ -164,13 +202,17 @@ impl Programs {
                 fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
             }
             anew = true;
-            let program: &mut RawTracePoint =
-                self.ebpf.program_mut(name).with_context(|| format!("the object has no {name}"))?.try_into()?;
+            let program: &mut RawTracePoint = self
+                .ebpf
+                .program_mut(name)
+                .with_context(|| format!("the object has no {name}"))?
+                .try_into()?;
             let id = program.attach(name).with_context(|| {
                 format!("cannot attach to the tracepoint xdp:{name}: is CAP_PERFMON missing?")
             })?;
             let link: FdLink = program.take_link(id)?.into();
-            link.pin(&path).with_context(|| format!("cannot pin {}", path.display()))?;
+            link.pin(&path)
+                .with_context(|| format!("cannot pin {}", path.display()))?;
         }
         Ok(anew)
     }
@@ -187,7 +229,9 @@ impl Programs {
         if path.exists() {
             fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
         }
-        self.xdp()?.pin(&path).with_context(|| format!("cannot pin {}", path.display()))?;
+        self.xdp()?
+            .pin(&path)
+            .with_context(|| format!("cannot pin {}", path.display()))?;
         self.same = true;
         Ok(())
     }
@@ -207,7 +251,9 @@ fn attach_refusal(ifname: &str, generic: bool, why: ProgramError) -> anyhow::Err
             "{ifname}: another XDP program is attached. `ip link show {ifname}` names it, `ip link set {ifname} xdp off` \
              removes it"
         ),
-        Some(libc::EPERM) => format!("{ifname}: permission denied: run as root, or with CAP_NET_ADMIN and CAP_BPF"),
+        Some(libc::EPERM) => {
+            format!("{ifname}: permission denied: run as root, or with CAP_NET_ADMIN and CAP_BPF")
+        }
         Some(libc::EINVAL | libc::ERANGE | libc::E2BIG) => format!(
             "{ifname}: the driver refuses XDP as the interface is set up now. Usual causes: an MTU above what the driver \
              takes with XDP, large receive offload (`ethtool -K {ifname} lro off gro-hw off`), or a peer with another \

@@ -45,7 +45,10 @@ impl Btf {
     /// As [`Btf::of_kernel`].
     pub fn read(path: &Path) -> Result<Btf> {
         let data = std::fs::read(path).with_context(|| {
-            format!("cannot read {}: the kernel must be built with CONFIG_DEBUG_INFO_BTF (Debian's are)", path.display())
+            format!(
+                "cannot read {}: the kernel must be built with CONFIG_DEBUG_INFO_BTF (Debian's are)",
+                path.display()
+            )
         })?;
         Btf::parse(data).with_context(|| format!("{} is not BTF as this version knows it", path.display()))
     }
@@ -88,8 +91,15 @@ impl Btf {
     }
 
     fn header(&self, id: u32) -> Result<(u32, u32, u32)> {
-        let at = *self.types.get(id as usize).context("a type that does not exist")?;
-        Ok((word(&self.data, at)?, word(&self.data, at + 4)?, word(&self.data, at + 8)?))
+        let at = *self
+            .types
+            .get(id as usize)
+            .context("a type that does not exist")?;
+        Ok((
+            word(&self.data, at)?,
+            word(&self.data, at + 4)?,
+            word(&self.data, at + 8)?,
+        ))
     }
 
     /// Octet offset of a member, named by its path: `["nd_net", "net"]` of `net_device`.
@@ -128,7 +138,11 @@ impl Btf {
             let (name, kind) = (word(&self.data, entry)?, word(&self.data, entry + 4)?);
             let offset = word(&self.data, entry + 8)?;
             // With the kind flag the upper octet is a bit-field's size.
-            let offset = if info >> 31 != 0 { offset & 0x00ff_ffff } else { offset };
+            let offset = if info >> 31 != 0 {
+                offset & 0x00ff_ffff
+            } else {
+                offset
+            };
             if self.name(name) == wanted.as_bytes() {
                 return Ok(Some((offset, kind)));
             }

@@ -50,7 +50,14 @@ impl KernelDataplane {
                 }
             }
         })?;
-        Ok(KernelDataplane { tables, devices, own, begin, over, pending: false })
+        Ok(KernelDataplane {
+            tables,
+            devices,
+            own,
+            begin,
+            over,
+            pending: false,
+        })
     }
 }
 
@@ -83,7 +90,9 @@ impl Dataplane for KernelDataplane {
         let present: BTreeSet<u32> = self.own.keys().filter_map(Result::ok).collect();
         // An address counts only with its bit: first the entries, then the bits, then what is no longer there.
         for address in addresses.difference(&present) {
-            self.own.insert(*address, 1, 0).context("cannot note an own address: are there more than 4096?")?;
+            self.own
+                .insert(*address, 1, 0)
+                .context("cannot note an own address: are there more than 4096?")?;
         }
         let mut bits = vec![0u64; flow::SELF_WORDS];
         for address in addresses {
@@ -91,12 +100,19 @@ impl Dataplane for KernelDataplane {
             bits[word] |= 1 << bit;
         }
         for (index, word) in bits.iter().enumerate() {
-            self.tables.self_bits.u64(index * 8).store(*word, std::sync::atomic::Ordering::Release);
+            self.tables
+                .self_bits
+                .u64(index * 8)
+                .store(*word, std::sync::atomic::Ordering::Release);
         }
         for address in present.difference(addresses) {
             let _ = self.own.remove(address);
         }
         Ok(())
+    }
+
+    fn wait_grace(&self) {
+        wait_for_readers();
     }
 
     fn begin_grace(&mut self) {

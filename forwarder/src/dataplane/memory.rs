@@ -46,6 +46,8 @@ impl Dataplane for MemoryDataplane {
         Ok(())
     }
 
+    fn wait_grace(&self) {}
+
     fn begin_grace(&mut self) {
         self.waiting = true;
     }

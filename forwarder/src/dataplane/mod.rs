@@ -35,6 +35,9 @@ pub trait Dataplane {
     /// The kernel's refusal.
     fn set_own_addresses(&mut self, addresses: &std::collections::BTreeSet<u32>) -> anyhow::Result<()>;
 
+    /// Waits until no packet that is in the program now is in it any more. For rare, small changes.
+    fn wait_grace(&self);
+
     /// Begins to wait until no packet that is in the program now is in it any more.
     fn begin_grace(&mut self);
 

@@ -55,7 +55,9 @@ pub struct Lock {
 impl Pins {
     /// The pin directory at `dir`.
     pub fn new(dir: &Path) -> Pins {
-        Pins { dir: dir.to_path_buf() }
+        Pins {
+            dir: dir.to_path_buf(),
+        }
     }
 
     /// The directory.
@@ -88,7 +90,11 @@ impl Pins {
     /// # Errors
     /// No bpffs, no permission, or another controller holds it.
     pub fn lock(&self) -> Result<Lock> {
-        let parent = self.dir.ancestors().find(|dir| dir.exists()).unwrap_or(Path::new("/"));
+        let parent = self
+            .dir
+            .ancestors()
+            .find(|dir| dir.exists())
+            .unwrap_or(Path::new("/"));
         if !is_bpffs(parent)? {
             bail!(
                 "{} is not on a BPF file system: pins would not outlive the controller.\n\
@@ -96,7 +102,12 @@ impl Pins {
                 self.dir.display()
             );
         }
-        for dir in [self.dir.clone(), self.dir.join("maps"), self.links(), self.programs()] {
+        for dir in [
+            self.dir.clone(),
+            self.dir.join("maps"),
+            self.links(),
+            self.programs(),
+        ] {
             fs::create_dir_all(&dir).map_err(|why| permission(why, &format!("make {}", dir.display())))?;
         }
         self.try_lock()
@@ -116,7 +127,9 @@ impl Pins {
             }
             return Err(why).with_context(|| format!("cannot lock {}", self.dir.display()));
         }
-        Ok(Lock { _directory: directory })
+        Ok(Lock {
+            _directory: directory,
+        })
     }
 
     /// Opens the maps that are there.
@@ -137,9 +150,14 @@ impl Pins {
         let expected = sizes.arrays();
         Tables::open(sizes, |name, octets| {
             let map = self.data(name)?;
-            let info = map.info().with_context(|| format!("cannot examine {}", self.map(name).display()))?;
-            let (_, entries, size) =
-                expected.iter().find(|(known, ..)| *known == name).copied().context("a map without a size")?;
+            let info = map
+                .info()
+                .with_context(|| format!("cannot examine {}", self.map(name).display()))?;
+            let (_, entries, size) = expected
+                .iter()
+                .find(|(known, ..)| *known == name)
+                .copied()
+                .context("a map without a size")?;
             if (info.max_entries(), info.value_size()) != (entries, size) {
                 bail!(
                     "{} is {} x {} octets where META says {entries} x {size}: the pins are damaged; \
@@ -171,7 +189,10 @@ impl Pins {
             .map_err(|why| permission(why, &format!("read {}", self.map(maps::META).display())))?;
         let meta: Meta = super::Array::new(region, 1).get(0);
         if meta.magic != MAGIC {
-            bail!("the pins in {} are not whole: run `forwarder detach`", self.dir.display());
+            bail!(
+                "the pins in {} are not whole: run `forwarder detach`",
+                self.dir.display()
+            );
         }
         if meta.abi != ABI_VERSION {
             bail!(
@@ -195,7 +216,11 @@ impl Pins {
             let permission = matches!(&why, aya::maps::MapError::SyscallError(inner)
                 if matches!(inner.io_error.raw_os_error(), Some(libc::EPERM | libc::EACCES)));
             let error = anyhow!(why).context(format!("cannot open the pinned map {}", path.display()));
-            if permission { error.context("permission denied: run as root, or with CAP_BPF and CAP_NET_ADMIN") } else { error }
+            if permission {
+                error.context("permission denied: run as root, or with CAP_BPF and CAP_NET_ADMIN")
+            } else {
+                error
+            }
         })
     }
 
@@ -211,13 +236,29 @@ impl Pins {
             }
         }
         let array = bpf_map_type::BPF_MAP_TYPE_ARRAY as u32;
-        for (name, entries, size) in sizes.arrays().into_iter().filter(|(name, ..)| *name != maps::META) {
+        for (name, entries, size) in sizes
+            .arrays()
+            .into_iter()
+            .filter(|(name, ..)| *name != maps::META)
+        {
             self.create_map(name, array, (4, size), entries, MMAPABLE)?;
         }
-        self.create_map(maps::DEVICES, bpf_map_type::BPF_MAP_TYPE_DEVMAP as u32, (4, 8), IFINDEX_MAX, 0)?;
+        self.create_map(
+            maps::DEVICES,
+            bpf_map_type::BPF_MAP_TYPE_DEVMAP as u32,
+            (4, 8),
+            IFINDEX_MAX,
+            0,
+        )?;
         let hash = bpf_map_type::BPF_MAP_TYPE_HASH as u32;
         self.create_map(maps::SELF_ADDRESSES, hash, (4, 4), OWN_ADDRESSES, 0)?;
-        self.create_map(LOGS, bpf_map_type::BPF_MAP_TYPE_RINGBUF as u32, (0, 0), LOG_OCTETS, 0)?;
+        self.create_map(
+            LOGS,
+            bpf_map_type::BPF_MAP_TYPE_RINGBUF as u32,
+            (0, 0),
+            LOG_OCTETS,
+            0,
+        )?;
         // Last, and its contents before its name: the name says that everything else is there.
         let meta = self.new_map(maps::META, array, (4, size_of::<Meta>() as u32), 1, MMAPABLE)?;
         let region = Region::map(meta.fd().as_fd(), size_of::<Meta>(), true).context("cannot map META")?;
@@ -243,7 +284,8 @@ impl Pins {
 
     fn create_map(&self, name: &str, kind: u32, sizes: (u32, u32), entries: u32, flags: u32) -> Result<()> {
         let map = self.new_map(name, kind, sizes, entries, flags)?;
-        map.pin(self.map(name)).with_context(|| format!("cannot pin {}", self.map(name).display()))
+        map.pin(self.map(name))
+            .with_context(|| format!("cannot pin {}", self.map(name).display()))
     }
 
     fn new_map(
@@ -279,7 +321,8 @@ impl Pins {
             };
             let context = match errno {
                 Some(libc::EPERM) => {
-                    "the kernel refuses BPF maps: run as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON".into()
+                    "the kernel refuses BPF maps: run as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON"
+                        .into()
                 }
                 Some(libc::ENOMEM) => format!(
                     "no memory for map {name} ({} MiB): make [tables] in the configuration smaller",
@@ -327,7 +370,10 @@ impl Pins {
 
 /// Every map name that can be pinned.
 fn all_names() -> impl Iterator<Item = &'static str> {
-    let tables = maps::SHARED_TABLES.iter().chain(maps::COUNTERS).chain(maps::DIRECTORIES);
+    let tables = maps::SHARED_TABLES
+        .iter()
+        .chain(maps::COUNTERS)
+        .chain(maps::DIRECTORIES);
     tables.copied().chain([LOGS])
 }
 
@@ -337,7 +383,9 @@ fn all_names() -> impl Iterator<Item = &'static str> {
 /// No /proc.
 pub fn network_namespace() -> Result<u64> {
     let path = "/proc/thread-self/ns/net";
-    Ok(fs::metadata(path).with_context(|| format!("cannot read {path}: is /proc mounted?"))?.ino())
+    Ok(fs::metadata(path)
+        .with_context(|| format!("cannot read {path}: is /proc mounted?"))?
+        .ino())
 }
 
 fn is_bpffs(path: &Path) -> Result<bool> {
@@ -355,7 +403,11 @@ fn is_bpffs(path: &Path) -> Result<bool> {
 fn permission(why: io::Error, what: &str) -> anyhow::Error {
     let denied = why.kind() == io::ErrorKind::PermissionDenied;
     let error = anyhow!(why).context(format!("cannot {what}"));
-    if denied { error.context("permission denied: run as root, or with CAP_BPF and CAP_NET_ADMIN") } else { error }
+    if denied {
+        error.context("permission denied: run as root, or with CAP_BPF and CAP_NET_ADMIN")
+    } else {
+        error
+    }
 }
 
 /// Possible CPUs: the program indexes its counters by CPU number.
@@ -363,5 +415,7 @@ fn permission(why: io::Error, what: &str) -> anyhow::Error {
 /// # Errors
 /// /sys cannot be read.
 pub fn possible_cpus() -> Result<u32> {
-    aya::util::nr_cpus().map(|count| count as u32).map_err(|(path, why)| anyhow!("cannot read {path}: {why}"))
+    aya::util::nr_cpus()
+        .map(|count| count as u32)
+        .map_err(|(path, why)| anyhow!("cannot read {path}: {why}"))
 }

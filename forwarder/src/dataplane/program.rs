@@ -6,7 +6,11 @@ use anyhow::{Context, Result, anyhow};
 use aya::{Ebpf, EbpfLoader, programs::ProgramError};
 use forwarder_common::maps;
 
-use super::{Sizes, btf::Btf, pins::{LOGS, Pins, network_namespace}};
+use super::{
+    Sizes,
+    btf::Btf,
+    pins::{LOGS, Pins, network_namespace},
+};
 
 /// The object, as the build made it.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/forwarder-ebpf.o"));
@@ -38,7 +42,11 @@ pub fn open(pins: &Pins, sizes: Sizes, purpose: Purpose) -> Result<Ebpf> {
     for name in shared {
         loader.map_pin_path(name, Cow::Owned(pins.map(name)));
     }
-    let devices = pins.data(maps::DEVICES)?.info().context("cannot examine DEVICES")?.id();
+    let devices = pins
+        .data(maps::DEVICES)?
+        .info()
+        .context("cannot examine DEVICES")?
+        .id();
     let btf = Btf::of_kernel()?;
     let (offset_ifindex, offset_net, offset_inum) = (
         btf.offset("net_device", &["ifindex"])?,
@@ -66,16 +74,27 @@ pub fn open(pins: &Pins, sizes: Sizes, purpose: Purpose) -> Result<Ebpf> {
         loader.map_max_entries(maps::PREFIX_COUNTERS, 1);
     }
     loader.load(OBJECT).map_err(|why| {
-        anyhow!(why).context("cannot load the BPF object: run as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON")
+        anyhow!(why).context(
+            "cannot load the BPF object: run as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON",
+        )
     })
 }
 
 /// The sentence for a program the kernel did not take: the verifier's last useful line, the rest on request.
 pub fn refusal(name: &str, why: ProgramError) -> anyhow::Error {
-    if let ProgramError::LoadError { io_error, verifier_log } = &why {
+    if let ProgramError::LoadError {
+        io_error,
+        verifier_log,
+    } = &why
+    {
         let log = verifier_log.to_string();
         let lines: Vec<&str> = log.lines().filter(|line| !line.trim().is_empty()).collect();
-        let useful = lines.iter().rev().find(|line| !line.starts_with("processed ")).copied().unwrap_or("no log");
+        let useful = lines
+            .iter()
+            .rev()
+            .find(|line| !line.starts_with("processed "))
+            .copied()
+            .unwrap_or("no log");
         tracing::debug!("verifier log of {name}:\n{log}");
         return anyhow!(
             "the kernel refuses the program {name}: {io_error}. The verifier says: {useful} ({} lines in all; \

@@ -54,12 +54,22 @@ impl Tracer {
             cpus: meta.cpus,
         };
         let mut ebpf = program::open(pins, sizes, Purpose::Trace)?;
-        let program: &mut Xdp = ebpf.program_mut(XDP).context("the object has no XDP program")?.try_into()?;
+        let program: &mut Xdp = ebpf
+            .program_mut(XDP)
+            .context("the object has no XDP program")?
+            .try_into()?;
         program.load().map_err(|why| program::refusal(XDP, why))?;
-        let map = ebpf.take_map(maps::TRACE).context("the object has no trace map")?;
-        let aya::maps::Map::Array(data) = map else { anyhow::bail!("the trace map is no array") };
+        let map = ebpf
+            .take_map(maps::TRACE)
+            .context("the object has no trace map")?;
+        let aya::maps::Map::Array(data) = map else {
+            anyhow::bail!("the trace map is no array")
+        };
         let region = Region::map(data.fd().as_fd(), size_of::<Trace>(), true).context("cannot map TRACE")?;
-        Ok(Tracer { ebpf, trace: Array::new(region, 1) })
+        Ok(Tracer {
+            ebpf,
+            trace: Array::new(region, 1),
+        })
     }
 
     /// Runs a frame as if it had come in on an interface of this network namespace.
@@ -68,9 +78,17 @@ impl Tracer {
     /// No such interface, or a frame the kernel does not take (shorter than an Ethernet header).
     pub fn run(&mut self, ifindex: u32, packet: &[u8]) -> Result<Traced> {
         self.trace.set(0, &Trace::default());
-        let program: &Xdp = self.ebpf.program(XDP).context("the object has no XDP program")?.try_into()?;
+        let program: &Xdp = self
+            .ebpf
+            .program(XDP)
+            .context("the object has no XDP program")?
+            .try_into()?;
         let (action, packet) = run_frame(program, ifindex, packet)?;
-        Ok(Traced { action, packet, trace: self.trace.get(0) })
+        Ok(Traced {
+            action,
+            packet,
+            trace: self.trace.get(0),
+        })
     }
 }
 
@@ -91,7 +109,12 @@ pub fn run_frame(program: &Xdp, ifindex: u32, packet: &[u8]) -> Result<(u32, Vec
             ctx_in: Some(&context),
             ..TestRunOptions::new()
         })
-        .with_context(|| format!("the kernel does not run a frame of {} octets on ifindex {ifindex}", packet.len()))?;
+        .with_context(|| {
+            format!(
+                "the kernel does not run a frame of {} octets on ifindex {ifindex}",
+                packet.len()
+            )
+        })?;
     out.truncate(result.data_size_out as usize);
     Ok((result.return_value, out))
 }
