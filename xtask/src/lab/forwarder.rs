@@ -58,12 +58,28 @@ pub fn wait_ready(lab: &Lab, process: &Process, limit: Duration) -> Result<()> {
                     tail(&log_path(lab, node))
                 );
             }
-            Ok(match system::run(&mut command(lab, node, &["status"])?) {
-                Ok(_) => Poll::Ready(()),
-                Err(error) => Poll::Waiting(format!("{error:#}").replace('\n', "; ")),
-            })
+            Ok(
+                match system::run(&mut command(lab, node, &["status", "--json"])?) {
+                    Ok(text) => readiness(&text),
+                    Err(error) => Poll::Waiting(format!("{error:#}").replace('\n', "; ")),
+                },
+            )
         },
     )
+}
+
+/// Ready is a controller that runs and whose feeds are in step: without one, `status` answers from the pinned maps.
+fn readiness(text: &str) -> Poll<()> {
+    let rows: serde_json::Value = serde_json::from_str(text).unwrap_or_default();
+    let row = &rows[0];
+    if row["controller"] != "running" {
+        return Poll::Waiting("the controller does not answer yet".into());
+    }
+    let mut feeds = row["sources"].as_array().into_iter().flatten();
+    match feeds.find(|feed| feed["state"] != "in step") {
+        None => Poll::Ready(()),
+        Some(feed) => Poll::Waiting(format!("feed {}: {}", feed["name"], feed["state"])),
+    }
 }
 
 /// A `forwarder` command line on a router, with socket and bpffs filled in.
