@@ -42,13 +42,7 @@ pub const EXCEPTIONS4: &[&str] = &["192.0.0.9/32", "192.0.0.10/32"];
 
 /// IPv6 sources that must not appear on the Internet: everything but global unicast (2000::/3), the NAT64 well-known
 /// prefix and link-local, and what the registry takes out of it. Link-local sources never get as far as a route.
-pub const BOGONS6: &[&str] = &[
-    "::/0",
-    "2001::/23",
-    "2001:db8::/32",
-    "3fff::/20",
-    "5f00::/16",
-];
+pub const BOGONS6: &[&str] = &["::/0", "2001::/23", "2001:db8::/32", "3fff::/20", "5f00::/16"];
 
 /// IPv6 inside the ranges above that is globally reachable.
 pub const EXCEPTIONS6: &[&str] = &[
@@ -69,7 +63,9 @@ pub const EXCEPTIONS6: &[&str] = &[
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum FilterError {
     /// More nested prefixes than blocks.
-    #[error("the source filter has room for {BLOCKS} blocks per family, and {prefix} needs more: name fewer or shorter own prefixes")]
+    #[error(
+        "the source filter has room for {BLOCKS} blocks per family, and {prefix} needs more: name fewer or shorter own prefixes"
+    )]
     Full {
         /// The prefix that did not fit.
         prefix: IpNet,
@@ -105,11 +101,24 @@ pub fn compile(sources: &Sources) -> Result<Compiled, FilterError> {
         classes.insert((prefix.prefix_len(), prefix.trunc()), class);
     };
     if sources.bogons {
-        let parse = |list: &[&str]| list.iter().filter_map(|text| text.parse().ok()).collect::<Vec<IpNet>>();
-        [BOGONS4, BOGONS6].iter().flat_map(|list| parse(list)).for_each(|p| add(p, SourceClass::Bogon));
-        [EXCEPTIONS4, EXCEPTIONS6].iter().flat_map(|list| parse(list)).for_each(|p| add(p, SourceClass::Ordinary));
+        let parse = |list: &[&str]| {
+            list.iter()
+                .filter_map(|text| text.parse().ok())
+                .collect::<Vec<IpNet>>()
+        };
+        [BOGONS4, BOGONS6]
+            .iter()
+            .flat_map(|list| parse(list))
+            .for_each(|p| add(p, SourceClass::Bogon));
+        [EXCEPTIONS4, EXCEPTIONS6]
+            .iter()
+            .flat_map(|list| parse(list))
+            .for_each(|p| add(p, SourceClass::Ordinary));
     }
-    sources.own.iter().for_each(|prefix| add(*prefix, SourceClass::Own));
+    sources
+        .own
+        .iter()
+        .for_each(|prefix| add(*prefix, SourceClass::Own));
     // A bogon more specific than an own prefix that covers it is own space all the same.
     let shadowed: Vec<_> = classes
         .iter()
@@ -133,7 +142,10 @@ pub fn compile(sources: &Sources) -> Result<Compiled, FilterError> {
         };
         fitted.ok_or(FilterError::Full { prefix: *prefix })?;
     }
-    Ok(Compiled { v4: v4.words, v6: v6.words })
+    Ok(Compiled {
+        v4: v4.words,
+        v6: v6.words,
+    })
 }
 
 /// Writes a compiled table into the half not in force and puts it in force with one store. The half it replaces must
@@ -145,7 +157,10 @@ pub fn install(tables: &Tables, compiled: &Compiled) {
     let base = next as usize * WORDS * 8;
     for (family, words) in [&compiled.v4, &compiled.v6].into_iter().enumerate() {
         for (index, word) in words.iter().enumerate() {
-            tables.sources.u32(base + (family * WORDS + index) * 4).store(*word, Ordering::Release);
+            tables
+                .sources
+                .u32(base + (family * WORDS + index) * 4)
+                .store(*word, Ordering::Release);
         }
     }
     settings.store(old & !0xffff_ffff | next as u64, Ordering::Release);
@@ -158,7 +173,10 @@ struct Words {
 
 impl Words {
     fn new() -> Words {
-        Words { words: vec![0; WORDS], blocks: 1 }
+        Words {
+            words: vec![0; WORDS],
+            blocks: 1,
+        }
     }
 
     fn lay(&mut self, octets: &[u8], length: u8, class: u32) -> Option<()> {
@@ -214,8 +232,11 @@ mod tests {
             on_link: nets(&["10.9.8.0/30", "5.10.255.0/31", "fd00:1::/64"]),
         })
         .expect("fits");
-        let (ordinary, bogon, own) =
-            (SourceClass::Ordinary as u32, SourceClass::Bogon as u32, SourceClass::Own as u32);
+        let (ordinary, bogon, own) = (
+            SourceClass::Ordinary as u32,
+            SourceClass::Bogon as u32,
+            SourceClass::Own as u32,
+        );
         for (address, expected) in [
             ("10.0.0.1", bogon),
             ("10.9.8.1", ordinary),
@@ -249,18 +270,30 @@ mod tests {
 
     #[test]
     fn too_many_prefixes_are_refused_with_the_one_that_did_not_fit() {
-        let own = (0..200u32).map(|i| IpNet::new(IpAddr::V4((0x0500_0000 + (i << 16)).into()), 25).expect("net"));
-        let error = compile(&Sources { own: own.collect(), ..Sources::default() }).map(|_| ());
+        let own =
+            (0..200u32).map(|i| IpNet::new(IpAddr::V4((0x0500_0000 + (i << 16)).into()), 25).expect("net"));
+        let error = compile(&Sources {
+            own: own.collect(),
+            ..Sources::default()
+        })
+        .map(|_| ());
         assert!(matches!(error, Err(FilterError::Full { .. })), "{error:?}");
     }
 
     #[test]
     fn a_new_table_takes_effect_by_the_other_half() {
         let tables = Tables::heap(Sizes::SMALL);
-        let first = compile(&Sources { bogons: true, ..Sources::default() }).expect("fits");
+        let first = compile(&Sources {
+            bogons: true,
+            ..Sources::default()
+        })
+        .expect("fits");
         install(&tables, &first);
         assert_eq!(tables.settings.get(0).active_filter, 1);
-        assert_eq!(tables.sources.u32(WORDS * 8 + 10 * 4).load(Ordering::Acquire), SourceClass::Bogon as u32);
+        assert_eq!(
+            tables.sources.u32(WORDS * 8 + 10 * 4).load(Ordering::Acquire),
+            SourceClass::Bogon as u32
+        );
         install(&tables, &compile(&Sources::default()).expect("fits"));
         assert_eq!(tables.settings.get(0).active_filter, 0);
     }

@@ -174,27 +174,50 @@ impl Rib {
     /// The kernel announces that one next hop of an IPv6 set is gone by a withdrawal that names just that one
     /// (`fib6_del_route`): the rest stays. Answers whether that is what happened.
     fn withdraw_hops(&mut self, gone: &Route) -> bool {
-        let Action::Hops(gone_hops) = &gone.action else { return false };
+        let Action::Hops(gone_hops) = &gone.action else {
+            return false;
+        };
         let local = gone.table == TABLE_LOCAL;
         let address = match gone.prefix.trunc() {
             IpNet::V6(net) => u128::from(net.network()),
             IpNet::V4(_) => return false,
         };
-        let Some(entry) = self.v6.get(address, gone.prefix.prefix_len()) else { return false };
-        let named = |hop: &Hop| gone_hops.iter().any(|g| (g.ifindex, g.gateway) == (hop.ifindex, hop.gateway));
+        let Some(entry) = self.v6.get(address, gone.prefix.prefix_len()) else {
+            return false;
+        };
+        let named = |hop: &Hop| {
+            gone_hops
+                .iter()
+                .any(|g| (g.ifindex, g.gateway) == (hop.ifindex, hop.gateway))
+        };
         let found = entry.as_slice().iter().find_map(|candidate| {
             if candidate.metric != gone.metric || candidate.local != local {
                 return None;
             }
             let kind = self.kinds.get(candidate.kind);
-            let Action::Hops(hops) = &kind.action else { return None };
+            let Action::Hops(hops) = &kind.action else {
+                return None;
+            };
             let rest: Vec<Hop> = hops.iter().filter(|hop| !named(hop)).copied().collect();
             let partly = !rest.is_empty() && rest.len() < hops.len();
-            partly.then(|| (*candidate, Kind { action: Action::Hops(rest), ..kind.clone() }))
+            partly.then(|| {
+                (
+                    *candidate,
+                    Kind {
+                        action: Action::Hops(rest),
+                        ..kind.clone()
+                    },
+                )
+            })
         });
         let Some((old, kind)) = found else { return false };
-        let new = Candidate { kind: self.kinds.hold(kind), ..old };
-        let Some(entry) = self.v6.get_mut(address, gone.prefix.prefix_len()) else { return false };
+        let new = Candidate {
+            kind: self.kinds.hold(kind),
+            ..old
+        };
+        let Some(entry) = self.v6.get_mut(address, gone.prefix.prefix_len()) else {
+            return false;
+        };
         match entry {
             Entry::One(one) => *one = new,
             Entry::Many(many) => {
@@ -305,7 +328,11 @@ fn announce<A: Address>(
             None
         }
     };
-    *entry = if all.len() == 1 { Entry::One(all[0]) } else { Entry::Many(Box::new(all)) };
+    *entry = if all.len() == 1 {
+        Entry::One(all[0])
+    } else {
+        Entry::Many(Box::new(all))
+    };
     (dropped, certain)
 }
 
@@ -337,7 +364,12 @@ fn best<'a>(entry: &'a Entry, kinds: &Kinds, ipv6: bool) -> Option<(&'a Candidat
     let all = entry.as_slice();
     let best = all.iter().min_by_key(|candidate| candidate.rank())?;
     let by_tos = all.iter().any(|candidate| kinds.get(candidate.kind).tos != 0);
-    let several = ipv6 && all.iter().filter(|candidate| candidate.rank() == best.rank()).count() > 1;
+    let several = ipv6
+        && all
+            .iter()
+            .filter(|candidate| candidate.rank() == best.rank())
+            .count()
+            > 1;
     Some((best, by_tos || several))
 }
 
@@ -372,7 +404,7 @@ fn path_of(kind: &Kind, family: u8) -> Path {
 #[cfg(test)]
 mod tests {
     use super::*;
-    
+
     fn route(prefix: &str, metric: u32, gateway: &str) -> Route {
         let hop = Hop {
             ifindex: 2,
@@ -458,8 +490,13 @@ mod tests {
         let mut rib = Rib::default();
         let one = route("2001:db8::/32", 1024, "2001:db8:1::1");
         let two = route("2001:db8::/32", 1024, "2001:db8:1::2");
-        let (Action::Hops(a), Action::Hops(b)) = (&one.action, &two.action) else { panic!("hops") };
-        let both = Route { action: Action::Hops([a.as_slice(), b].concat()), ..one.clone() };
+        let (Action::Hops(a), Action::Hops(b)) = (&one.action, &two.action) else {
+            panic!("hops")
+        };
+        let both = Route {
+            action: Action::Hops([a.as_slice(), b].concat()),
+            ..one.clone()
+        };
         let _ = rib.announce(both, Change::Add);
         assert!(rib.withdraw(&one));
         assert_eq!(gateway(&rib, "2001:db8::/32").as_deref(), Some("2001:db8:1::2"));
@@ -476,7 +513,10 @@ mod tests {
         assert_eq!(gateway(&rib, "192.0.2.0/24").as_deref(), Some("198.51.100.2"));
         let _ = rib.announce(route("2001:db8::/32", 0, "2001:db8:1::1"), Change::Add);
         let _ = rib.announce(route("2001:db8::/32", 0, "2001:db8:1::2"), Change::Append);
-        assert_eq!(gateway(&rib, "2001:db8::/32").as_deref(), Some("Special(UnsupportedRoute)"));
+        assert_eq!(
+            gateway(&rib, "2001:db8::/32").as_deref(),
+            Some("Special(UnsupportedRoute)")
+        );
         assert!(!rib.announce(route("2001:db8::/32", 0, "2001:db8:1::3"), Change::Replace));
     }
 }
