@@ -63,6 +63,8 @@ pub struct Engine<D> {
     pub activity: Activity,
     punt: u32,
     gateways_changed: bool,
+    /// Prefixes whose path found no group or next hop.
+    unplaced: BTreeSet<IpNet>,
 }
 
 impl<D: Dataplane> Engine<D> {
@@ -101,6 +103,7 @@ impl<D: Dataplane> Engine<D> {
             activity: Activity::default(),
             punt,
             gateways_changed: true,
+            unplaced: BTreeSet::new(),
         })
     }
 
@@ -316,6 +319,7 @@ impl<D: Dataplane> Engine<D> {
         let tables = self.dataplane.tables();
         let have = self.fib.group(tables, prefix);
         let Some((path, protocol)) = self.wanted(prefix) else {
+            self.unplaced.remove(&prefix);
             if let Some(group) = self.fib.withdraw(tables, prefix) {
                 self.adjacencies.release(tables, group);
                 self.gateways_changed = true;
@@ -325,12 +329,16 @@ impl<D: Dataplane> Engine<D> {
         if let Some(group) = have
             && self.adjacencies.path(group) == Some(&path)
         {
+            self.unplaced.remove(&prefix);
             return;
         }
         let group = match self.adjacencies.acquire(tables, &self.world, &path) {
-            Some(group) => group,
+            Some(group) => {
+                self.unplaced.remove(&prefix);
+                group
+            }
             None => {
-                self.activity.paths_refused += 1;
+                self.activity.paths_refused += u64::from(self.unplaced.insert(prefix));
                 // Never the next hop of another path: the kernel takes these.
                 self.adjacencies
                     .acquire(tables, &self.world, &Path::Special(Reason::FibFull))
@@ -357,7 +365,8 @@ impl<D: Dataplane> Engine<D> {
         if self.dataplane.grace_over() {
             self.fib.grace_over(self.dataplane.tables());
             self.adjacencies.grace_over(self.dataplane.tables());
-            for prefix in self.fib.take_refused(1024) {
+            let unplaced: Vec<IpNet> = self.unplaced.iter().take(1024).copied().collect();
+            for prefix in self.fib.take_refused(1024).into_iter().chain(unplaced) {
                 self.sync(prefix);
             }
         }

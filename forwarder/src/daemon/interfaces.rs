@@ -19,7 +19,7 @@ use crate::{
     },
     filter::{self, Sources},
     link::Served,
-    netlink::command::Commander,
+    netlink::command::{Commander, rules_are_default},
     source::{
         event::{Ifindex, Link},
         kernel::sysctl,
@@ -336,12 +336,21 @@ impl Interfaces {
         Ok(())
     }
 
-    /// The driver's count of received packets.
-    pub fn received(&mut self, ifindex: Ifindex) -> Option<u64> {
-        self.commands
-            .link_stats(ifindex)
-            .ok()
-            .map(|stats| stats.rx_packets)
+    /// Looks for what the fast path would bypass without a word: policy routing.
+    pub fn survey(&mut self) {
+        let custom = self.commands.rules().map(|rules| !rules_are_default(&rules));
+        if custom.unwrap_or(false) {
+            let told = self.problems.insert(
+                "rules".into(),
+                "there are policy routing rules (`ip rule`): what the fast path forwards follows tables local and main only"
+                    .into(),
+            );
+            if told.is_none() {
+                warn!("policy routing rules (`ip rule`) do not apply to what the fast path forwards");
+            }
+        } else {
+            self.problems.remove("rules");
+        }
     }
 
     /// The netlink commands.

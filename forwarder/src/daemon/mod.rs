@@ -197,6 +197,7 @@ impl Controller {
             server: Some(server),
             true_since: Some(Instant::now()),
         };
+        controller.interfaces.survey();
         controller.heartbeat();
         controller.tell();
         let (v4, v6) = controller.engine.fib.len();
@@ -255,6 +256,7 @@ impl Controller {
                 neighbours = Instant::now();
                 self.keepalive.renew(&self.engine, self.interfaces.commands());
                 self.keepalive.hosts(&self.engine, self.interfaces.commands());
+                self.interfaces.survey();
                 // Interfaces that could not be served, and sysctls whose change nobody announced.
                 self.interfaces.reconcile(&mut self.engine);
                 self.interfaces.describe(&mut self.engine);
