@@ -16,7 +16,8 @@ use crate::{
     dataplane::{Dataplane, Tables},
     fib::{
         Fib, Outcome,
-        adjacency::{Adjacencies, Key, Path, Topology},
+        adjacency::Adjacencies,
+        path::{Key, Path, Topology},
     },
     link::Served,
     rib::Rib,

@@ -98,7 +98,7 @@ pub fn refusal(name: &str, why: ProgramError) -> anyhow::Error {
         tracing::debug!("verifier log of {name}:\n{log}");
         return anyhow!(
             "the kernel refuses the program {name}: {io_error}. The verifier says: {useful} ({} lines in all; \
-             RUST_LOG=debug prints them)",
+             FORWARDER_LOG=debug prints them)",
             lines.len()
         );
     }

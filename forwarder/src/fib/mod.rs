@@ -18,6 +18,7 @@
 pub mod adjacency;
 pub mod buckets;
 pub mod family;
+pub mod path;
 pub mod prefixes;
 pub mod slots;
 pub mod stride;

@@ -10,7 +10,7 @@ use forwarder_common::reason::Reason;
 use ipnet::IpNet;
 
 use crate::{
-    fib::{adjacency::Path, family::Address, prefixes::Prefixes},
+    fib::{family::Address, path::Path, prefixes::Prefixes},
     source::event::{Action, Change, Hop, Route},
     with_family,
 };

@@ -364,7 +364,7 @@ impl House {
     /// The id of a next hop, from the pinned directory. Two of them differ only in the route's MTU; a test names the
     /// one without.
     fn nexthop(&self, egress: u32, neighbour: &str, v6: bool) -> Result<Option<u32>> {
-        use forwarder::fib::adjacency::{Key, key_of};
+        use forwarder::fib::path::{Key, key_of};
         let tables = self.sandbox.engine.view();
         let wanted = Key::Neighbour {
             ifindex: egress,
