@@ -117,7 +117,8 @@ pub fn counters(reader: &Reader, by: By, top: Option<usize>, all: bool, json: bo
         ]
     };
     let tail = [("packets", true), ("bytes", true), ("share", true)];
-    let (head, key): (&[output::Column], fn(&CounterRow) -> Vec<String>) = match by {
+    type Key = fn(&CounterRow) -> Vec<String>;
+    let (head, key): (&[output::Column], Key) = match by {
         By::Prefix => (&[("prefix", false)], |row| vec![or_dash(row.prefix.as_deref())]),
         By::Interface => (&[("sent to", false)], |row| vec![or_dash(row.ifname.as_deref())]),
         By::NextHop => (
@@ -183,51 +184,80 @@ pub fn routes(reader: &Reader, prefix: Option<(String, Selection)>, json: bool) 
     Ok(true)
 }
 
-/// A table printed piece by piece, its heading once.
+/// A table printed piece by piece, its heading once. A column grows when a wider cell comes, and never shrinks.
 #[derive(Default)]
 struct Listing {
-    printed: bool,
+    widths: [usize; COLUMNS.len()],
 }
+
+const COLUMNS: [output::Column; 7] = [
+    ("prefix", false),
+    ("via", false),
+    ("ifname", false),
+    ("state", false),
+    ("protocol", false),
+    ("packets", true),
+    ("bytes", true),
+];
 
 impl Listing {
     fn print(&mut self, rows: &[RouteRow]) -> Result<()> {
-        let columns = [
-            ("prefix", false),
-            ("via", false),
-            ("ifname", false),
-            ("state", false),
-            ("protocol", false),
-            ("packets", true),
-            ("bytes", true),
-        ];
-        let cells = rows.iter().map(|row| {
-            vec![
-                row.prefix.clone(),
-                or_dash(row.via.as_deref()),
-                or_dash(row.ifname.as_deref()),
-                row.state.clone(),
-                row.protocol.clone(),
-                row.packets.map_or(String::new(), grouped),
-                row.bytes.map_or(String::new(), octets),
-            ]
-        });
-        let text = if self.printed {
-            output::lines(&columns, cells, false)
-        } else {
-            output::table(&columns, cells, Paint::stdout())
-        };
-        self.printed = true;
+        let cells: Vec<[String; COLUMNS.len()]> = rows
+            .iter()
+            .map(|row| {
+                [
+                    row.prefix.clone(),
+                    or_dash(row.via.as_deref()),
+                    or_dash(row.ifname.as_deref()),
+                    row.state.clone(),
+                    row.protocol.clone(),
+                    row.packets.map_or(String::new(), grouped),
+                    row.bytes.map_or(String::new(), octets),
+                ]
+            })
+            .collect();
+        let heading = COLUMNS.map(|(name, _)| name.to_string());
+        let first = self.widths[0] == 0;
+        for row in cells.iter().chain([&heading]) {
+            for (width, cell) in self.widths.iter_mut().zip(row) {
+                *width = (*width).max(cell.len());
+            }
+        }
+        let mut text = String::new();
+        if first {
+            text = format!("{}\n", Paint::stdout().bold(self.line(&heading).trim_end()));
+        }
+        for row in &cells {
+            text += self.line(row).trim_end();
+            text.push('\n');
+        }
         output::print(&text)
     }
 
+    fn line(&self, row: &[String]) -> String {
+        let mut line = String::new();
+        for ((cell, width), (_, figures)) in row.iter().zip(self.widths).zip(COLUMNS) {
+            let blanks = " ".repeat(width - cell.len());
+            let (before, after) = if figures {
+                (blanks, String::new())
+            } else {
+                (String::new(), blanks)
+            };
+            line += &before;
+            line += cell;
+            line += &after;
+            line += "  ";
+        }
+        line
+    }
+
     fn end(&self, asked: &str) -> Result<()> {
-        if self.printed {
+        if self.widths[0] > 0 {
             return Ok(());
         }
-        let what = if asked.is_empty() {
-            "the table is empty".to_string()
-        } else {
-            format!("no prefix for {asked}")
+        let what = match asked {
+            "" => "the table is empty".to_string(),
+            asked => format!("no prefix for {asked}"),
         };
         output::print(&format!("{what}\n"))
     }

@@ -1,6 +1,6 @@
 //! Commands that do something: run, check, detach.
 
-use std::path::Path;
+use std::{io::IsTerminal, path::Path};
 
 use anyhow::Result;
 use tracing_subscriber::EnvFilter;
@@ -22,6 +22,7 @@ pub fn run(places: &Places, file: &Path, interfaces: &[String]) -> Result<bool> 
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
         .init();
     let socket = places.socket.clone().unwrap_or_else(|| config.api.socket.clone());

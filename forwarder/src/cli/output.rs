@@ -83,23 +83,9 @@ pub type Column = (&'static str, bool);
 
 /// A table without borders; figures to the right.
 pub fn table(columns: &[Column], rows: impl IntoIterator<Item = Vec<String>>, paint: Paint) -> String {
-    let text = lines(columns, rows, true);
-    match text.split_once('\n') {
-        Some((heading, rest)) => format!("{}\n{rest}", paint.bold(heading)),
-        None => text,
-    }
-}
-
-/// The lines of a table, with or without its heading.
-pub fn lines(columns: &[Column], rows: impl IntoIterator<Item = Vec<String>>, heading: bool) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
-    if heading {
-        table.set_header(columns.iter().map(|(name, _)| *name));
-    } else {
-        // Keeps the columns of a continued table as wide as its heading.
-        table.set_header(columns.iter().map(|(name, _)| " ".repeat(name.len())));
-    }
+    table.set_header(columns.iter().map(|(name, _)| *name));
     table.add_rows(rows);
     for (index, (_, figures)) in columns.iter().enumerate() {
         if let Some(column) = table.column_mut(index) {
@@ -110,8 +96,13 @@ pub fn lines(columns: &[Column], rows: impl IntoIterator<Item = Vec<String>>, he
         }
     }
     let mut text = String::new();
-    for line in table.lines().skip(usize::from(!heading)) {
-        text.push_str(line.trim_end());
+    for (index, line) in table.lines().enumerate() {
+        let line = line.trim_end();
+        text += &if index == 0 {
+            paint.bold(line)
+        } else {
+            line.to_string()
+        };
         text.push('\n');
     }
     text

@@ -59,13 +59,12 @@ fn screen(row: &StatusRow, paint: Paint) -> String {
         ),
     ));
     for (name, used, size) in [
-        ("", Some(row.slots_used), row.slots_size),
+        ("slots", Some(row.slots_used), row.slots_size),
         ("IPv4 blocks", row.ipv4_blocks_used, row.ipv4_blocks_size),
         ("IPv6 blocks", row.ipv6_blocks_used, row.ipv6_blocks_size),
         ("next-hop groups", Some(row.groups_used), row.groups_size),
         ("next hops", Some(row.next_hops_used), row.next_hops_size),
     ] {
-        let name = if name.is_empty() { "slots" } else { name };
         if let Some(used) = used {
             let share = used as f64 * 100.0 / size.max(1) as f64;
             lines.push((

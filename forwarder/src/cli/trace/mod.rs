@@ -1,6 +1,7 @@
 //! `forwarder trace`: one described packet through the real program.
 
 mod packet;
+mod screen;
 mod steps;
 
 use std::{net::IpAddr, path::Path};
@@ -83,7 +84,7 @@ pub fn trace(bpffs: &Path, described: &Described, json: bool) -> Result<bool> {
     if json {
         output::print_json(&[row])?;
     } else {
-        output::print(&steps::screen(&row, Paint::stdout()))?;
+        output::print(&screen::screen(&row, Paint::stdout()))?;
     }
     Ok(true)
 }
