@@ -29,6 +29,9 @@ use crate::table::{self, Source};
 
 const STATE_ROOT: &str = "/run/forwarder-lab";
 
+/// A controller that lives may take so long to lay a full table, on a machine that has other things to do.
+const READY: Duration = Duration::from_secs(180);
+
 /// Programs the lab calls, and Debian's packages for them.
 const TOOLS: &[(&str, &str)] = &[
     ("ip", "iproute2"),
@@ -166,7 +169,7 @@ impl Lab {
                 self.record(forwarder::start(self, node)?)?;
             }
             for process in self.processes()?.iter().filter(|p| p.what == "forwarder") {
-                forwarder::wait_ready(self, process, Duration::from_secs(60))?;
+                forwarder::wait_ready(self, process, READY)?;
             }
         }
         Ok(())
@@ -292,7 +295,7 @@ impl Lab {
     pub fn start_controller(&self, node: &str) -> Result<()> {
         let process = forwarder::start(self, node)?;
         self.record(process.clone())?;
-        forwarder::wait_ready(self, &process, Duration::from_secs(60))
+        forwarder::wait_ready(self, &process, READY)
     }
 
     /// Takes one end of a cable down or up; the other end loses its carrier.
