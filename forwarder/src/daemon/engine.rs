@@ -371,12 +371,11 @@ impl<D: Dataplane> Engine<D> {
                 self.sync(prefix);
             }
         }
-        if self.fib.wants_grace() || self.adjacencies.has_retired() {
-            if !self.dataplane.grace_pending() {
-                self.fib.grace_begins();
-                self.adjacencies.grace_begins();
-                self.dataplane.begin_grace();
-            }
+        let waiting = self.fib.wants_grace() || self.adjacencies.has_retired();
+        if waiting && !self.dataplane.grace_pending() {
+            self.fib.grace_begins();
+            self.adjacencies.grace_begins();
+            self.dataplane.begin_grace();
         }
     }
 

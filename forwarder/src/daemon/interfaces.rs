@@ -241,6 +241,7 @@ impl Interfaces {
                 self.sources.is_some()
             }
         };
+        self.number(engine);
         let forward6 = sysctl::forwarding6().unwrap_or(false);
         for (ifindex, served) in engine.world.links.all_served().collect::<Vec<_>>() {
             let Some(link) = engine.world.links.get(ifindex) else {
@@ -279,9 +280,29 @@ impl Interfaces {
                 continue;
             }
             tables.interfaces.set(ifindex as usize, &new);
-            if old.port == 0
-                && let Ok(stats) = self.commands.link_stats(ifindex)
-            {
+        }
+    }
+
+    /// Gives every interface that has none yet its number, with forwarding still off: from then on it counts, and the
+    /// tracepoint programs know it as an egress before the first frame is sent there.
+    fn number<D: Dataplane>(&mut self, engine: &Engine<D>) {
+        let tables = engine.dataplane.tables();
+        for (ifindex, served) in engine.world.links.all_served() {
+            let Some(link) = engine.world.links.get(ifindex) else {
+                continue;
+            };
+            if tables.interfaces.get(ifindex as usize).port != 0 {
+                continue;
+            }
+            let macs = [mac_bits(link.mac); MACS];
+            let entry = Interface {
+                port: served.port as u32,
+                flags: 0,
+                macs,
+                reserved: [0; 3],
+            };
+            tables.interfaces.set(ifindex as usize, &entry);
+            if let Ok(stats) = self.commands.link_stats(ifindex) {
                 ports::rebase_ingress(tables, served.port as u32, stats.rx_packets);
             }
         }

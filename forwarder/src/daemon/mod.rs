@@ -39,6 +39,7 @@ use crate::{
     },
     netlink::{self, command::Commander},
     source::kernel::KernelSource,
+    stats::{self, LinkStats},
 };
 
 /// What `run` is told.
@@ -153,6 +154,9 @@ struct Controller {
     stop: Arc<AtomicBool>,
     max_age: Duration,
     server: Option<std::thread::JoinHandle<()>>,
+    /// The sums of law 2, from second to second.
+    residues: stats::residue::Watch,
+    link_stats: Arc<LinkStats>,
     /// The tables are known to be what the kernel says.
     true_since: Option<Instant>,
 }
@@ -176,11 +180,13 @@ impl Controller {
         let stop = Arc::new(AtomicBool::new(false));
         let state = Arc::new(RwLock::new(publish::starting(config)));
         // The server answers while the first dump is read.
+        let link_stats = driver_counts()?;
         let server = serve(
             pins,
             options,
             interfaces.programs(),
             Arc::clone(&state),
+            Arc::clone(&link_stats),
             Arc::clone(&stop),
         )?;
         let dump = source.dump().context("cannot read the kernel's routes")?;
@@ -195,6 +201,8 @@ impl Controller {
             stop,
             max_age: config.routes.max_age,
             server: Some(server),
+            residues: stats::residue::Watch::default(),
+            link_stats,
             true_since: Some(Instant::now()),
         };
         controller.interfaces.survey();
@@ -283,8 +291,9 @@ impl Controller {
     }
 
     fn tell(&mut self) {
-        let problems = self.interfaces.problems();
-        let problems = problems.iter().map(|(_, problem)| problem.clone()).collect();
+        let mut problems: Vec<String> = self.interfaces.problems().values().cloned().collect();
+        let rows = stats::interfaces(self.engine.view(), &Default::default(), &*self.link_stats);
+        problems.extend(self.residues.observe(&rows));
         if let Ok(mut state) = self.state.write() {
             publish::fill(&mut state, &self.engine, self.true_since.is_some(), problems);
         }
@@ -324,22 +333,28 @@ pub fn monotonic_ns() -> u64 {
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
+/// What drivers say they received, by a socket of its own.
+fn driver_counts() -> Result<Arc<LinkStats>> {
+    let commands = Mutex::new(Commander::open()?);
+    Ok(Arc::new(move |ifindex| {
+        let mut commands = commands.lock().unwrap_or_else(PoisonError::into_inner);
+        commands.link_stats(ifindex).ok().map(|stats| stats.rx_packets)
+    }))
+}
+
 /// Starts the thread that serves API, metrics, signals and the program's log.
 fn serve(
     pins: &Pins,
     options: &RunOptions,
     programs: &mut Programs,
     state: Arc<RwLock<State>>,
+    link_stats: Arc<LinkStats>,
     stop: Arc<AtomicBool>,
 ) -> Result<std::thread::JoinHandle<()>> {
-    let commands = Mutex::new(Commander::open()?);
     let context = ApiContext {
         tables: Arc::new(pins.open(false)?),
         state,
-        link_stats: Box::new(move |ifindex| {
-            let mut commands = commands.lock().unwrap_or_else(PoisonError::into_inner);
-            commands.link_stats(ifindex).ok().map(|stats| stats.rx_packets)
-        }),
+        link_stats: Box::new(move |ifindex| link_stats(ifindex)),
     };
     let mut logger = aya_log::EbpfLogger::init(programs.ebpf()).ok();
     let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -277,8 +277,9 @@ impl Adjacencies {
 
     /// Whether anything waits for a grace period.
     pub fn has_retired(&self) -> bool {
-        !(self.retired.0.is_empty() && self.retired.1.is_empty())
-            || !(self.waiting.0.is_empty() && self.waiting.1.is_empty())
+        [&self.retired, &self.waiting]
+            .iter()
+            .any(|(hops, groups)| !hops.is_empty() || !groups.is_empty())
     }
 
     /// A grace period begins.
