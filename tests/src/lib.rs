@@ -2,8 +2,11 @@
 //!
 //! They need root and say so; nothing here skips.
 
+pub mod controller;
 pub mod frame;
+pub mod lab;
 pub mod ledger;
+pub mod packets;
 pub mod random;
 pub mod routes;
 pub mod sandbox;

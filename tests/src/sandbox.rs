@@ -290,6 +290,16 @@ pub fn neighbour_mac(address: IpAddr) -> [u8; 6] {
 pub struct Home(std::fs::File);
 
 impl Home {
+    /// The namespace a file names, such as /run/netns/NAME.
+    ///
+    /// # Errors
+    /// There is no such file.
+    pub fn at(path: &Path) -> Result<Home> {
+        let file =
+            std::fs::File::open(path).with_context(|| format!("network namespace {}", path.display()))?;
+        Ok(Home(file))
+    }
+
     /// Where this thread is now.
     ///
     /// # Errors
