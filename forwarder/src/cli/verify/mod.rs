@@ -1,7 +1,9 @@
 //! `forwarder verify`: every prefix of data path and kernel, and whether both do the same with it.
 //!
-//! The kernel is asked for the first address of each prefix, pipelined; the data path's answer is read from its tables by
+//! The kernel is asked for an address that each prefix alone decides, pipelined; the data path's answer is read from its tables by
 //! the program's own walk. Routes change while this runs: what differs is asked again before it is called a difference.
+
+mod witness;
 
 use std::{
     net::IpAddr,
@@ -12,6 +14,7 @@ use anyhow::{Context, Result};
 use ipnet::IpNet;
 use serde::Serialize;
 
+use self::witness::witnesses;
 use super::{
     kernel::{self, Agreement},
     lookup::interface_names,
@@ -33,7 +36,7 @@ use crate::{
 struct Difference {
     /// The prefix.
     prefix: String,
-    /// Its first address, which both were asked for.
+    /// An address of it, which both were asked for.
     address: String,
     /// What the data path does.
     data_path: String,
@@ -107,27 +110,25 @@ pub fn verify(reader: &Reader, json: bool) -> Result<bool> {
     Ok(equal)
 }
 
-/// The first address of every prefix on either side, each once, with the longest prefix that begins there.
+/// An address for every prefix on either side, one that no longer prefix decides.
 fn questions(tables: &Tables) -> Result<Vec<(IpAddr, IpNet)>> {
     let line = progress::line("reading prefixes", None);
-    let mut asked: Vec<(IpAddr, IpNet)> = Vec::new();
+    let mut all: Vec<IpNet> = Vec::new();
     for (_, prefix, _) in prefixes::laid(tables) {
-        asked.push((prefix.network(), prefix));
+        all.push(prefix);
         line.inc(1);
     }
     for family in Family::ALL {
         for table in dump::TABLES {
             let each = &mut |route: crate::source::event::Route| {
-                asked.push((route.prefix.network(), route.prefix));
+                all.push(route.prefix.trunc());
                 line.inc(1);
             };
             dump::dump_routes(family, table, each).context("cannot read the kernel's routes")?;
         }
     }
     line.finish_and_clear();
-    asked.sort_unstable_by_key(|(address, prefix)| (*address, std::cmp::Reverse(prefix.prefix_len())));
-    asked.dedup_by_key(|(address, _)| *address);
-    Ok(asked)
+    Ok(witnesses(all))
 }
 
 fn compare(tables: &Tables, asked: &[(IpAddr, IpNet)]) -> Result<Outcome> {
