@@ -112,6 +112,13 @@ impl<'a> Controller<'a> {
         self.child.id()
     }
 
+    /// SIGSTOP or SIGCONT: a controller that cannot keep up, for as long as a test likes.
+    pub fn pause(&self, pause: bool) {
+        let signal = if pause { libc::SIGSTOP } else { libc::SIGCONT };
+        // SAFETY: a signal to our own child, which has not been waited for.
+        unsafe { libc::kill(self.child.id() as i32, signal) };
+    }
+
     /// SIGKILL.
     ///
     /// # Errors
