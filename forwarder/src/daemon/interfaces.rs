@@ -357,20 +357,31 @@ impl Interfaces {
         Ok(())
     }
 
-    /// Looks for what the fast path would bypass without a word: policy routing.
+    /// Looks for what the fast path bypasses: nobody shall find that out by surprise.
     pub fn survey(&mut self) {
-        let custom = self.commands.rules().map(|rules| !rules_are_default(&rules));
-        if custom.unwrap_or(false) {
-            let told = self.problems.insert(
-                "rules".into(),
-                "there are policy routing rules (`ip rule`): what the fast path forwards follows tables local and main only"
-                    .into(),
-            );
-            if told.is_none() {
-                warn!("policy routing rules (`ip rule`) do not apply to what the fast path forwards");
-            }
-        } else {
-            self.problems.remove("rules");
+        let rules = self
+            .commands
+            .rules()
+            .is_ok_and(|rules| !rules_are_default(&rules));
+        self.bypassed(
+            "rules",
+            rules,
+            "there are policy routing rules (`ip rule`): what the fast path forwards follows tables local and main only",
+        );
+        let strict = |interface: &InterfaceConfig| sysctl::strict_sources4(&interface.name).unwrap_or(false);
+        let strict = self.config.interfaces.iter().any(strict);
+        self.bypassed(
+            "rp_filter",
+            strict,
+            "net.ipv4.conf.*.rp_filter asks for strict source checks, which this version of the fast path does not make",
+        );
+    }
+
+    fn bypassed(&mut self, key: &str, found: bool, sentence: &str) {
+        if !found {
+            self.problems.remove(key);
+        } else if self.problems.insert(key.into(), sentence.into()).is_none() {
+            warn!("{sentence}");
         }
     }
 

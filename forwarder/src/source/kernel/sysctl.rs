@@ -27,6 +27,13 @@ pub fn send_redirects4(ifname: &str) -> io::Result<bool> {
     Ok(conf4(Path::new(ROOT), "all", "send_redirects")? || conf4(Path::new(ROOT), ifname, "send_redirects")?)
 }
 
+/// Whether the kernel checks IPv4 sources strictly on the interface (RFC 3704, 2.2): `IN_DEV_RPFILTER` is the greater of
+/// `all` and the interface, 1 is strict and 2 loose.
+pub fn strict_sources4(ifname: &str) -> io::Result<bool> {
+    let value = |name| number(&conf(Path::new(ROOT), "ipv4", name, "rp_filter"));
+    Ok(value("all")?.max(value(ifname)?) == 1)
+}
+
 fn conf4(root: &Path, ifname: &str, key: &str) -> io::Result<bool> {
     read(&conf(root, "ipv4", ifname, key))
 }
@@ -40,13 +47,15 @@ fn conf(root: &Path, family: &str, ifname: &str, key: &str) -> PathBuf {
 }
 
 fn read(path: &Path) -> io::Result<bool> {
+    Ok(number(path)? != 0)
+}
+
+fn number(path: &Path) -> io::Result<i32> {
     let explained = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
     let text = fs::read_to_string(path).map_err(explained)?;
-    let value: i32 = text
-        .trim()
+    text.trim()
         .parse()
-        .map_err(|_| explained(io::ErrorKind::InvalidData.into()))?;
-    Ok(value != 0)
+        .map_err(|_| explained(io::ErrorKind::InvalidData.into()))
 }
 
 fn off_if_absent(value: io::Result<bool>) -> io::Result<bool> {
