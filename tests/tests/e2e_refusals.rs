@@ -38,13 +38,9 @@ fn clean(lab: &Lab) -> Result<()> {
         .filter(|link| link["xdp"].is_object())
         .collect();
     ensure!(carrying.is_empty(), "left attached: {carrying:?}");
-    let below = |dir: &std::path::Path| -> Vec<std::path::PathBuf> {
-        fs::read_dir(dir)
-            .map(|entries| entries.flatten().map(|entry| entry.path()).collect())
-            .unwrap_or_default()
-    };
-    // Directories without anything in them pin nothing.
-    let left: Vec<_> = below(&lab.pins()).iter().flat_map(|dir| below(dir)).collect();
+    let left: Vec<_> = fs::read_dir(lab.pins())
+        .map(|entries| entries.flatten().map(|entry| entry.path()).collect())
+        .unwrap_or_default();
     ensure!(left.is_empty(), "left pinned: {left:?}");
     Ok(())
 }

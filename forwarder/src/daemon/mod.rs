@@ -54,6 +54,8 @@ pub struct RunOptions {
 
 /// How often heartbeat, grace periods, neighbours and state are looked at.
 const TICK: Duration = Duration::from_millis(250);
+/// A round of the loop that took longer than this may have left news unread.
+const BEHIND: Duration = Duration::from_secs(1);
 /// How often neighbours are looked at.
 const NEIGHBOURS: Duration = Duration::from_secs(5);
 
@@ -64,12 +66,13 @@ const NEIGHBOURS: Duration = Duration::from_secs(5);
 pub fn run(options: RunOptions) -> Result<()> {
     let pins = Pins::new(&options.bpffs);
     let _lock = pins.lock()?;
-    let fresh = prepare(&pins, &options.config)?;
-    let outcome = Controller::start(&pins, &options);
-    let mut controller = match outcome {
+    // A set that an earlier controller left stays, whatever happens here; what this start makes goes if it fails.
+    let adopted = pins.exist();
+    let started = prepare(&pins, &options.config).and_then(|()| Controller::start(&pins, &options));
+    let mut controller = match started {
         Ok(controller) => controller,
         Err(why) => {
-            if fresh && let Err(left) = pins.remove() {
+            if !adopted && let Err(left) = pins.remove() {
                 warn!("{left:#}");
             }
             return Err(why);
@@ -97,14 +100,13 @@ pub struct DetachReport {
     pub removed: Vec<String>,
 }
 
-/// Makes the maps, or checks those that are there. Answers whether they are new.
-fn prepare(pins: &Pins, config: &Config) -> Result<bool> {
+/// Makes the maps, or checks those that are there.
+fn prepare(pins: &Pins, config: &Config) -> Result<()> {
     let netns = network_namespace()?;
     let sizes = config.tables.sizes(possible_cpus()?);
     if !pins.exist() {
         info!(mebibytes = sizes.memory() >> 20, "making the tables");
-        pins.create(sizes, netns)?;
-        return Ok(true);
+        return pins.create(sizes, netns);
     }
     let meta = pins.meta()?;
     if meta.netns != netns {
@@ -142,7 +144,7 @@ fn prepare(pins: &Pins, config: &Config) -> Result<bool> {
         warn!("[tables] differs from the pinned tables, which stay as they are until `forwarder detach`");
     }
     info!("adopting the tables in {}", pins.dir().display());
-    Ok(false)
+    Ok(())
 }
 
 struct Controller {
@@ -217,8 +219,14 @@ impl Controller {
         let mut neighbours = Instant::now();
         let mut told = Instant::now();
         let mut retry = None;
+        // Stopped, starved or busy with a dump: news has piled up, and until it is read the tables may be wrong.
+        let mut behind = true;
+        let mut last = Instant::now();
         while !self.stop.load(Ordering::Relaxed) {
-            let batch = self.source.next(TICK);
+            behind |= last.elapsed() > BEHIND;
+            let batch = self.source.next(if behind { Duration::ZERO } else { TICK });
+            behind &= !batch.events.is_empty();
+            last = Instant::now();
             if batch.ended {
                 self.finish();
                 bail!(
@@ -269,7 +277,9 @@ impl Controller {
                 self.interfaces.reconcile(&mut self.engine);
                 self.interfaces.describe(&mut self.engine);
             }
-            self.heartbeat();
+            if !behind {
+                self.heartbeat();
+            }
             if told.elapsed() >= Duration::from_secs(1) {
                 told = Instant::now();
                 self.tell();
