@@ -16,13 +16,14 @@ mod program {
     use forwarder_common::{
         flow,
         interface::{FORWARD4, FORWARD6, Interface, REDIRECTS4},
+        nexthop::NextHop,
         reason::{Policy, Reason},
         settings::Settings,
         trace::Stage,
     };
     use forwarder_ebpf::{
         Exit, count, egress, fib, filter, log, maps, nexthop,
-        packet::Packet,
+        packet::{Head, Packet},
         parse::{self, ETHERNET, Headers, IPV4, IPV6, Ipv4, Ipv6},
         redirect, rewrite,
     };
@@ -96,7 +97,6 @@ mod program {
         settings: &Settings,
         ip: &Ipv4,
     ) -> Result<(), Exit> {
-        let bytes = packet.length();
         stage(Stage::Parse);
         filter::source(interface, settings, &ip.source.to_be_bytes())?;
         stage(Stage::Filter);
@@ -130,21 +130,7 @@ mod program {
         if chosen.hop.ifindex == ifindex && interface.flags & REDIRECTS4 != 0 {
             return Err(Reason::SameInterface.into());
         }
-        let padding = redirect::padding(bytes, ETHERNET + ip.length as usize, chosen.hop)?;
-        stage(Stage::NextHop);
-        redirect::ask(chosen.hop)?;
-        stage(Stage::Redirect);
-        let mut head = ip.head;
-        if padding != 0 {
-            redirect::cut(ctx, padding)?;
-            // SAFETY: data and data_end after the tail moved.
-            let packet = unsafe { Packet::new(ctx.data(), ctx.data_end()) };
-            head = packet.head().ok_or(Reason::Internal)?;
-        }
-        rewrite::ipv4(head, chosen.hop);
-        stage(Stage::Rewrite);
-        count::forwarded(found.slot, &chosen, bytes);
-        Ok(())
+        send(ctx, packet, ip.length, found, chosen, ip.head, rewrite::ipv4)
     }
 
     #[inline(always)]
@@ -156,7 +142,6 @@ mod program {
         settings: &Settings,
         ip: &Ipv6,
     ) -> Result<(), Exit> {
-        let bytes = packet.length();
         stage(Stage::Parse);
         filter::source(interface, settings, &ip.source)?;
         stage(Stage::Filter);
@@ -184,18 +169,32 @@ mod program {
         if chosen.hop.ifindex == ifindex {
             return Err(Reason::SameInterface.into());
         }
-        let padding = redirect::padding(bytes, ETHERNET + ip.length as usize, chosen.hop)?;
+        send(ctx, packet, ip.length, found, chosen, ip.head, rewrite::ipv6)
+    }
+
+    /// The decision is made: asks for the redirect, then writes, then counts.
+    #[inline(always)]
+    fn send<const N: usize>(
+        ctx: &XdpContext,
+        packet: Packet,
+        length: u32,
+        found: fib::Match,
+        chosen: nexthop::Chosen,
+        mut head: Head<N>,
+        rewrite: impl FnOnce(Head<N>, &NextHop),
+    ) -> Result<(), Exit> {
+        let bytes = packet.length();
+        let padding = redirect::padding(bytes, ETHERNET + length as usize, chosen.hop)?;
         stage(Stage::NextHop);
         redirect::ask(chosen.hop)?;
         stage(Stage::Redirect);
-        let mut head = ip.head;
         if padding != 0 {
             redirect::cut(ctx, padding)?;
             // SAFETY: data and data_end after the tail moved.
             let packet = unsafe { Packet::new(ctx.data(), ctx.data_end()) };
             head = packet.head().ok_or(Reason::Internal)?;
         }
-        rewrite::ipv6(head, chosen.hop);
+        rewrite(head, chosen.hop);
         stage(Stage::Rewrite);
         count::forwarded(found.slot, &chosen, bytes);
         Ok(())

@@ -138,15 +138,7 @@ impl Pins {
     /// None are there, they are of another version, or the kernel refuses.
     pub fn open(&self, writable: bool) -> Result<Tables> {
         let meta = self.meta()?;
-        let sizes = Sizes {
-            slots: meta.slots,
-            blocks4: meta.blocks4,
-            blocks6: meta.blocks6,
-            groups: meta.groups,
-            nexthops: meta.nexthops,
-            ports: meta.ports,
-            cpus: meta.cpus,
-        };
+        let sizes = Sizes::of(&meta);
         let expected = sizes.arrays();
         Tables::open(sizes, |name, octets| {
             let map = self.data(name)?;

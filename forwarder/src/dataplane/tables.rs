@@ -48,6 +48,19 @@ impl Sizes {
         cpus: 2,
     };
 
+    /// The sizes that pinned maps have.
+    pub const fn of(meta: &Meta) -> Sizes {
+        Sizes {
+            slots: meta.slots,
+            blocks4: meta.blocks4,
+            blocks6: meta.blocks6,
+            groups: meta.groups,
+            nexthops: meta.nexthops,
+            ports: meta.ports,
+            cpus: meta.cpus,
+        }
+    }
+
     /// Entries and octets of an entry for each mmapable map, by name.
     pub fn arrays(&self) -> Vec<(&'static str, u32, u32)> {
         let size = |octets: usize| octets as u32;

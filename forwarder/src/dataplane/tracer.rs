@@ -44,15 +44,7 @@ impl Tracer {
     /// No pins, or the kernel's refusal.
     pub fn open(pins: &Pins) -> Result<Tracer> {
         let meta = pins.meta()?;
-        let sizes = super::Sizes {
-            slots: meta.slots,
-            blocks4: meta.blocks4,
-            blocks6: meta.blocks6,
-            groups: meta.groups,
-            nexthops: meta.nexthops,
-            ports: meta.ports,
-            cpus: meta.cpus,
-        };
+        let sizes = super::Sizes::of(&meta);
         let mut ebpf = program::open(pins, sizes, Purpose::Trace)?;
         let program: &mut Xdp = ebpf
             .program_mut(XDP)

@@ -71,12 +71,15 @@ mod tests {
 
     #[test]
     fn names_with_dots_are_directories_and_names_with_slashes_lead_nowhere() {
-        let path = |name| conf(Path::new("/root"), "ipv4", name, "forwarding");
-        assert_eq!(path("eth0.100"), Path::new("/root/ipv4/conf/eth0.100/forwarding"));
+        let path = |name| conf(Path::new("/sysroot"), "ipv4", name, "forwarding");
+        assert_eq!(
+            path("eth0.100"),
+            Path::new("/sysroot/ipv4/conf/eth0.100/forwarding")
+        );
         for odd in ["../../etc", ".", "..", "", "a/b"] {
             assert_eq!(
                 path(odd),
-                Path::new("/root/ipv4/conf/no such interface/forwarding")
+                Path::new("/sysroot/ipv4/conf/no such interface/forwarding")
             );
         }
     }
