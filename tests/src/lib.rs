@@ -3,6 +3,7 @@
 //! They need root and say so; nothing here skips.
 
 pub mod controller;
+pub mod differential;
 pub mod frame;
 pub mod lab;
 pub mod ledger;

@@ -38,6 +38,7 @@ const DESTINATIONS4: &[(&str, [u8; 4], u32)] = &[
     ("behind in0", [50, 0, 0, 0], 24),
     ("behind in1", [51, 0, 0, 0], 24),
     ("class E", [240, 1, 0, 0], 16),
+    ("local subnet or default", [42, 0, 0, 0], 9),
     ("class E default", [250, 1, 0, 0], 16),
     ("multicast", [224, 0, 0, 0], 8),
     ("multicast", [239, 1, 2, 3], 0),
@@ -72,6 +73,7 @@ const DESTINATIONS6: &[(&str, [u16; 3], u16)] = &[
     ("two metrics", [0x2a41, 0, 0], 0),
     ("behind in0", [0x2a50, 0, 0], 0),
     ("behind in1", [0x2a51, 0, 0], 0),
+    ("local subnet or default", [0x2a42, 0, 0], 0),
     ("site-local", [0xfec0, 0, 0], 0),
     ("unique local", [0xfd00, 1, 0], 0),
     ("IPv4-mapped", [0, 0, 0], 0),
@@ -155,7 +157,7 @@ pub fn destination6(r: &mut Random) -> (&'static str, Ipv6Addr) {
     if name == "IPv4-mapped" {
         low = 0xffff << 32 | low & 0xffff_ffff;
     }
-    let d = d | (r.bits() as u16 & 0x7fff) * u16::from(c != 0);
+    let d = d | ((r.bits() as u16 & 0x7fff) * u16::from(c != 0));
     let high = u64::from(a) << 48 | u64::from(b) << 32 | u64::from(c) << 16 | u64::from(d);
     (name, Ipv6Addr::from(u128::from(high) << 64 | u128::from(low)))
 }
@@ -193,6 +195,7 @@ pub fn source6(r: &mut Random, ingress: Port, destination: Ipv6Addr) -> Ipv6Addr
         65..75 => behind(0x2a51, random),
         75..78 => Ipv6Addr::from(random),
         78..82 => destination,
+        86..88 => Ipv6Addr::from(0xffff << 32 | random >> 96),
         82..86 => Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, *r.pick(&[2, 3, 0x1234])),
         _ => destination6(r).1,
     }

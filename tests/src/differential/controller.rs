@@ -16,6 +16,9 @@ use crate::{controller::binary, sandbox::BpfFs};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
+/// Packets by interface and reason.
+pub type Counters = BTreeMap<String, u64>;
+
 /// A running controller, killed on drop; what it attached goes with its namespace.
 pub struct Controller<'a> {
     router: &'a Namespace,
@@ -117,8 +120,8 @@ impl<'a> Controller<'a> {
     ///
     /// # Errors
     /// A reading command fails.
-    pub fn counters(&self) -> Result<BTreeMap<String, u64>> {
-        let mut counters = BTreeMap::new();
+    pub fn counters(&self) -> Result<Counters> {
+        let mut counters = Counters::new();
         for row in self.json("drops")?.as_array().into_iter().flatten() {
             let name = format!(
                 "{} {}",
@@ -135,14 +138,12 @@ impl<'a> Controller<'a> {
     }
 }
 
-/// What moved between two readings, as one line each.
-pub fn moved(before: &BTreeMap<String, u64>, after: &BTreeMap<String, u64>) -> Vec<String> {
+/// What moved between two readings, and by how much.
+pub fn moved(before: &Counters, after: &Counters) -> Counters {
     after
         .iter()
-        .filter_map(|(name, now)| {
-            let by = now - before.get(name).copied().unwrap_or(0);
-            (by != 0).then(|| format!("{name} +{by}"))
-        })
+        .map(|(name, now)| (name.clone(), now - before.get(name).copied().unwrap_or(0)))
+        .filter(|(_, by)| *by != 0)
         .collect()
 }
 

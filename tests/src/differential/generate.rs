@@ -207,16 +207,16 @@ fn extend(r: &mut Random, payload: &mut Payload) -> String {
         let kind = *r.pick(&[0u8, 43, 44, 51, 60, 135, 139, 140, 253]);
         let mut header = vec![payload.protocol, 0, 0, 0, 0, 0, 0, 0];
         match kind {
-            0 | 60 => header[2..8].copy_from_slice(r.pick(&[
-                &[1, 4, 0, 0, 0, 0],
-                &[5, 2, 0, 0, 1, 0],
-                &[0, 0, 0, 0, 0, 0],
-                &[0x3e, 4, 1, 2, 3, 4],
-                &[0x7e, 4, 1, 2, 3, 4],
-                &[0xbe, 4, 1, 2, 3, 4],
-                &[0xfe, 4, 1, 2, 3, 4],
-                &[0xc2, 4, 0, 1, 0, 0],
-                &[1, 200, 0, 0, 0, 0],
+            0 | 60 => header[2..8].copy_from_slice(r.pick::<[u8; 6]>(&[
+                [1, 4, 0, 0, 0, 0],
+                [5, 2, 0, 0, 1, 0],
+                [0, 0, 0, 0, 0, 0],
+                [0x3e, 4, 1, 2, 3, 4],
+                [0x7e, 4, 1, 2, 3, 4],
+                [0xbe, 4, 1, 2, 3, 4],
+                [0xfe, 4, 1, 2, 3, 4],
+                [0xc2, 4, 0, 1, 0, 0],
+                [1, 200, 0, 0, 0, 0],
             ])),
             43 => {
                 header[2] = *r.pick(&[0, 2, 3, 4, 99]);
@@ -225,7 +225,8 @@ fn extend(r: &mut Random, payload: &mut Payload) -> String {
                 header[1] = 2;
             }
             44 => {
-                let word = *r.pick(&[0, 1, 8, 9, 0x100, 0xfff8, r.bits() as u16]);
+                let random = r.bits() as u16;
+                let word = *r.pick(&[0, 1, 8, 9, 0x100, 0xfff8, random]);
                 header[2..4].copy_from_slice(&word.to_be_bytes());
                 header[4..8].copy_from_slice(&r.bits().to_be_bytes()[..4]);
             }
@@ -272,7 +273,11 @@ fn other(r: &mut Random, index: u64, port: usize) -> Case {
         }
         3 => {
             let length = r.below(100);
-            let kind = *r.pick(&[0x0026, 0x05dc, 0x8847, 0x8863, 0x8864, 0x8809, 0x88cc, 0x22f0, r.bits() as u16]);
+            let random = r.bits() as u16;
+            let kinds = [
+                0x0026, 0x05dc, 0x8847, 0x8863, 0x8864, 0x8809, 0x88cc, 0x22f0, random,
+            ];
+            let kind = *r.pick(&kinds);
             let mut frame = frame::ethernet(to, from, kind);
             frame.extend(octets(r, length));
             ("another EtherType", frame)
@@ -293,7 +298,7 @@ fn other(r: &mut Random, index: u64, port: usize) -> Case {
             let length = 14 + r.below(60);
             let mut frame = octets(r, length);
             frame[..6].copy_from_slice(&to);
-            frame[12..14].copy_from_slice(r.pick(&[&[8, 0], &[0x86, 0xdd]]));
+            frame[12..14].copy_from_slice(r.pick::<[u8; 2]>(&[[8, 0], [0x86, 0xdd]]));
             ("noise", frame)
         }
     };

@@ -36,7 +36,9 @@ pub fn any(r: &mut Random, source: IpAddr, destination: IpAddr, length: usize) -
             let kinds: &[u8] = if v4 {
                 &[3, 4, 5, 9, 10, 11, 12, 13, 15, 17, 30, 40, 42, 255]
             } else {
-                &[1, 2, 3, 4, 100, 127, 130, 131, 132, 133, 134, 135, 136, 137, 139, 143, 144, 160, 200]
+                &[
+                    1, 2, 3, 4, 100, 127, 130, 131, 132, 133, 134, 135, 136, 137, 139, 143, 144, 160, 200,
+                ]
             };
             let (kind, code) = (*r.pick(kinds), r.below(6) as u8);
             let mut message = icmp(r, kind, code, length.max(8));

@@ -93,31 +93,31 @@ route add 41.0.0.0/16 via 20.0.4.2 dev out1 metric 20
 route add 50.0.0.0/8 via 20.0.1.2 dev in0
 route add 51.0.0.0/8 via 20.0.2.2 dev in1
 route add 240.1.0.0/16 via 20.0.3.2 dev out0
--6 route add default via 2a00:3::9 dev out0
--6 route add 2a30::/16 via 2a00:3::2 dev out0
--6 route add 2a30:1::/32 via 2a00:4::2 dev out1
--6 route add 2a30:1:2::/48 via fe80::3 dev out0
--6 route add blackhole 2a30:1:2:8000::/49
--6 route add 2a30:1:2:8000::c8/128 via 2a00:2::2 dev in1
--6 route add unreachable 2a31::/32
--6 route add prohibit 2a31:1::/32
--6 route add blackhole 2a31:2::/32
--6 route add throw 2a31:3::/32
--6 route add 2a32::/32 nexthop via 2a00:3::10 dev out0 nexthop via 2a00:3::11 dev out0 weight 3
--6 route add 2a32:1::/32 nexthop via 2a00:3::10 dev out0 nexthop via 2a00:5::10 dev out2
--6 route add 2a33::/32 via fe80::3 dev in0
--6 route add 2a34::/32 via 2a00:3::77 dev out0
--6 route add 2a35::/32 dev out0
--6 neigh add 2a35::2 lladdr 02:00:00:00:03:23 dev out0 nud permanent
--6 route add 2a36::/32 via 2a00:3::2 dev out0 mtu 1400
--6 route add 2a36:1::/32 via 2a00:3::2 dev out0 mtu lock 1400
+route add ::/0 via 2a00:3::9 dev out0
+route add 2a30::/16 via 2a00:3::2 dev out0
+route add 2a30:1::/32 via 2a00:4::2 dev out1
+route add 2a30:1:2::/48 via fe80::3 dev out0
+route add blackhole 2a30:1:2:8000::/49
+route add 2a30:1:2:8000::c8/128 via 2a00:2::2 dev in1
+route add unreachable 2a31::/32
+route add prohibit 2a31:1::/32
+route add blackhole 2a31:2::/32
+route add throw 2a31:3::/32
+route add 2a32::/32 nexthop via 2a00:3::10 dev out0 nexthop via 2a00:3::11 dev out0 weight 3
+route add 2a32:1::/32 nexthop via 2a00:3::10 dev out0 nexthop via 2a00:5::10 dev out2
+route add 2a33::/32 via fe80::3 dev in0
+route add 2a34::/32 via 2a00:3::77 dev out0
+route add 2a35::/32 dev out0
+neigh add 2a35::2 lladdr 02:00:00:00:03:23 dev out0 nud permanent
+route add 2a36::/32 via 2a00:3::2 dev out0 mtu 1400
+route add 2a36:1::/32 via 2a00:3::2 dev out0 mtu lock 1400
 nexthop add id 9 via 2a00:3::3 dev out0
--6 route add 2a38::/32 nhid 9
--6 route add 2a39::/32 via 2a00:5::2 dev out2
--6 route add 2a41::/32 via 2a00:3::2 dev out0 metric 10
--6 route add 2a41::/32 via 2a00:4::2 dev out1 metric 20
--6 route add 2a50::/16 via 2a00:1::2 dev in0
--6 route add 2a51::/16 via 2a00:2::2 dev in1
+route add 2a38::/32 nhid 9
+route add 2a39::/32 via 2a00:5::2 dev out2
+route add 2a41::/32 via 2a00:3::2 dev out0 metric 10
+route add 2a41::/32 via 2a00:4::2 dev out1 metric 20
+route add 2a50::/16 via 2a00:1::2 dev in0
+route add 2a51::/16 via 2a00:2::2 dev in1
 ";
 
 /// What the kernel may do on its own is switched off: probing, limits, timers, flow labels.
@@ -141,14 +141,6 @@ ipv6/icmp/ratemask=
 ipv6/auto_flowlabels=0
 ipv4/ipfrag_time=3600
 ipv6/ip6frag_time=3600
-ipv4/neigh/default/mcast_solicit=0
-ipv4/neigh/default/ucast_solicit=0
-ipv4/neigh/default/app_solicit=0
-ipv4/neigh/default/delay_first_probe_time=100000
-ipv6/neigh/default/mcast_solicit=0
-ipv6/neigh/default/ucast_solicit=0
-ipv6/neigh/default/app_solicit=0
-ipv6/neigh/default/delay_first_probe_time=100000
 ";
 
 /// Builds a router whose cables end in `wire` with a prefix to their names.
@@ -170,9 +162,19 @@ pub fn router(wire: &Namespace, prefix: &str) -> Result<Namespace> {
         ))?;
         wire.ethtool(&format!("{prefix}{name}"), "tx off txvlan off rxvlan off")?;
         wire.ip(&format!("link set {prefix}{name} up\n"))?;
+        for family in ["ipv4", "ipv6"] {
+            for (key, value) in [
+                ("mcast_solicit", 0),
+                ("ucast_solicit", 0),
+                ("app_solicit", 0),
+                ("delay_first_probe_time", 100_000),
+            ] {
+                router.sysctls(&format!("{family}/neigh/{name}/{key}={value}"))?;
+            }
+        }
         router.ethtool(name, "tx off txvlan off rxvlan off gro off")?;
         let mut lines = format!(
-            "addr add 20.0.{number}.1/24 brd + dev {name}\n-6 addr add 2a00:{number}::1/64 dev {name} nodad\n\
+            "addr add 20.0.{number}.1/24 brd + dev {name}\naddr add 2a00:{number}::1/64 dev {name} nodad\n\
              link set {name} up\n"
         );
         for host in NEIGHBOURS {

@@ -136,7 +136,9 @@ impl Wire {
                 missing[0],
                 missing[1]
             );
-            self.poll()?;
+            if !missing.iter().all(HashSet::is_empty) {
+                self.poll()?;
+            }
         }
     }
 
@@ -322,7 +324,11 @@ impl End {
         let header = unsafe { libc::CMSG_FIRSTHDR(&raw const message) };
         if !header.is_null() {
             // SAFETY: PACKET_AUXDATA is the only option that puts anything there.
-            let auxiliary = unsafe { libc::CMSG_DATA(header).cast::<libc::tpacket_auxdata>().read_unaligned() };
+            let auxiliary = unsafe {
+                libc::CMSG_DATA(header)
+                    .cast::<libc::tpacket_auxdata>()
+                    .read_unaligned()
+            };
             if auxiliary.tp_status & libc::TP_STATUS_VLAN_VALID != 0 && buffer.len() >= 12 {
                 let (tpid, tci) = (
                     auxiliary.tp_vlan_tpid.to_be_bytes(),

@@ -1,0 +1,308 @@
+//! A router with forwarder is a router: what leaves it is what leaves a plain Linux router, octet for octet.
+//!
+//! `FORWARDER_DIFF_SEED` and `FORWARDER_DIFF_COUNT` choose the frames, `FORWARDER_DIFF_ONLY` sends one of them alone.
+
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
+
+use anyhow::{Context, Result, bail, ensure};
+use forwarder::filter::{BOGONS4, BOGONS6, EXCEPTIONS4, EXCEPTIONS6};
+use forwarder_common::reason::Reason;
+use forwarder_tests::differential::{
+    BATCH, Bench, Routers,
+    controller::{Controller, Counters, moved},
+    generate::{Case, case},
+    normalise::FREEDOMS,
+    picture,
+};
+use ipnet::IpNet;
+
+const SEED: u64 = 1;
+/// Frames of the first test; the others send a fifth of that.
+const FRAMES: u64 = 200_000;
+/// Findings after which it stops looking for more.
+const ENOUGH: usize = 8;
+
+/// A veth takes no longer frame than its MTU, a header and a tag.
+const CABLE: usize = 1500 + 14 + 4;
+
+/// Reasons that these routers give no cause for.
+const NOT_HERE: &[Reason] = &[
+    Reason::Unconfigured,
+    Reason::ForwardingOff,
+    Reason::BogonSource,
+    Reason::SpoofedSource,
+    Reason::ControllerStale,
+    Reason::NoRoute,
+    Reason::NextHopDown,
+    Reason::FibFull,
+    Reason::NoDevice,
+    Reason::Internal,
+    // A veth has no padding of its own: what is behind a packet is cut off.
+    Reason::TrailingBytes,
+];
+
+fn variable(name: &str) -> Result<Option<u64>> {
+    match std::env::var(name) {
+        Ok(text) => {
+            Ok(Some(text.parse().with_context(|| {
+                format!("{name}={text}: a number is expected")
+            })?))
+        }
+        Err(_) => Ok(None),
+    }
+}
+
+/// The seed, and the numbers of the frames, of which there are one in `part` of the usual count.
+fn choice(part: u64) -> Result<(u64, Vec<u64>)> {
+    let seed = variable("FORWARDER_DIFF_SEED")?.unwrap_or(SEED);
+    if let Some(only) = variable("FORWARDER_DIFF_ONLY")? {
+        return Ok((seed, vec![only]));
+    }
+    let count = variable("FORWARDER_DIFF_COUNT")?.unwrap_or(FRAMES) / part;
+    println!("seed {seed}, {count} frames");
+    Ok((seed, (0..count).collect()))
+}
+
+/// Sends the frames of a seed through both routers and demands that nothing differs; answers what forwarder counted, by
+/// reason.
+fn same(bench: &mut Bench, controller: &Controller<'_>, part: u64) -> Result<Counters> {
+    same_of(bench, controller, part, |_| true)
+}
+
+fn same_of(
+    bench: &mut Bench,
+    controller: &Controller<'_>,
+    part: u64,
+    wanted: impl Fn(&Case) -> bool,
+) -> Result<Counters> {
+    let (seed, numbers) = choice(part)?;
+    let before = controller.counters()?;
+    let mut findings = Vec::new();
+    for batch in numbers.chunks(BATCH) {
+        let cases = batch.iter().map(|number| case(seed, *number));
+        let cases: Vec<Case> = cases.filter(&wanted).collect();
+        if let [case] = &cases[..] {
+            println!("{}", bench.show(seed, case)?);
+        }
+        let difference = bench.compare(&cases)?;
+        if !difference.is_empty() {
+            findings.push(bench.blame(controller, seed, &cases, &difference)?);
+            if findings.len() >= ENOUGH {
+                break;
+            }
+        }
+    }
+    let counted = by_reason(&moved(&before, &controller.counters()?));
+    println!("counters: {counted:?}");
+    for (freedom, why) in FREEDOMS {
+        let taken = bench
+            .normalisers
+            .each_ref()
+            .map(|router| router.taken.get(freedom).copied().unwrap_or(0));
+        println!("{freedom:?}, taken {taken:?}: {why}");
+    }
+    ensure!(
+        findings.is_empty(),
+        "the routers differ\n{}\nforwarder said\n{}",
+        findings.join("\n"),
+        controller.log()
+    );
+    Ok(counted)
+}
+
+fn by_reason(counters: &Counters) -> Counters {
+    let mut sums = BTreeMap::new();
+    for (name, by) in counters {
+        let reason = name.split_once(' ').map_or("", |(_, reason)| reason);
+        *sums.entry(reason.to_string()).or_insert(0) += by;
+    }
+    sums
+}
+
+fn nets(list: &[&str]) -> Result<Vec<IpNet>> {
+    list.iter()
+        .map(|net| net.parse().with_context(|| net.to_string()))
+        .collect()
+}
+
+#[test]
+fn a_router_with_forwarder_emits_what_a_plain_router_emits() -> Result<()> {
+    let routers = Routers::build("", "")?;
+    let controller = Controller::start(&routers.fast, |_| "core", "")?;
+    let mut bench = routers.connect()?;
+    let counted = same(&mut bench, &controller, 1)?;
+    let received: u64 = counted.values().sum();
+    if received < FRAMES {
+        return Ok(());
+    }
+    // A test in which nothing is forwarded, or a branch never taken, says little.
+    let forwarded = counted.get(Reason::Forwarded.name()).copied().unwrap_or(0);
+    ensure!(
+        forwarded * 5 > received,
+        "only {forwarded} of {received} forwarded"
+    );
+    for reason in Reason::ALL {
+        ensure!(
+            counted.contains_key(reason.name()) != NOT_HERE.contains(reason),
+            "{}: counted {:?} times",
+            reason.name(),
+            counted.get(reason.name())
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn what_would_leave_where_it_came_in_does_so_without_redirects_too() -> Result<()> {
+    let off = ["all", "in0", "in1", "out0", "out1", "out2"]
+        .map(|name| format!("ipv4/conf/{name}/send_redirects=0\n"))
+        .concat();
+    let routers = Routers::build(&off, "")?;
+    let controller = Controller::start(&routers.fast, |_| "core", "")?;
+    same(&mut routers.connect()?, &controller, 5).map(drop)
+}
+
+#[test]
+fn local_routes_and_policy_rules_make_no_difference() -> Result<()> {
+    let routes = "route add local 42.0.0.0/24 dev lo\nroute add local 2a42::/34 dev lo\n\
+                  rule add from 44.0.0.0/8 lookup main\n";
+    let routers = Routers::build("", routes)?;
+    let controller = Controller::start(&routers.fast, |_| "core", "")?;
+    let mut bench = routers.connect()?;
+    for normaliser in &mut bench.normalisers {
+        normaliser.local_routes = true;
+    }
+    // Known: forwarder knows our addresses one by one and not such a prefix, from which the kernel takes nothing.
+    let from_local =
+        |case: &Case| case.frame[12..14] == [8, 0] && case.frame.get(26..29) == Some(&[42, 0, 0]);
+    same_of(&mut bench, &controller, 5, |case| !from_local(case)).map(drop)
+}
+
+/// With filters, the fast router emits what a plain one would that never saw the filtered packets.
+#[test]
+fn filters_drop_what_they_should_and_nothing_else() -> Result<()> {
+    let routers = Routers::build("", "")?;
+    let role = |name: &str| if name == "in0" { "transit" } else { "core" };
+    let filter = "[filter]\nbogons = true\nown-prefixes = [\"51.0.0.0/8\", \"2a51::/16\"]\n";
+    let controller = Controller::start(&routers.fast, role, filter)?;
+    let mut bench = routers.connect()?;
+    // What is connected on our side of the edge is ours, said or not; out2 is not served.
+    let own = nets(&[
+        "51.0.0.0/8",
+        "2a51::/16",
+        "20.0.2.0/23",
+        "20.0.4.0/24",
+        "2a00:2::/64",
+        "2a00:3::/64",
+        "2a00:4::/64",
+    ])?;
+    let bogons = nets(&[BOGONS4, BOGONS6].concat())?;
+    let ordinary = nets(&[EXCEPTIONS4, EXCEPTIONS6].concat())?;
+    let dropped = |case: &Case| {
+        let longest = |list: &[IpNet], address: IpAddr| {
+            let covering = list.iter().filter(|net| net.contains(&address));
+            covering
+                .map(|net| i32::from(net.prefix_len()))
+                .max()
+                .unwrap_or(-1)
+        };
+        // Neighbour discovery is not filtered.
+        let discovery = case.frame[12..14] == [0x86, 0xdd]
+            && case.frame[20] == 58
+            && matches!(case.frame.get(54), Some(133..=137));
+        case.port == 0
+            && !discovery
+            && case.source.is_some_and(|source| {
+                longest(&own, source) >= 0 || longest(&bogons, source) > longest(&ordinary, source)
+            })
+    };
+    let (seed, numbers) = choice(5)?;
+    let mut filtered = Vec::new();
+    for batch in numbers.chunks(BATCH) {
+        let cases = batch.iter().map(|number| case(seed, *number));
+        let (drops, cases): (Vec<Case>, Vec<Case>) = cases
+            .filter(|case| case.source.is_some() && case.frame.len() <= CABLE)
+            .partition(dropped);
+        let difference = bench.compare(&cases)?;
+        ensure!(
+            difference.is_empty(),
+            "seed {seed}, frames {batch:?}\n{}",
+            picture(&difference)
+        );
+        filtered.extend(drops);
+    }
+    ensure!(
+        filtered.len() > numbers.len() / 50,
+        "only {} to filter",
+        filtered.len()
+    );
+    // Every one of the others is dropped and counted; where not, halves are sent again until one frame is left.
+    let mut suspects = &filtered[..];
+    while !all_dropped(&mut bench, &controller, suspects)? {
+        let [_, _, ..] = suspects else {
+            bail!("seed {seed}: not filtered: {:?}", suspects[0]);
+        };
+        let (first, second) = suspects.split_at(suspects.len() / 2);
+        suspects = if all_dropped(&mut bench, &controller, first)? {
+            second
+        } else {
+            first
+        };
+    }
+    Ok(())
+}
+
+fn all_dropped(bench: &mut Bench, controller: &Controller<'_>, cases: &[Case]) -> Result<bool> {
+    let before = controller.counters()?;
+    for batch in cases.chunks(BATCH) {
+        for case in batch {
+            bench.wire.send(1, case.port, &case.frame)?;
+        }
+        let emitted = bench.wire.settle()?;
+        ensure!(bench.difference(emitted).is_empty(), "a filtered frame came out");
+    }
+    let counted = by_reason(&moved(&before, &controller.counters()?));
+    let sum: u64 = [Reason::BogonSource, Reason::SpoofedSource]
+        .iter()
+        .filter_map(|reason| counted.get(reason.name()))
+        .sum();
+    Ok(sum == cases.len() as u64)
+}
+
+/// The kernel asks for a neighbour, waits, and answers the sender that the host is unreachable.
+#[test]
+fn neighbours_that_do_not_resolve_are_reported_alike() -> Result<()> {
+    let routers = Routers::build("", "")?;
+    let controller = Controller::start(&routers.fast, |_| "core", "")?;
+    for router in [&routers.plain, &routers.fast] {
+        for family in ["ipv4", "ipv6"] {
+            router.sysctls(&format!(
+                "{family}/neigh/out0/mcast_solicit=2\n{family}/neigh/out0/retrans_time_ms=200"
+            ))?;
+        }
+    }
+    let mut bench = routers.connect()?;
+    let (seed, _) = choice(1)?;
+    let cases: Vec<Case> = (0..)
+        .map(|number| case(seed, number))
+        .filter(|case| case.source.is_some() && case.port == 0)
+        .filter(|case| case.story.contains("resolved") && !case.story.contains("on-link, resolved"))
+        .take(24)
+        .collect();
+    for case in &cases {
+        for router in 0..2 {
+            bench.wire.send(router, case.port, &case.frame)?;
+        }
+    }
+    let emitted = bench.wire.linger(Duration::from_secs(3))?;
+    let errors = emitted.each_ref().map(Vec::len);
+    let difference = bench.difference(emitted);
+    ensure!(
+        difference.is_empty(),
+        "{}\nforwarder said\n{}",
+        picture(&difference),
+        controller.log()
+    );
+    ensure!(errors[0] > cases.len() / 2, "only {errors:?} frames came out");
+    Ok(())
+}
