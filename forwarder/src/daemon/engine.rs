@@ -379,13 +379,20 @@ impl<D: Dataplane> Engine<D> {
         }
     }
 
-    /// Our own IPv4 addresses, host order.
+    /// Our own IPv4 addresses, host order, and the broadcast addresses of their subnets: with a policy rule or a local
+    /// route that is no interface's, the kernel takes those for martians too (`__fib_validate_source`).
     pub fn own_addresses4(&self) -> BTreeSet<u32> {
-        let v4 = |net: &IpNet| match net.addr() {
-            IpAddr::V4(v4) => Some(u32::from(v4)),
-            IpAddr::V6(_) => None,
-        };
-        self.addresses.iter().filter_map(|(_, net)| v4(net)).collect()
+        let mut own = BTreeSet::new();
+        for (_, net) in &self.addresses {
+            let IpNet::V4(net) = net else {
+                continue;
+            };
+            own.insert(net.addr().into());
+            if net.prefix_len() < 31 {
+                own.insert(net.broadcast().into());
+            }
+        }
+        own
     }
 
     /// The subnets connected to an interface.
