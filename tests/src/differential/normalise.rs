@@ -22,6 +22,10 @@ pub enum Freedom {
     FragmentIdentification,
     /// Times in ICMP timestamp replies and in the timestamp option.
     Clock,
+    /// A path MTU below 552 that an ICMP error told the router.
+    PathMtu,
+    /// IPv4 sources inside a local route that is no single address.
+    LocalPrefix,
 }
 
 /// Each with its reason, and what is compared all the same.
@@ -49,6 +53,15 @@ pub const FREEDOMS: &[(Freedom, &str)] = &[
     (
         Freedom::Clock,
         "the two routers look at the clock one after the other: times and the ICMP checksum over them are left out",
+    ),
+    (
+        Freedom::PathMtu,
+        "whoever sends the kernel an ICMP error about a packet of its own sets the MTU of forwarded ones too (`mtu lock 552` in \
+         the route cache), and forwarder keeps to the route's: never provoked, such errors name 62.0.0.0/8, where nothing goes",
+    ),
+    (
+        Freedom::LocalPrefix,
+        "forwarder knows the router's addresses one by one, the kernel takes nothing from such a prefix: never sent",
     ),
 ];
 
