@@ -78,7 +78,7 @@ reasons! {
     NeighbourDiscovery, Pass, "neighbour-discovery", "ICMPv6 neighbour discovery";
     ForwardingOff, Pass, "forwarding-off", "The kernel's forwarding sysctl is off for this interface";
     TtlExpired, Pass, "ttl-expired", "TTL or hop limit is 1 or 0";
-    OwnSource, Pass, "own-source", "Its source is one of this router's own addresses";
+    OwnSource, Pass, "own-source", "Its source is an own address of this router, or a broadcast address of its subnets";
 
     BogonSource, Drop, "bogon-source", "Source from a range that must not appear on the Internet";
     SpoofedSource, Drop, "spoofed-source", "Source from one of our own prefixes, arriving from outside";
