@@ -195,6 +195,9 @@ fn detach_takes_everything_out_of_the_kernel() -> Result<()> {
     let lab = lab()?;
     let controller = lab.start(&["a", "b", "c"], "")?;
     ensure!(attached(&lab)? == 3);
+    lab.wait("a next hop that the kernel keeps resolved", || {
+        Ok((managed(&lab)? > 0).then_some(()))
+    })?;
     let status = controller.stop()?;
     ensure!(status.success(), "{status}");
     ensure!(attached(&lab)? == 3, "stopping must take nothing away");
@@ -206,6 +209,7 @@ fn detach_takes_everything_out_of_the_kernel() -> Result<()> {
     );
     ensure!(!lab.pins().exists(), "pins are left");
     ensure!(attached(&lab)? == 0);
+    ensure!(managed(&lab)? == 0, "neighbours are still managed");
     let output = lab.forwarder("detach")?;
     ensure!(output.status.code() == Some(1), "{:?}", output.status);
     // The kernel forwards now.
@@ -217,6 +221,17 @@ fn detach_takes_everything_out_of_the_kernel() -> Result<()> {
     ensure!(forwarded(&lab)? == 0);
     drop(again);
     Ok(())
+}
+
+/// Neighbours that the router's kernel was told to keep resolved.
+fn managed(lab: &Lab) -> Result<usize> {
+    let neighbours = lab.ip_json("router", "neigh show")?;
+    Ok(neighbours
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter(|n| n.get("managed").is_some())
+        .count())
 }
 
 /// Interfaces of the router that carry a program.

@@ -10,11 +10,20 @@ use std::{
     net::IpAddr,
 };
 
+use anyhow::Result;
+use ipnet::IpNet;
 use tracing::{debug, warn};
 
 use super::engine::Engine;
-use crate::{dataplane::Dataplane, netlink::command::Commander, source::event::Ifindex};
-use ipnet::IpNet;
+use crate::{
+    dataplane::{
+        Dataplane,
+        pins::{Pins, network_namespace},
+    },
+    fib::path::{Key, key_of},
+    netlink::{command::Commander, dump::dump_neighbours},
+    source::event::Ifindex,
+};
 
 /// What is kept alive.
 #[derive(Default)]
@@ -26,6 +35,14 @@ pub struct Keepalive {
 }
 
 impl Keepalive {
+    /// Knowing what an earlier controller managed.
+    pub fn new(managed: BTreeSet<(Ifindex, IpAddr)>) -> Keepalive {
+        Keepalive {
+            managed,
+            ..Keepalive::default()
+        }
+    }
+
     /// Manages the gateways that are used now, and lets go of those that are not.
     pub fn gateways<D: Dataplane>(&mut self, engine: &mut Engine<D>, commands: &mut Commander) {
         if let Some(wanted) = engine.gateways() {
@@ -86,5 +103,39 @@ impl Keepalive {
             seen.insert(key, packets);
         }
         self.seen = seen;
+    }
+}
+
+/// The neighbours that an earlier controller may have managed, from its pinned directory; none where the pins belong to
+/// another network namespace.
+///
+/// # Errors
+/// There are no pins that can be read.
+pub fn gateways_of(pins: &Pins) -> Result<BTreeSet<(Ifindex, IpAddr)>> {
+    if pins.meta()?.netns != network_namespace()? {
+        return Ok(BTreeSet::new());
+    }
+    let tables = pins.open(false)?;
+    let keys = (1..tables.sizes.nexthops as usize).filter_map(|id| key_of(&tables.nexthop_directory.get(id)));
+    Ok(keys
+        .filter_map(|key| match key {
+            Key::Neighbour { ifindex, address, .. } => Some((ifindex, address)),
+            Key::Special(_) => None,
+        })
+        .collect())
+}
+
+/// Makes managed neighbours ordinary ones again.
+pub fn let_go(gateways: &BTreeSet<(Ifindex, IpAddr)>) {
+    let (Ok(neighbours), Ok(mut commands)) = (dump_neighbours(), Commander::open()) else {
+        return;
+    };
+    for neighbour in neighbours.into_iter().filter(|n| n.managed) {
+        let (ifindex, address) = (neighbour.ifindex, neighbour.address);
+        if gateways.contains(&(ifindex, address))
+            && let Err(why) = commands.unmanage_neighbour(ifindex, address)
+        {
+            debug!("{address} on ifindex {ifindex}: {why}");
+        }
     }
 }

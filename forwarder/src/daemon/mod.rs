@@ -88,9 +88,12 @@ pub fn run(options: RunOptions) -> Result<()> {
 /// # Errors
 /// A controller runs, there is nothing, or a pin cannot be removed.
 pub fn detach(bpffs: &Path) -> Result<DetachReport> {
-    Ok(DetachReport {
-        removed: attach::detach_all(&Pins::new(bpffs))?,
-    })
+    let pins = Pins::new(bpffs);
+    // Of another version or damaged: the pins go all the same.
+    let gateways = keepalive::gateways_of(&pins).unwrap_or_default();
+    let removed = attach::detach_all(&pins)?;
+    keepalive::let_go(&gateways);
+    Ok(DetachReport { removed })
 }
 
 /// What `detach` removed.
@@ -166,6 +169,7 @@ struct Controller {
 impl Controller {
     fn start(pins: &Pins, options: &RunOptions) -> Result<Controller> {
         let config = &options.config;
+        let managed = keepalive::gateways_of(pins)?;
         let dataplane = KernelDataplane::open(pins)?;
         let sizes = dataplane_sizes(&dataplane);
         let programs = Programs::load(pins, sizes)?;
@@ -197,7 +201,7 @@ impl Controller {
         let mut controller = Controller {
             engine,
             interfaces,
-            keepalive: Keepalive::default(),
+            keepalive: Keepalive::new(managed),
             source,
             state,
             stop,
