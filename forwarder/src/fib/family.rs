@@ -70,6 +70,15 @@ macro_rules! address {
 address!(u32, 4, 4, std::net::Ipv4Addr, Ipv4Net, V4);
 address!(u128, 6, 16, std::net::Ipv6Addr, Ipv6Net, V6);
 
+/// The prefix that a directory entry's fields name.
+pub fn prefix_of(family: u8, address: [u8; 16], length: u8) -> Option<IpNet> {
+    match family {
+        4 => u32::from_octets16(address).prefix(length),
+        6 => u128::from_octets16(address).prefix(length),
+        _ => None,
+    }
+}
+
 /// Calls `$body` with the address number and length of a prefix, in its own family.
 #[macro_export]
 macro_rules! with_family {

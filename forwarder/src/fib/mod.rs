@@ -97,8 +97,8 @@ impl Fib {
                 unfinished.push((prefix, entry.group, state));
             }
         }
-        fib.v4.adopt(tables, tables.sizes.blocks4, &unfinished)?;
-        fib.v6.adopt(tables, tables.sizes.blocks6, &unfinished)?;
+        fib.v4.adopt(tables, &mut fib.slots, tables.sizes.blocks4)?;
+        fib.v6.adopt(tables, &mut fib.slots, tables.sizes.blocks6)?;
         for (prefix, group, state) in unfinished {
             if state == State::Installing {
                 fib.announce(tables, prefix, group, 0);
@@ -255,31 +255,20 @@ impl<A: Address> Half<A> {
         }
     }
 
-    fn adopt(
-        &mut self,
-        tables: &Tables,
-        blocks: u32,
-        unfinished: &[(IpNet, u32, State)],
-    ) -> Result<(), String> {
-        // A prefix being installed may lack its block still: it is announced anew and counted then.
-        let mut missing = Vec::new();
-        for (prefix, _, state) in unfinished
-            .iter()
-            .filter(|(_, _, state)| *state == State::Installing)
-        {
-            debug_assert_eq!(*state, State::Installing);
-            missing.push(*prefix);
+    fn adopt(&mut self, tables: &Tables, slots: &mut Slots, blocks: u32) -> Result<(), String> {
+        let words = self.words(tables);
+        let mut members = Vec::new();
+        for (address, length, slot) in self.slots.iter() {
+            // One that was being laid or taken away is a member of its blocks while the way to them is whole: blocks are
+            // linked before the first leaf is written and unlinked after the last.
+            let whole = slots.state(tables, *slot) == Some(State::Live);
+            let member = whole || stride::is_reachable(words, address, length);
+            slots.set_laid(*slot, member);
+            if member {
+                members.push((address, length));
+            }
         }
-        let whole = self
-            .slots
-            .iter()
-            .map(|(a, l, _)| (a, l))
-            .filter(|(address, length)| {
-                !address
-                    .prefix(*length)
-                    .is_some_and(|prefix| missing.contains(&prefix))
-            });
-        self.stride = Stride::adopt(self.words(tables), blocks, whole)?;
+        self.stride = Stride::adopt(words, blocks, members.into_iter())?;
         Ok(())
     }
 
@@ -296,12 +285,12 @@ impl<A: Address> Half<A> {
         let known = self.slots.get(address, length).copied();
         let counted = known.is_some_and(|slot| slots.is_laid(slot));
         if let Some(slot) = known
-            && counted
+            && slots.state(tables, slot) == Some(State::Live)
             && slots.group(tables, slot) == group
         {
             return Outcome::Installed;
         }
-        let Some(slot) = known.or_else(|| slots.allocate(tables)) else {
+        let Some(slot) = known.or_else(|| slots.allocate()) else {
             self.refuse(tables, slots, punt, (address, length));
             return Outcome::Refused;
         };

@@ -9,7 +9,7 @@ use forwarder_common::{
 };
 use ipnet::IpNet;
 
-use crate::{dataplane::Tables, fib::family::Address};
+use crate::{dataplane::Tables, fib::family::prefix_of};
 
 /// Slots below this are never given out: 0 is "none", then one punt slot for each prefix length, then the sticky one.
 pub const RESERVED: u32 = 1 + 129 + 1;
@@ -74,15 +74,10 @@ impl Slots {
                 State::Free => self.free.push(slot),
                 State::Retired => self.retired.push(slot),
                 State::Installing | State::Live | State::Removing => {
-                    let prefix = match entry.family {
-                        4 => u32::from_octets16(entry.address).prefix(entry.length),
-                        6 => u128::from_octets16(entry.address).prefix(entry.length),
-                        _ => None,
-                    };
+                    let prefix = prefix_of(entry.family, entry.address, entry.length);
                     let prefix =
                         prefix.ok_or_else(|| format!("slot {slot} of the directory names no prefix"))?;
                     self.lengths[slot as usize] = entry.length;
-                    self.laid[slot as usize] = state != State::Installing;
                     found.push((slot, prefix, entry, state));
                 }
             }
@@ -100,6 +95,20 @@ impl Slots {
         self.laid[slot as usize]
     }
 
+    /// Says whether blocks count the slot's prefix, as an adoption found.
+    pub fn set_laid(&mut self, slot: u32, laid: bool) {
+        self.laid[slot as usize] = laid;
+    }
+
+    /// State of a slot.
+    pub fn state(&self, tables: &Tables, slot: u32) -> Option<State> {
+        let word = tables
+            .slot_directory
+            .word(slot as usize, STATE_WORD)
+            .load(Ordering::Relaxed);
+        State::from_number((word >> 16) as u8)
+    }
+
     /// Group of a slot.
     pub fn group(&self, tables: &Tables, slot: u32) -> u32 {
         (tables
@@ -115,7 +124,7 @@ impl Slots {
     }
 
     /// A free slot.
-    pub fn allocate(&mut self, _tables: &Tables) -> Option<u32> {
+    pub fn allocate(&mut self) -> Option<u32> {
         self.free.pop()
     }
 

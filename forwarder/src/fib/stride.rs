@@ -110,7 +110,7 @@ impl Stride {
     ) -> Result<Stride, String> {
         let mut stride = Stride::new(blocks);
         for (address, length) in prefixes.filter(|(_, length)| *length > 24) {
-            for block in stride.path(words, address, length).ok_or_else(|| {
+            for block in path(words, address, length).ok_or_else(|| {
                 format!(
                     "{}/{length} stands in the directory but has no block",
                     address.ip()
@@ -151,20 +151,6 @@ impl Stride {
             self.retired.push(block);
         }
         Ok(())
-    }
-
-    /// The blocks from the root down to where the prefix stands; `None` where the way ends early.
-    fn path<A: Address>(&self, words: Words<'_>, address: A, length: u8) -> Option<Vec<u32>> {
-        let mut path = Vec::new();
-        let mut place = Place::Root(root_index(address));
-        let mut octet = ROOT_OCTETS;
-        while octet < (level_end(length) / 8) as usize {
-            let block = words.load(place).block()?;
-            path.push(block);
-            place = Place::Block(block, address.octet(octet));
-            octet += 1;
-        }
-        Some(path)
     }
 
     /// Lays a prefix. `shorter_or_same` tells whether a leaf now there belongs to a prefix no longer than this one (so
@@ -304,6 +290,23 @@ impl Stride {
     pub fn grace_over(&mut self) {
         self.free.append(&mut self.waiting);
     }
+}
+
+/// Whether every block on the way to where a prefix stands is linked.
+pub fn is_reachable<A: Address>(words: Words<'_>, address: A, length: u8) -> bool {
+    path(words, address, length).is_some()
+}
+
+/// The blocks from the root down to where the prefix stands; `None` where the way ends early.
+fn path<A: Address>(words: Words<'_>, address: A, length: u8) -> Option<Vec<u32>> {
+    let mut path = Vec::new();
+    let mut place = Place::Root(root_index(address));
+    for octet in ROOT_OCTETS..(level_end(length) / 8) as usize {
+        let block = words.load(place).block()?;
+        path.push(block);
+        place = Place::Block(block, address.octet(octet));
+    }
+    Some(path)
 }
 
 fn root_index<A: Address>(address: A) -> usize {

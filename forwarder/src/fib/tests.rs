@@ -243,3 +243,69 @@ fn a_prefix_that_was_being_laid_when_the_controller_died_is_laid_again() {
         );
     }
 }
+
+/// The state alone of a slot's entry, as a SIGKILL leaves it.
+fn interrupted(tables: &Tables, slot: u32, state: State) {
+    let entry = tables.slot_directory.get(slot as usize);
+    let entry = forwarder_common::directory::SlotEntry {
+        state: state as u8,
+        ..entry
+    };
+    tables.slot_directory.set(slot as usize, &entry);
+}
+
+#[test]
+fn a_prefix_interrupted_at_any_point_leaves_its_neighbours_alone() {
+    // The lower half of a word, so that its leaf is the first of the block.
+    for (cover, prefix, beside) in [
+        ("192.0.2.0/24", "192.0.2.0/25", "192.0.2.200"),
+        ("2001:db8::/32", "2001:db8::/41", "2001:db8:80::1"),
+    ] {
+        let [cover, prefix]: [IpNet; 2] = [cover, prefix].map(|text| text.parse().expect("prefix"));
+        let beside: IpAddr = beside.parse().expect("address");
+        // Blocks linked and leaves written; or not yet, or no longer.
+        for (state, linked) in [
+            (State::Installing, true),
+            (State::Installing, false),
+            (State::Removing, true),
+            (State::Removing, false),
+        ] {
+            let tables = Tables::heap(Sizes::SMALL);
+            let mut fib = Fib::new(&tables, PUNT);
+            fib.announce(&tables, cover, 2, 0);
+            fib.announce(&tables, prefix, 3, 0);
+            let slot = fib.slot(prefix).expect("laid");
+            if !linked {
+                fib.withdraw(&tables, prefix);
+            }
+            interrupted(&tables, slot, state);
+            let mut adopted = Fib::adopt(&tables, PUNT).expect("a sound table");
+            let expected = if state == State::Installing {
+                Some(3)
+            } else {
+                Some(2)
+            };
+            assert_eq!(
+                found(&tables, prefix.addr()),
+                expected,
+                "{prefix} {state:?}, linked: {linked}"
+            );
+            assert_eq!(
+                found(&tables, beside),
+                Some(2),
+                "{beside} {state:?}, linked: {linked}"
+            );
+            adopted.withdraw(&tables, prefix);
+            adopted.withdraw(&tables, cover);
+            grace(&mut adopted, &tables);
+            assert_eq!(
+                adopted.usage(),
+                Usage {
+                    slots: 0,
+                    blocks4: 0,
+                    blocks6: 0
+                }
+            );
+        }
+    }
+}

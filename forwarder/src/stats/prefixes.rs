@@ -8,7 +8,7 @@ use ipnet::IpNet;
 
 use crate::{
     dataplane::Tables,
-    fib::{family::Address, slots::RESERVED},
+    fib::{family::prefix_of, slots::RESERVED},
 };
 
 /// A directory entry of which no word is newer than another. The controller may be writing it; a few tries suffice.
@@ -30,11 +30,7 @@ pub fn owner(entry: &SlotEntry) -> Option<IpNet> {
         State::Installing | State::Live | State::Removing => {}
         State::Free | State::Retired => return None,
     }
-    match entry.family {
-        4 => u32::from_octets16(entry.address).prefix(entry.length),
-        6 => u128::from_octets16(entry.address).prefix(entry.length),
-        _ => None,
-    }
+    prefix_of(entry.family, entry.address, entry.length)
 }
 
 /// Every prefix that is laid, with its slot.
