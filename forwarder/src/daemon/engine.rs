@@ -108,10 +108,6 @@ impl<D: Dataplane> Engine<D> {
         })
     }
 
-    fn tables(&self) -> &Tables {
-        self.dataplane.tables()
-    }
-
     /// Says that an interface carries the program, or no longer does.
     pub fn serve(&mut self, ifindex: Ifindex, served: Option<Served>) {
         self.world.links.serve(ifindex, served);
@@ -406,7 +402,7 @@ impl<D: Dataplane> Engine<D> {
 
     /// The memory of the tables, for reading.
     pub fn view(&self) -> &Tables {
-        self.tables()
+        self.dataplane.tables()
     }
 }
 

@@ -33,6 +33,7 @@ use crate::{
     api::{Api, ApiContext},
     config::Config,
     dataplane::{
+        Dataplane,
         attach::{self, Programs},
         kernel::KernelDataplane,
         pins::{Pins, network_namespace, possible_cpus},
@@ -171,8 +172,7 @@ impl Controller {
         let config = &options.config;
         let managed = keepalive::gateways_of(pins)?;
         let dataplane = KernelDataplane::open(pins)?;
-        let sizes = dataplane_sizes(&dataplane);
-        let programs = Programs::load(pins, sizes)?;
+        let programs = Programs::load(pins, dataplane.tables().sizes)?;
         let mut engine = Engine::new(dataplane)?;
         seed(&engine);
         let mut interfaces = Interfaces::new(config.clone(), programs)?;
@@ -319,11 +319,6 @@ impl Controller {
             let _ = server.join();
         }
     }
-}
-
-fn dataplane_sizes(dataplane: &KernelDataplane) -> crate::dataplane::Sizes {
-    use crate::dataplane::Dataplane;
-    dataplane.tables().sizes
 }
 
 /// Gives the flow hash a seed of its own, once: a new one would move every flow.

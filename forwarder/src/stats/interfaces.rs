@@ -10,7 +10,7 @@ use forwarder_common::{
 use serde::{Deserialize, Serialize};
 
 use super::{LinkStats, names, residue::Interval};
-use crate::{config::Role, dataplane::Tables};
+use crate::{config::Role, daemon::ports, dataplane::Tables};
 
 /// One interface.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -126,11 +126,7 @@ fn ingress_residue(tables: &Tables, port: u32, entry: &PortEntry, link_stats: &L
     if entry.state != names::PORT_NATIVE && entry.state != names::PORT_GENERIC {
         return None;
     }
-    let received = || {
-        let all = tables.reasons(port);
-        let packets = all.iter().fold(0u64, |sum, one| sum.wrapping_add(one.packets));
-        packets.wrapping_sub(entry.received_baseline)
-    };
+    let received = || ports::received(tables, port).wrapping_sub(entry.received_baseline);
     let mut before = received();
     let mut found = Interval::default();
     for _ in 0..SAMPLES {

@@ -1,13 +1,10 @@
 //! Words for numbers.
 
-use forwarder_common::directory::PortEntry;
-
 use crate::dataplane::Tables;
 
-/// Port is attached in native mode.
-pub const PORT_NATIVE: u32 = 1;
-/// Port is attached in generic mode.
-pub const PORT_GENERIC: u32 = 2;
+pub use crate::daemon::ports::{
+    GENERIC as PORT_GENERIC, NATIVE as PORT_NATIVE, name as ifname, used as ports,
+};
 
 /// The word for a port's state.
 pub const fn mode(state: u32) -> &'static str {
@@ -16,24 +13,6 @@ pub const fn mode(state: u32) -> &'static str {
         PORT_GENERIC => "generic",
         _ => "detached",
     }
-}
-
-/// The name in a port entry.
-pub fn ifname(entry: &PortEntry) -> String {
-    let end = entry
-        .name
-        .iter()
-        .position(|octet| *octet == 0)
-        .unwrap_or(entry.name.len());
-    String::from_utf8_lossy(&entry.name[..end]).into_owned()
-}
-
-/// Ports that were ever given to an interface.
-pub fn ports(tables: &Tables) -> impl Iterator<Item = (u32, PortEntry)> {
-    (1..tables.sizes.ports).filter_map(|port| {
-        let entry = tables.port_directory.get(port as usize);
-        (entry.state != 0).then_some((port, entry))
-    })
 }
 
 /// The interface of a port.
