@@ -349,7 +349,8 @@ impl<A: Address> Half<A> {
         let group = slots.group(tables, slot);
         slots.removing(tables, slot);
         let cover = self.cover(tables, slots, punt, address, length);
-        self.stride.withdraw(words, (address, length), slot, cover);
+        let whole = Leaf::route(punt, sticky_slot());
+        self.stride.withdraw(words, (address, length), slot, cover, whole);
         slots.retire(tables, slot);
         Some(group)
     }
@@ -428,7 +429,8 @@ impl<A: Address> Half<A> {
         for prefix in nested {
             self.refuse(tables, slots, punt, prefix);
         }
-        for bits in (24..length).step_by(8) {
+        // From the innermost word out: each word's cover must not reach into the one before, which may have a longer one.
+        for bits in (24..length).step_by(8).rev() {
             if self.refused.iter().any(|(a, l)| inside(a, *l, bits)) {
                 continue;
             }

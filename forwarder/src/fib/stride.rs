@@ -10,7 +10,8 @@
 //! # Invariants
 //! 1. A word holds the longest prefix that covers everything it stands for.
 //! 2. A block exists exactly while a prefix longer than its first bit lies in it; `members` counts them, every block on
-//!    the way included. A block whose count falls to 0 holds 256 equal words and collapses into one.
+//!    the way included. A block whose count falls to 0 collapses into one word: what its 256 words all say, or, where
+//!    punts of refused prefixes make them differ, a punt of the whole.
 //! 3. A new block is filled before the word that leads to it is stored; a collapsed block waits for the grace period
 //!    before it is used again. A reader thus meets the old or the new answer.
 //!
@@ -204,13 +205,15 @@ impl Stride {
         Ok(())
     }
 
-    /// Takes a prefix away: the words that hold `slot` get `cover`, and blocks without members collapse.
+    /// Takes a prefix away: the words that hold `slot` get `cover`, and blocks without members collapse, into `punt`
+    /// where their words differ.
     pub fn withdraw<A: Address>(
         &mut self,
         words: Words<'_>,
         (address, length): (A, u8),
         slot: u32,
         cover: Leaf,
+        punt: Leaf,
     ) {
         let mut place = Place::Root(root_index(address));
         let mut way = Vec::new();
@@ -228,7 +231,9 @@ impl Stride {
             let members = &mut self.members[block as usize];
             *members = members.saturating_sub(1);
             if *members == 0 {
-                words.store(parent, words.load(Place::Block(block, 0)));
+                let first = words.load(Place::Block(block, 0));
+                let even = (1..BLOCK_LEN).all(|index| words.load(Place::Block(block, index)) == first);
+                words.store(parent, if even { first } else { punt });
                 self.retired.push(block);
             }
         }

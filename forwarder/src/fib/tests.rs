@@ -173,6 +173,16 @@ proptest! {
         for prefix in prefixes.iter().step_by(2) {
             fib.withdraw(&tables, *prefix);
             all.remove(prefix);
+            installed.remove(prefix);
+        }
+        for prefix in &prefixes {
+            for address in edges(*prefix) {
+                let (answer, right) = (found(&tables, address), naive(&all, address));
+                prop_assert!(answer == right || answer == Some(PUNT), "{address}: {answer:?}, not {right:?}");
+                if installed.len() == all.len() {
+                    prop_assert_eq!(answer, right);
+                }
+            }
         }
         grace(&mut fib, &tables);
         for prefix in fib.take_refused(usize::MAX) {
@@ -307,5 +317,42 @@ fn a_prefix_interrupted_at_any_point_leaves_its_neighbours_alone() {
                 }
             );
         }
+    }
+}
+
+#[test]
+fn room_that_comes_back_gives_each_word_its_own_cover() {
+    let sizes = Sizes {
+        slots: slots::RESERVED + 3,
+        blocks6: 5,
+        ..Sizes::SMALL
+    };
+    let tables = Tables::heap(sizes);
+    let mut fib = Fib::new(&tables, PUNT);
+    let prefix = |text: &str| text.parse::<IpNet>().expect("prefix");
+    let fillers = ["10.0.0.0/24", "10.0.1.0/24"].map(prefix);
+    let (cover, middle, inner) = (
+        prefix("2a00::/22"),
+        prefix("2a00::/55"),
+        prefix("2a00:0:0:14::/64"),
+    );
+    for (group, filler) in fillers.into_iter().enumerate() {
+        fib.announce(&tables, filler, 10 + group as u32, 0);
+    }
+    assert_eq!(fib.announce(&tables, cover, 2, 0), Outcome::Installed);
+    assert_eq!(fib.announce(&tables, inner, 4, 0), Outcome::Refused);
+    assert_eq!(fib.announce(&tables, middle, 3, 0), Outcome::Refused);
+    for filler in fillers {
+        fib.withdraw(&tables, filler);
+    }
+    grace(&mut fib, &tables);
+    assert_eq!(fib.announce(&tables, middle, 3, 0), Outcome::Installed);
+    assert_eq!(fib.announce(&tables, inner, 4, 0), Outcome::Installed);
+    for (address, group) in [
+        (cover.addr(), 3),
+        (inner.addr(), 4),
+        ("2a00:1::".parse().expect("address"), 2),
+    ] {
+        assert_eq!(found(&tables, address), Some(group), "{address}");
     }
 }
