@@ -148,6 +148,26 @@ impl Fib {
         .copied()
     }
 
+    /// The longest prefix laid that covers all of `prefix` and more, with its group: what its packets would follow
+    /// without it.
+    pub fn cover(&self, tables: &Tables, prefix: IpNet) -> Option<(IpNet, u32)> {
+        let shorter = prefix.prefix_len().checked_sub(1)?;
+        let found = with_family!(
+            prefix,
+            |address, _length| self
+                .v4
+                .slots
+                .covering(address, shorter)
+                .and_then(|(a, l, slot)| Some((a.prefix(l)?, *slot))),
+            |address, _length| self
+                .v6
+                .slots
+                .covering(address, shorter)
+                .and_then(|(a, l, slot)| Some((a.prefix(l)?, *slot)))
+        );
+        found.map(|(cover, slot)| (cover, self.slots.group(tables, slot)))
+    }
+
     /// Every prefix laid, with its slot.
     pub fn prefixes(&self) -> Vec<(IpNet, u32)> {
         let v4 = self

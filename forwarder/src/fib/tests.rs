@@ -216,6 +216,12 @@ fn the_default_route_covers_everything_and_a_host_route_one_address() {
     assert_eq!(answer("192.0.2.8"), Some(2));
     assert_eq!(answer("2001:db8::7"), Some(1501));
     assert_eq!(answer("2001:db8::8"), Some(3));
+    let cover = |prefix: &str| fib.cover(&tables, prefix.parse().expect("prefix"));
+    assert_eq!(
+        cover("192.0.2.7/32"),
+        Some(("0.0.0.0/0".parse().expect("prefix"), 2))
+    );
+    assert_eq!(cover("::/0"), None);
 }
 
 #[test]
