@@ -37,6 +37,27 @@ pub fn forwarder(release: bool) -> Result<PathBuf> {
     binary(release)
 }
 
+/// Builds the program that runs the benches and returns its path.
+///
+/// # Errors
+/// When the build fails; cargo has shown why by then.
+pub fn bench() -> Result<PathBuf> {
+    sh::run(sh::cargo().args(["build", "--release", "--package", "forwarder-bench"]))?;
+    Ok(sh::target_dir()?.join("release/forwarder-bench"))
+}
+
+/// Builds the benches' own BPF object and returns its path.
+///
+/// # Errors
+/// When a tool is missing or it does not compile, with what the compiler says.
+pub fn bench_object() -> Result<PathBuf> {
+    let target = sh::target_dir()?.join("bpf");
+    let object = ebpf::build_package(&sh::workspace(), "forwarder-bench-ebpf", &target, false);
+    let (object, warnings) = object.map_err(|why| anyhow!(why.trim_end().to_owned()))?;
+    eprint!("{warnings}");
+    Ok(object)
+}
+
 /// Where cargo leaves the `forwarder` binary.
 ///
 /// # Errors

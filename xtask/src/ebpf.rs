@@ -194,6 +194,19 @@ pub fn linker(workspace: &Path) -> Result<PathBuf, String> {
 /// # Errors
 /// A message for the user, with the compiler's own when it ran.
 pub fn build(workspace: &Path, target_dir: &Path, verbose: bool) -> Result<(PathBuf, String), String> {
+    build_package(workspace, "forwarder-ebpf", target_dir, verbose)
+}
+
+/// As [`build`], for any package of the workspace whose only binary, of the package's name, is a BPF object.
+///
+/// # Errors
+/// As [`build`].
+pub fn build_package(
+    workspace: &Path,
+    package: &str,
+    target_dir: &Path,
+    verbose: bool,
+) -> Result<(PathBuf, String), String> {
     let missing = |what| format!("{what}. Run `cargo xtask setup`");
     let linker = linker(workspace).map_err(missing)?;
     let mut cargo = match toolchain().map_err(missing)? {
@@ -218,9 +231,9 @@ pub fn build(workspace: &Path, target_dir: &Path, verbose: bool) -> Result<(Path
             "--target",
             TARGET,
             "-p",
-            "forwarder-ebpf",
+            package,
             "--bin",
-            "forwarder-ebpf",
+            package,
             "--target-dir",
         ])
         .arg(target_dir)
@@ -243,9 +256,9 @@ pub fn build(workspace: &Path, target_dir: &Path, verbose: bool) -> Result<(Path
         .map_err(|e| format!("cannot run {}: {e}", cargo.get_program().display()))?;
     let said = String::from_utf8_lossy(&stderr).into_owned();
     if !status.success() {
-        return Err(format!("the XDP program (forwarder-ebpf) does not build\n{said}"));
+        return Err(format!("the BPF object ({package}) does not build\n{said}"));
     }
-    Ok((target_dir.join(TARGET).join("release/forwarder-ebpf"), said))
+    Ok((target_dir.join(TARGET).join("release").join(package), said))
 }
 
 /// Takes out of a command's environment what an outer cargo put there.

@@ -1,5 +1,6 @@
 //! What the development commands and the integration tests share: the lab, its traffic and its route tables.
 
+pub mod bench;
 pub mod demo;
 pub mod interrupt;
 pub mod lab;

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use xtask::{demo, lab};
+use xtask::{bench, demo, lab};
 
 /// Development commands of forwarder.
 #[derive(Parser)]
@@ -35,6 +35,8 @@ enum Command {
     Lab(lab::cli::LabArgs),
     /// The whole thread in one go, as an operator sees it: exit 0 when every check holds (root)
     Demo(demo::Args),
+    /// Measure against what Linux offers, every answer verified before it is timed (root)
+    Bench(bench::Args),
 }
 
 fn main() -> ExitCode {
@@ -72,6 +74,14 @@ fn run(command: Command) -> Result<()> {
                 None
             };
             demo::run(&args, binary)
+        }
+        Command::Bench(_) => {
+            let programs = bench::Programs {
+                forwarder: build::forwarder(true)?,
+                bench: build::bench()?,
+                object: build::bench_object()?,
+            };
+            bench::run(&programs)
         }
     }
 }

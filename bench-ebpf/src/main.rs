@@ -1,0 +1,75 @@
+//! The programs of the benches, by the names that user space knows them by.
+#![cfg_attr(target_arch = "bpf", no_std)]
+#![cfg_attr(target_arch = "bpf", no_main)]
+
+/// On the host there is nothing to run.
+#[cfg(not(target_arch = "bpf"))]
+fn main() {}
+
+#[cfg(target_arch = "bpf")]
+mod programs {
+    use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
+    use forwarder_bench_ebpf::{abi::EMPTY, forward, lookup};
+
+    /// Says in the verdict whether the harness worked.
+    #[inline(always)]
+    fn verdict(done: Option<()>) -> u32 {
+        done.map_or(xdp_action::XDP_ABORTED, |()| xdp_action::XDP_PASS)
+    }
+
+    macro_rules! arms {
+        ($($name:ident: $run:ident($arm:expr);)+) => {
+            $(#[xdp]
+            pub fn $name(ctx: XdpContext) -> u32 {
+                let arm: fn(&XdpContext, _) -> u64 = $arm;
+                verdict(lookup::$run(|destination| arm(&ctx, destination)))
+            })+
+        };
+    }
+
+    arms! {
+        fib_empty4: ipv4(|_, destination| lookup::empty4(destination));
+        fib_empty6: ipv6(|_, destination| lookup::empty6(destination));
+        fib_trie4: ipv4(|_, destination| lookup::trie4(destination));
+        fib_trie6: ipv6(|_, destination| lookup::trie6(destination));
+        fib_kernel4: ipv4(|ctx, destination| lookup::kernel4(ctx, destination));
+        fib_kernel6: ipv6(|ctx, destination| lookup::kernel6(ctx, destination));
+        fib_ours4: ipv4(|_, destination| lookup::forwarder4(destination));
+        fib_ours6: ipv6(|_, destination| lookup::forwarder6(destination));
+    }
+
+    #[xdp]
+    pub fn forward_harness4(ctx: XdpContext) -> u32 {
+        if forward::restore4(&ctx).is_some() {
+            forward::call(&ctx);
+        }
+        xdp_action::XDP_ABORTED
+    }
+
+    #[xdp]
+    pub fn forward_harness6(ctx: XdpContext) -> u32 {
+        if forward::restore6(&ctx).is_some() {
+            forward::call(&ctx);
+        }
+        xdp_action::XDP_ABORTED
+    }
+
+    #[xdp]
+    pub fn forward_empty(_ctx: XdpContext) -> u32 {
+        EMPTY
+    }
+
+    #[xdp]
+    pub fn forward_kernel(ctx: XdpContext) -> u32 {
+        forward::kernel_fib(&ctx)
+    }
+
+    #[panic_handler]
+    fn panic(_info: &core::panic::PanicInfo) -> ! {
+        loop {}
+    }
+
+    #[unsafe(link_section = "license")]
+    #[unsafe(no_mangle)]
+    static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+}

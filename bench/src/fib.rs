@@ -1,0 +1,182 @@
+//! `fib`: the lookup alone, the same full table in every candidate.
+
+use anyhow::{Context, Result, bail, ensure};
+use forwarder::dataplane::Tables;
+use forwarder_bench_ebpf::abi::{NOTHING, TRACE_LEN, kernel_answer};
+use xtask::bench::Options;
+
+use crate::frame;
+use crate::model::Model;
+use crate::object::Object;
+use crate::report::{self, Timing};
+use crate::router::Router;
+use crate::run::{self, WARM_UP};
+use crate::table::{Family, Table, bits};
+use crate::trace::{Pattern, Trace};
+
+/// The arms, the harness alone first: name in the object without the family's digit, and as a candidate.
+const ARMS: [(&str, &str); 4] = [
+    ("fib_empty", "empty"),
+    ("fib_trie", "lpm_trie"),
+    ("fib_kernel", "bpf_fib_lookup"),
+    ("fib_ours", "forwarder"),
+];
+
+/// Runs the bench and prints what it found.
+///
+/// # Errors
+/// A candidate answers wrongly, or something is missing.
+pub fn bench(options: &Options) -> Result<()> {
+    let tables = Table::both(&options.tables)?;
+    let router = Router::start(&tables)?;
+    let ours = router.tables()?;
+    let mut object = Object::load(&router.pins, &tables)?;
+    for table in &tables {
+        for (arm, _) in ARMS {
+            object.load_program(&program(arm, table.family))?;
+        }
+        object.fill_trie(table)?;
+    }
+    let cpu = run::pin(options.cpu)?;
+    let mut rows = Vec::new();
+    for table in &tables {
+        let model = Model::new(&table.prefixes);
+        for pattern in Pattern::ALL {
+            eprintln!("fib: {} {}", table.family, pattern.name());
+            let trace = Trace::new(table, &model, pattern);
+            object.lay(table.family, &trace);
+            let arena = Arena {
+                table,
+                trace: &trace,
+                router: &router,
+                ours: &ours,
+                object: &object,
+            };
+            for (arm, candidate) in ARMS {
+                arena
+                    .verify(arm)
+                    .with_context(|| format!("{candidate}, {} {}", table.family, pattern.name()))?;
+            }
+            rows.extend(arena.time(options.rounds, pattern)?);
+        }
+    }
+    let title = "Lookup alone: nanoseconds a destination";
+    report::show(options, title, &report::method(options, &tables, cpu), &rows)
+}
+
+fn program(arm: &str, family: Family) -> String {
+    format!("{arm}{}", family.number())
+}
+
+/// A trace laid out, and everything it takes to run and judge the arms on it.
+struct Arena<'a> {
+    table: &'a Table,
+    trace: &'a Trace,
+    router: &'a Router,
+    ours: &'a Tables,
+    object: &'a Object,
+}
+
+impl Arena<'_> {
+    /// Runs an arm over the whole trace and compares every answer with the model's.
+    fn verify(&self, arm: &str) -> Result<()> {
+        self.object.forget();
+        self.object.rewind();
+        self.run(arm, TRACE_LEN)?;
+        for (at, (destination, expected)) in self
+            .trace
+            .destinations
+            .iter()
+            .zip(&self.trace.expected)
+            .enumerate()
+        {
+            let answer = self.object.answer(at);
+            if let Err(why) = self.judge(arm, *destination, *expected, answer) {
+                let prefix = self.table.prefixes[*expected as usize];
+                bail!(
+                    "wrong answer for {}, whose longest prefix is {}/{}: {why}",
+                    self.table.family.address(*destination),
+                    self.table.family.address(prefix.network),
+                    prefix.length
+                );
+            }
+        }
+        Ok(())
+    }
+
+    fn judge(&self, arm: &str, destination: u128, expected: u32, answer: u64) -> Result<()> {
+        let prefix = self.table.prefixes[expected as usize];
+        let way = self.router.way(self.table.family, &prefix);
+        match arm {
+            "fib_empty" => {
+                // Proves that every arm gets the destinations that the trace holds.
+                let octets = destination.to_be_bytes();
+                let words = u128::from_le_bytes(octets);
+                let folded = match self.table.family {
+                    Family::V4 => words as u64 & 0xffff_ffff,
+                    Family::V6 => words as u64 ^ (words >> 64) as u64,
+                };
+                ensure!(answer == folded, "the harness read {answer:#x}");
+            }
+            _ if answer == NOTHING => bail!("no route"),
+            "fib_trie" => ensure!(answer == u64::from(expected), "position {answer} of the table"),
+            "fib_kernel" => {
+                let wanted = kernel_answer(way.ifindex, way.destination);
+                ensure!(
+                    answer == wanted,
+                    "egress and neighbour {answer:#x} and not {wanted:#x}"
+                );
+            }
+            _ => {
+                let (group, slot) = ((answer >> 32) as usize, answer as u32 as usize);
+                let entry = self.ours.slot_directory.get(slot);
+                let network = match self.table.family {
+                    Family::V4 => u128::from_be_bytes(entry.address) & crate::table::mask(32),
+                    Family::V6 => u128::from_be_bytes(entry.address),
+                };
+                ensure!(
+                    (entry.family, entry.length, network)
+                        == (self.table.family.number(), prefix.length, prefix.network),
+                    "slot {slot} is of another prefix: {}/{}",
+                    self.table.family.address(network),
+                    entry.length
+                );
+                let hop = self
+                    .ours
+                    .nexthops
+                    .get(self.ours.groups.get(group).buckets[0].into());
+                ensure!(
+                    hop.ifindex == way.ifindex && hop.destination_mac() == way.destination,
+                    "group {group} leads elsewhere: {hop:?}"
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets every arm run over the trace in each round, beginning with another one each time.
+    fn time(&self, rounds: u32, pattern: Pattern) -> Result<Vec<Timing>> {
+        let mut costs = [const { Vec::new() }; ARMS.len()];
+        for round in 0..rounds as usize {
+            for turn in 0..ARMS.len() {
+                let at = (round + turn) % ARMS.len();
+                let (arm, _) = ARMS[at];
+                self.object.rewind();
+                self.run(arm, WARM_UP)?;
+                costs[at].push(self.run(arm, TRACE_LEN)?);
+            }
+        }
+        let names = ARMS.map(|(_, candidate)| candidate);
+        Ok(report::timings("fib", self.table.family, pattern, &names, &costs))
+    }
+
+    /// Nanoseconds a run.
+    fn run(&self, arm: &str, runs: usize) -> Result<f64> {
+        let program = self.object.program(&program(arm, self.table.family))?;
+        let frame = frame::incoming(self.table.family, bits([198, 51, 100, 1].into()));
+        let (ns, verdict) = run::timed(program, self.router.ingress, &frame, runs)?;
+        // XDP_PASS says that the harness worked.
+        ensure!(verdict == 2, "{arm} ended with verdict {verdict}");
+        Ok(ns)
+    }
+}

@@ -1,0 +1,270 @@
+//! `forward`: the whole program, from frame to verdict. A harness makes the frame what it was when it came in and calls
+//! the candidate; what is called for us is the very program that is pinned, filters and counters on.
+
+use anyhow::{Context, Result, ensure};
+use aya::programs::{ProgramFd, ProgramInfo, Xdp};
+use forwarder::dataplane::{Tables, program::XDP};
+use forwarder_bench_ebpf::abi::{EMPTY, FRAME, TRACE_LEN};
+use forwarder_common::counters::Counter;
+use forwarder_common::reason::Reason;
+use xtask::bench::Options;
+
+use crate::frame;
+use crate::model::Model;
+use crate::object::Object;
+use crate::report::{self, Timing};
+use crate::router::Router;
+use crate::run::{self, WARM_UP};
+use crate::table::{Family, Table, bits};
+use crate::trace::{Pattern, Trace};
+
+/// `XDP_REDIRECT`.
+const REDIRECT: u32 = 4;
+
+/// Destinations from the start of each trace whose frames are compared octet by octet: one system call each.
+const SAMPLE: usize = 1 << 17;
+
+/// What the harness calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Candidate {
+    /// Nothing: the harness alone.
+    Empty,
+    /// The minimal forwarder on the kernel's FIB.
+    Kernel,
+    /// The shipped program.
+    Forwarder,
+}
+
+impl Candidate {
+    const ALL: [Candidate; 3] = [Candidate::Empty, Candidate::Kernel, Candidate::Forwarder];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Candidate::Empty => "empty",
+            Candidate::Kernel => "bpf_fib_lookup",
+            Candidate::Forwarder => "forwarder",
+        }
+    }
+
+    /// What it returns for every packet of a trace.
+    const fn verdict(self) -> u32 {
+        match self {
+            Candidate::Empty => EMPTY,
+            Candidate::Kernel | Candidate::Forwarder => REDIRECT,
+        }
+    }
+}
+
+/// Runs the bench and prints what it found.
+///
+/// # Errors
+/// A candidate answers wrongly, or something is missing.
+pub fn bench(options: &Options) -> Result<()> {
+    let tables = Table::both(&options.tables)?;
+    let router = Router::start(&tables)?;
+    let ours = router.tables()?;
+    let shipped = ProgramInfo::from_pin(router.pins.programs().join(XDP))
+        .and_then(|info| info.fd())
+        .context("cannot open forwarder's pinned program")?;
+    let mut object = Object::load(&router.pins, &tables)?;
+    for name in [
+        "forward_harness4",
+        "forward_harness6",
+        "forward_empty",
+        "forward_kernel",
+    ] {
+        object.load_program(name)?;
+    }
+    let cpu = run::pin(options.cpu)?;
+    let mut rows = Vec::new();
+    for table in &tables {
+        let model = Model::new(&table.prefixes);
+        for pattern in Pattern::ALL {
+            eprintln!("forward: {} {}", table.family, pattern.name());
+            let trace = Trace::new(table, &model, pattern);
+            object.lay(table.family, &trace);
+            let mut arena = Arena {
+                table,
+                trace: &trace,
+                router: &router,
+                shipped: &shipped,
+                object: &mut object,
+                runs: 0,
+            };
+            let before = Counted::read(&router, &ours);
+            for candidate in Candidate::ALL {
+                arena
+                    .verify(candidate)
+                    .with_context(|| format!("{}, {} {}", candidate.name(), table.family, pattern.name()))?;
+            }
+            rows.extend(arena.time(options.rounds, pattern)?);
+            Counted::read(&router, &ours).moved_by(&before, arena.runs)?;
+        }
+    }
+    let title = "The whole program: nanoseconds a packet of 64 octets";
+    report::show(options, title, &report::method(options, &tables, cpu), &rows)
+}
+
+/// A trace laid out, and everything it takes to run and judge the candidates on it.
+struct Arena<'a> {
+    table: &'a Table,
+    trace: &'a Trace,
+    router: &'a Router,
+    shipped: &'a ProgramFd,
+    object: &'a mut Object,
+    /// How often the shipped program ran.
+    runs: u64,
+}
+
+impl Arena<'_> {
+    /// Sends frames to the first destinations of the trace one by one; compares verdict and octets with what a router
+    /// must make of them.
+    fn verify(&mut self, candidate: Candidate) -> Result<()> {
+        self.choose(candidate)?;
+        let family = self.table.family;
+        for (destination, expected) in self
+            .trace
+            .destinations
+            .iter()
+            .zip(&self.trace.expected)
+            .take(SAMPLE)
+        {
+            let prefix = self.table.prefixes[*expected as usize];
+            let way = self.router.way(family, &prefix);
+            let wanted = match candidate {
+                Candidate::Empty => frame::incoming(family, *destination),
+                Candidate::Kernel | Candidate::Forwarder => frame::outgoing(family, *destination, &way),
+            };
+            // What the harness does not restore must not matter to it: the frame it starts from is another packet's.
+            let (verdict, frame) = run::once(self.harness()?, self.router.ingress, &self.any())?;
+            let place = || {
+                let destination = family.address(*destination);
+                let network = family.address(prefix.network);
+                format!(
+                    "{destination}, whose longest prefix is {network}/{}",
+                    prefix.length
+                )
+            };
+            ensure!(
+                verdict == candidate.verdict(),
+                "wrong verdict for {}: {verdict} and not {}",
+                place(),
+                candidate.verdict()
+            );
+            ensure!(
+                frame == wanted,
+                "wrong frame for {}:\n{}\nand not\n{}",
+                place(),
+                hex(&frame),
+                hex(&wanted)
+            );
+        }
+        self.count(candidate, SAMPLE);
+        Ok(())
+    }
+
+    /// Lets every candidate run over the trace in each round, beginning with another one each time.
+    fn time(&mut self, rounds: u32, pattern: Pattern) -> Result<Vec<Timing>> {
+        let mut costs = [const { Vec::new() }; Candidate::ALL.len()];
+        for round in 0..rounds as usize {
+            for turn in 0..Candidate::ALL.len() {
+                let at = (round + turn) % Candidate::ALL.len();
+                let candidate = Candidate::ALL[at];
+                self.choose(candidate)?;
+                self.run(candidate, WARM_UP)?;
+                let ns = self.run(candidate, TRACE_LEN)?;
+                costs[at].push(ns);
+            }
+        }
+        let names = Candidate::ALL.map(Candidate::name);
+        Ok(report::timings(
+            "forward",
+            self.table.family,
+            pattern,
+            &names,
+            &costs,
+        ))
+    }
+
+    /// Nanoseconds a run of the candidate that was chosen.
+    fn run(&mut self, candidate: Candidate, runs: usize) -> Result<f64> {
+        let (ns, verdict) = run::timed(self.harness()?, self.router.ingress, &self.any(), runs)?;
+        ensure!(
+            verdict == candidate.verdict(),
+            "{} ended with verdict {verdict} and not {}",
+            candidate.name(),
+            candidate.verdict()
+        );
+        self.count(candidate, runs);
+        Ok(ns)
+    }
+
+    fn count(&mut self, candidate: Candidate, runs: usize) {
+        if candidate == Candidate::Forwarder {
+            self.runs += runs as u64;
+        }
+    }
+
+    /// Makes a candidate the one that is called, and begins the trace anew.
+    fn choose(&mut self, candidate: Candidate) -> Result<()> {
+        let program: ProgramFd = match candidate {
+            Candidate::Empty => self.object.program("forward_empty")?.fd()?.try_clone()?,
+            Candidate::Kernel => self.object.program("forward_kernel")?.fd()?.try_clone()?,
+            Candidate::Forwarder => self.shipped.try_clone()?,
+        };
+        self.object.set_candidate(&program)?;
+        self.object.rewind();
+        Ok(())
+    }
+
+    fn harness(&self) -> Result<&Xdp> {
+        self.object.program(match self.table.family {
+            Family::V4 => "forward_harness4",
+            Family::V6 => "forward_harness6",
+        })
+    }
+
+    /// A frame of this family to a destination that no table holds.
+    fn any(&self) -> [u8; FRAME] {
+        let nowhere = match self.table.family {
+            Family::V4 => bits([198, 51, 100, 1].into()),
+            Family::V6 => bits([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1].into()),
+        };
+        frame::incoming(self.table.family, nowhere)
+    }
+}
+
+/// Packets forwarded, by each of the four counters that count them.
+struct Counted([(&'static str, u64); 4]);
+
+impl Counted {
+    fn read(router: &Router, ours: &Tables) -> Counted {
+        let packets = |counter: Counter| counter.packets;
+        let port = ours.interfaces.get(router.ingress as usize).port;
+        let slots = (0..ours.sizes.slots).map(|slot| packets(ours.slot_counter(slot)));
+        let nexthops = (0..ours.sizes.nexthops).map(|id| packets(ours.nexthop_counter(id)));
+        let ports = (0..ours.sizes.ports).map(|port| packets(ours.egress(port).forwarded));
+        Counted([
+            ("ingress", ours.reasons(port)[Reason::Forwarded.index()].packets),
+            ("prefix", slots.sum()),
+            ("next-hop", nexthops.sum()),
+            ("egress", ports.sum()),
+        ])
+    }
+
+    /// Checks that each moved by exactly so many packets.
+    fn moved_by(&self, before: &Counted, runs: u64) -> Result<()> {
+        for ((name, after), (_, before)) in self.0.iter().zip(&before.0) {
+            let moved = after - before;
+            ensure!(
+                moved == runs,
+                "forwarder ran {runs} times and its {name} counters moved by {moved}"
+            );
+        }
+        Ok(())
+    }
+}
+
+fn hex(octets: &[u8]) -> String {
+    octets.iter().map(|octet| format!("{octet:02x}")).collect()
+}

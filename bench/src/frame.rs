@@ -1,0 +1,61 @@
+//! The frames of `forward`, before and after: UDP, 64 octets.
+
+use forwarder_bench_ebpf::abi::{FRAME, INGRESS_MAC, SENDER_MAC, SOURCE4, SOURCE6, TTL};
+
+use crate::router::Way;
+use crate::table::Family;
+
+const ETHERNET: usize = 14;
+const UDP: [u8; 4] = [0xc3, 0x50, 0x01, 0xbb];
+
+/// A frame as it comes in, to a destination.
+pub fn incoming(family: Family, destination: u128) -> [u8; FRAME] {
+    frame(family, destination, INGRESS_MAC, SENDER_MAC, TTL)
+}
+
+/// The same frame as it must go out.
+pub fn outgoing(family: Family, destination: u128, way: &Way) -> [u8; FRAME] {
+    frame(family, destination, way.destination, way.source, TTL - 1)
+}
+
+/// The checksum of the IPv4 header of an incoming frame, as the host reads it from the wire.
+pub fn checksum(destination: u128) -> u16 {
+    let frame = incoming(Family::V4, destination);
+    u16::from_ne_bytes([frame[24], frame[25]])
+}
+
+fn frame(family: Family, destination: u128, to: [u8; 6], from: [u8; 6], ttl: u8) -> [u8; FRAME] {
+    let mut frame = [0u8; FRAME];
+    frame[..6].copy_from_slice(&to);
+    frame[6..12].copy_from_slice(&from);
+    let destination = destination.to_be_bytes();
+    let transport = match family {
+        Family::V4 => {
+            frame[12..14].copy_from_slice(&[0x08, 0x00]);
+            let length = (FRAME - ETHERNET) as u8;
+            frame[14..26].copy_from_slice(&[0x45, 0, 0, length, 0, 0, 0x40, 0, ttl, 17, 0, 0]);
+            frame[26..30].copy_from_slice(&SOURCE4);
+            frame[30..34].copy_from_slice(&destination[..4]);
+            let words = frame[14..34].chunks(2);
+            let sum: u32 = words
+                .map(|word| u32::from(u16::from_be_bytes([word[0], word[1]])))
+                .sum();
+            let sum = (sum & 0xffff) + (sum >> 16);
+            let sum = (sum & 0xffff) + (sum >> 16);
+            frame[24..26].copy_from_slice(&(!(sum as u16)).to_be_bytes());
+            ETHERNET + 20
+        }
+        Family::V6 => {
+            frame[12..14].copy_from_slice(&[0x86, 0xdd]);
+            let length = (FRAME - ETHERNET - 40) as u8;
+            frame[14..22].copy_from_slice(&[0x60, 0, 0, 0, 0, length, 17, ttl]);
+            frame[22..38].copy_from_slice(&SOURCE6);
+            frame[38..54].copy_from_slice(&destination);
+            ETHERNET + 40
+        }
+    };
+    let length = (FRAME - transport) as u8;
+    frame[transport..transport + 4].copy_from_slice(&UDP);
+    frame[transport + 5] = length;
+    frame
+}

@@ -1,0 +1,50 @@
+//! The benches behind `cargo xtask bench`, one file each; the rest is what they share.
+//!
+//! ```text
+//! table -> trace (patterns) -> object (BPF programs, on the pinned maps) -> run (one CPU, rounds) -> report, plot
+//!   \-> router (namespaces, the kernel's FIB, the real controller)
+//! ```
+//! Every answer is compared with [`model`]'s before it is timed. All that is made lives in namespaces of this process
+//! and goes when it ends, however it ends.
+
+mod fib;
+mod forward;
+mod frame;
+mod model;
+mod netlink;
+mod object;
+mod plot;
+mod random;
+mod report;
+mod router;
+mod run;
+mod table;
+mod trace;
+mod world;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use xtask::bench::{Args, Bench};
+
+/// Benches of forwarder: run them with `cargo xtask bench`.
+#[derive(Parser)]
+#[command(name = "cargo xtask bench", bin_name = "cargo xtask bench")]
+struct Cli {
+    #[command(flatten)]
+    args: Args,
+}
+
+fn main() -> ExitCode {
+    let result = match &Cli::parse().args.bench {
+        Bench::Fib(options) => fib::bench(options),
+        Bench::Forward(options) => forward::bench(options),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

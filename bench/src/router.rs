@@ -1,0 +1,305 @@
+//! The router that is measured: interfaces, neighbours, the full table in the kernel, and the real controller, which
+//! makes its tables of that and is then killed, so that the CPUs are quiet. The data path outlives it.
+
+use std::ffi::CString;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use forwarder::dataplane::{Tables, pins::Pins};
+use forwarder_bench_ebpf::abi::{INGRESS_MAC, SENDER_MAC};
+use xtask::bench::FORWARDER;
+use xtask::interrupt;
+use xtask::progress::{Poll, Progress, wait};
+
+use crate::netlink::{self, Via};
+use crate::table::{Family, GATEWAYS, Prefix, Table};
+use crate::world::World;
+
+/// The interface that packets come in on.
+const INGRESS: &str = "in0";
+/// Egress interfaces; the gateways are spread over them.
+const EGRESSES: usize = 4;
+/// How long a full table may take, on a busy machine.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// The router. In its namespaces until it is dropped.
+pub struct Router {
+    /// The interface that packets come in on.
+    pub ingress: u32,
+    /// Where forwarder pinned its maps and program.
+    pub pins: Pins,
+    egresses: [u32; EGRESSES],
+    // Last: what is in it goes first.
+    world: World,
+}
+
+impl Router {
+    /// Builds it with these tables, and forwarder on it in step with them.
+    ///
+    /// # Errors
+    /// Not root, something is missing, or forwarder does not get there.
+    pub fn start(tables: &[Table; 2]) -> Result<Router> {
+        interrupt::install()?;
+        let world = World::enter()?;
+        cables(&world)?;
+        let mut egresses = [0; EGRESSES];
+        for (number, ifindex) in egresses.iter_mut().enumerate() {
+            *ifindex = index_of(&egress(number))?;
+        }
+        let router = Router {
+            ingress: index_of(INGRESS)?,
+            pins: Pins::new(&world.bpffs().join("forwarder")),
+            egresses,
+            world,
+        };
+        for table in tables {
+            let mut progress = Progress::new(format!("{} routes into the kernel", table.family));
+            netlink::install(table, &router.gateways(table.family), |done| {
+                progress.detail(&format!("{done} of {}", table.prefixes.len()));
+                interrupt::check()
+            })?;
+        }
+        router.forwarder(tables)?;
+        Ok(router)
+    }
+
+    /// The tables of the data path.
+    ///
+    /// # Errors
+    /// They cannot be opened.
+    pub fn tables(&self) -> Result<Tables> {
+        self.pins.open(false)
+    }
+
+    /// Where a prefix leads: egress interface, its MAC address, and the gateway's.
+    pub fn way(&self, family: Family, prefix: &Prefix) -> Way {
+        let gateway = prefix.gateway();
+        let number = gateway % EGRESSES;
+        Way {
+            ifindex: self.egresses[number],
+            source: egress_mac(number),
+            destination: gateway_mac(family, gateway),
+        }
+    }
+
+    fn gateways(&self, family: Family) -> [Via; GATEWAYS] {
+        std::array::from_fn(|gateway| Via {
+            address: gateway_address(family, gateway),
+            ifindex: self.egresses[gateway % EGRESSES],
+        })
+    }
+
+    /// Runs the controller until it is in step with the kernel, then kills it.
+    fn forwarder(&self, tables: &[Table; 2]) -> Result<()> {
+        let config = self.world.dir().join("forwarder.toml");
+        fs::write(&config, configuration()).with_context(|| format!("cannot write {}", config.display()))?;
+        let mut controller = Controller::start(self, &config)?;
+        let wanted: usize = tables.iter().map(|table| table.prefixes.len()).sum();
+        wait(
+            "forwarder following the kernel",
+            LIMIT,
+            Duration::from_millis(200),
+            || {
+                controller.alive()?;
+                let Some(status) = self.status()? else {
+                    return Ok(Poll::Waiting("not yet answering".into()));
+                };
+                let number = |key: &str| status[key].as_u64().unwrap_or(0);
+                let laid = number("prefixes_ipv4") + number("prefixes_ipv6");
+                if status["sources"][0]["state"] != "in step" {
+                    return Ok(Poll::Waiting(format!("{laid} of {wanted} prefixes")));
+                }
+                let refused = number("refused_ipv4") + number("refused_ipv6") + number("paths_refused");
+                ensure!(
+                    refused == 0 && laid as usize >= wanted,
+                    "forwarder laid {laid} of {wanted} prefixes and refused {refused}: its tables are too small for this one"
+                );
+                Ok(Poll::Ready(()))
+            },
+        )
+    }
+
+    /// The row of `forwarder status`, once the controller answers.
+    fn status(&self) -> Result<Option<serde_json::Value>> {
+        let output = self
+            .command("status")?
+            .arg("--json")
+            .stdin(Stdio::null())
+            .stderr(Stdio::null())
+            .output()
+            .context("cannot run forwarder status")?;
+        let rows: Option<serde_json::Value> = serde_json::from_slice(&output.stdout).ok();
+        Ok(rows.and_then(|mut rows| Some(rows.get_mut(0)?.take())))
+    }
+
+    /// `forwarder SUBCOMMAND` on this router's pins and socket.
+    fn command(&self, subcommand: &str) -> Result<Command> {
+        let mut command = Command::new(given(FORWARDER)?);
+        command.arg(subcommand);
+        command.arg("--bpffs").arg(self.pins.dir());
+        command
+            .arg("--socket")
+            .arg(self.world.dir().join("forwarder.sock"));
+        Ok(command)
+    }
+}
+
+/// What a forwarded frame must carry, and where it goes.
+#[derive(Clone, Copy, Debug)]
+pub struct Way {
+    /// The egress interface.
+    pub ifindex: u32,
+    /// Its MAC address.
+    pub source: [u8; 6],
+    /// The gateway's.
+    pub destination: [u8; 6],
+}
+
+/// A file that `cargo xtask bench` built and names in the environment.
+///
+/// # Errors
+/// It does not.
+pub fn given(variable: &str) -> Result<PathBuf> {
+    let path = std::env::var_os(variable)
+        .with_context(|| format!("{variable} is not set: run this with `cargo xtask bench`"))?;
+    Ok(path.into())
+}
+
+/// The running controller; killed on drop, and by the kernel should this process die.
+struct Controller {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Controller {
+    fn start(router: &Router, config: &std::path::Path) -> Result<Controller> {
+        let log = router.world.dir().join("forwarder.log");
+        let file = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
+        let mut command = router.command("run")?;
+        command
+            .arg("--config")
+            .arg(config)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(file)
+            // A Ctrl-C is for us, and we end it.
+            .process_group(0);
+        // SAFETY: between fork and exec it makes one system call and allocates nothing.
+        unsafe {
+            command.pre_exec(|| match libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) {
+                0 => Ok(()),
+                _ => Err(io::Error::last_os_error()),
+            })
+        };
+        let child = command.spawn().context("cannot run forwarder")?;
+        Ok(Controller { child, log })
+    }
+
+    fn alive(&mut self) -> Result<()> {
+        if let Some(status) = self.child.try_wait().context("forwarder")? {
+            let said = fs::read_to_string(&self.log).unwrap_or_default();
+            bail!("forwarder ended ({status}):\n{said}");
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Controller {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Everything of the first version is on: source filter with bogons and own prefixes, and every counter. The routes never
+/// grow stale, since the controller is not there any more when it counts.
+fn configuration() -> String {
+    let mut text = format!("[[interface]]\nname = \"{INGRESS}\"\nrole = \"transit\"\n");
+    for number in 0..EGRESSES {
+        text += &format!("[[interface]]\nname = \"{}\"\n", egress(number));
+    }
+    text += "[routes]\nmax-age = \"0\"\n";
+    text += "[filter]\nown-prefixes = [\"192.0.2.0/24\", \"2001:db8::/32\"]\n";
+    text + "[api]\nmetrics = \"off\"\n"
+}
+
+fn egress(number: usize) -> String {
+    format!("out{number}")
+}
+
+fn egress_mac(number: usize) -> [u8; 6] {
+    [0x02, 0, 0, 0, 0x65, number as u8]
+}
+
+fn gateway_mac(family: Family, gateway: usize) -> [u8; 6] {
+    [0x02, 0, 0, 0, 0x66, family.number() << 4 | gateway as u8]
+}
+
+/// Network `1 + number` is that of egress interface `number`, network 0 that of the ingress.
+fn gateway_address(family: Family, gateway: usize) -> std::net::IpAddr {
+    let (network, host) = (1 + gateway % EGRESSES, 16 + gateway);
+    match family {
+        Family::V4 => [10, 64, network as u8, host as u8].into(),
+        Family::V6 => [0xfd64, 0, 0, network as u16, 0, 0, 0, host as u16].into(),
+    }
+}
+
+/// Interfaces, addresses, neighbours, forwarding.
+fn cables(world: &World) -> Result<()> {
+    for scope in ["all", "default"] {
+        world.sysctl(&format!("ipv6/conf/{scope}/accept_dad"), "0")?;
+        world.sysctl(&format!("ipv4/conf/{scope}/rp_filter"), "0")?;
+    }
+    world.sysctl("ipv4/ip_forward", "1")?;
+    world.sysctl("ipv6/conf/all/forwarding", "1")?;
+    let around = world.around();
+    let (mut near, mut far) = (vec!["link set lo up".to_owned()], Vec::new());
+    let mut cable = |network: usize, name: &str, mac: [u8; 6], peer: [u8; 6]| {
+        near.extend([
+            format!(
+                "link add {name} address {} type veth peer name {name} address {} netns {around}",
+                text(mac),
+                text(peer)
+            ),
+            format!("address add 10.64.{network}.1/24 dev {name}"),
+            format!("address add fd64:0:0:{network}::1/64 dev {name} nodad"),
+            format!("link set {name} up"),
+        ]);
+        far.push(format!("link set {name} up"));
+    };
+    cable(0, INGRESS, INGRESS_MAC, SENDER_MAC);
+    for number in 0..EGRESSES {
+        let peer = [0x02, 0, 0, 0, 0x67, number as u8];
+        cable(1 + number, &egress(number), egress_mac(number), peer);
+    }
+    for family in Family::ALL {
+        near.extend((0..GATEWAYS).map(|gateway| {
+            format!(
+                "neighbour add {} lladdr {} dev {} nud permanent",
+                gateway_address(family, gateway),
+                text(gateway_mac(family, gateway)),
+                egress(gateway % EGRESSES)
+            )
+        }));
+    }
+    world.ip(&near)?;
+    world.ip_around(&far)
+}
+
+fn text(mac: [u8; 6]) -> String {
+    mac.map(|octet| format!("{octet:02x}")).join(":")
+}
+
+fn index_of(name: &str) -> Result<u32> {
+    let c_name = CString::new(name)?;
+    // SAFETY: a NUL-terminated name.
+    match unsafe { libc::if_nametoindex(c_name.as_ptr()) } {
+        0 => Err(io::Error::last_os_error()).with_context(|| format!("interface {name}")),
+        index => Ok(index),
+    }
+}

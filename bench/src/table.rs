@@ -1,0 +1,117 @@
+//! The tables that all candidates hold, and where each prefix leads.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use anyhow::Result;
+use serde::Serialize;
+use xtask::bench::Tables;
+use xtask::table::Route;
+
+use crate::random::mix;
+
+/// Address family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl Family {
+    /// Both.
+    pub const ALL: [Family; 2] = [Family::V4, Family::V6];
+
+    /// The 4 or 6 that stands in names.
+    pub const fn number(self) -> u8 {
+        match self {
+            Family::V4 => 4,
+            Family::V6 => 6,
+        }
+    }
+
+    /// An address of this family from its bits, which are the top ones of the word.
+    pub fn address(self, bits: u128) -> IpAddr {
+        match self {
+            Family::V4 => Ipv4Addr::from((bits >> 96) as u32).into(),
+            Family::V6 => Ipv6Addr::from(bits).into(),
+        }
+    }
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "IPv{}", self.number())
+    }
+}
+
+/// The bits of an address, at the top of the word, so that both families are one type.
+pub fn bits(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(address) => (u32::from(address) as u128) << 96,
+        IpAddr::V6(address) => address.into(),
+    }
+}
+
+/// The mask of a prefix length.
+pub const fn mask(length: u8) -> u128 {
+    match length {
+        0 => 0,
+        length => u128::MAX << (128 - length as u32),
+    }
+}
+
+/// A prefix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Prefix {
+    /// Its bits, see [`bits`].
+    pub network: u128,
+    /// Length in bits.
+    pub length: u8,
+}
+
+/// Gateways over which a table is spread.
+pub const GATEWAYS: usize = 8;
+
+impl Prefix {
+    /// The gateway it leads to: a hash, so that neighbours in the table lead to different ones and a lookup that finds
+    /// the wrong prefix is found out.
+    pub const fn gateway(&self) -> usize {
+        let word = (self.network >> 64) as u64 ^ self.network as u64;
+        (mix(word ^ self.length as u64) >> 32) as usize % GATEWAYS
+    }
+}
+
+/// A table.
+pub struct Table {
+    /// Its family.
+    pub family: Family,
+    /// The prefixes, sorted.
+    pub prefixes: Vec<Prefix>,
+}
+
+impl Table {
+    /// Both tables, IPv4 first.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or has a line that is no route.
+    pub fn both(options: &Tables) -> Result<[Table; 2]> {
+        Ok([
+            Table::new(Family::V4, &options.v4()?),
+            Table::new(Family::V6, &options.v6()?),
+        ])
+    }
+
+    fn new(family: Family, routes: &[Route]) -> Table {
+        let prefixes = routes.iter().map(|route| Prefix {
+            network: bits(route.address),
+            length: route.length,
+        });
+        Table {
+            family,
+            prefixes: prefixes.collect(),
+        }
+    }
+}
