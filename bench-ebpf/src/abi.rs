@@ -37,6 +37,8 @@ pub const SOURCE6: [u8; 16] = [
 ];
 /// TTL or hop limit of every packet.
 pub const TTL: u8 = 64;
+/// Protocol of every packet.
+pub const UDP: u8 = 17;
 /// Octets of every frame.
 pub const FRAME: usize = 64;
 /// What the empty candidate of `forward` returns: `XDP_TX`, which no other answers.

@@ -9,7 +9,7 @@ use forwarder_ebpf::{
 };
 
 use crate::{
-    abi::{INGRESS_MAC, SENDER_MAC, TTL},
+    abi::{INGRESS_MAC, SENDER_MAC, TTL, UDP},
     maps, params,
 };
 
@@ -21,13 +21,14 @@ const ETHERTYPE_IPV6: u16 = 0x86ddu16.to_be();
 /// writes to.
 #[inline(always)]
 pub fn restore4(ctx: &XdpContext) -> Option<()> {
-    let entry = maps::DESTINATIONS4.get(0)?[maps::next()?];
+    let entry = maps::DESTINATIONS4.get(0)?[maps::position()?];
+    maps::advance(1);
     // SAFETY: data and data_end of this packet.
     let packet = unsafe { Packet::new(ctx.data(), ctx.data_end()) };
     let head = packet.head::<IPV4>()?;
-    addresses(head, INGRESS_MAC, SENDER_MAC);
-    head.set_u8::<22>(TTL);
-    head.set_u16::<24>((entry >> 32) as u16);
+    arrived(head);
+    // TTL, protocol and checksum as one word, which is how they are read.
+    head.set_u32::<22>(TTL as u32 | (UDP as u32) << 8 | ((entry >> 32) as u32) << 16);
     head.set_u32::<30>(entry as u32);
     Some(())
 }
@@ -35,15 +36,29 @@ pub fn restore4(ctx: &XdpContext) -> Option<()> {
 /// As [`restore4`], IPv6.
 #[inline(always)]
 pub fn restore6(ctx: &XdpContext) -> Option<()> {
-    let destination = maps::DESTINATIONS6.get(0)?[maps::next()?];
+    let destination = maps::DESTINATIONS6.get(0)?[maps::position()?];
+    maps::advance(1);
     // SAFETY: data and data_end of this packet.
     let packet = unsafe { Packet::new(ctx.data(), ctx.data_end()) };
     let head = packet.head::<IPV6>()?;
-    addresses(head, INGRESS_MAC, SENDER_MAC);
+    arrived(head);
     head.set_u8::<21>(TTL);
     head.set_u64::<38>(destination[0]);
     head.set_u64::<46>(destination[1]);
     Some(())
+}
+
+/// The addresses that the frame came in with.
+///
+/// A load that spans two stores which are still on their way to the cache has to wait for both. No frame from a NIC is in
+/// that state; so what candidates read as one word is written as one.
+#[inline(always)]
+fn arrived<const N: usize>(head: Head<N>) {
+    let (to, from) = (INGRESS_MAC, SENDER_MAC);
+    head.set_u64::<0>(u64::from_ne_bytes([
+        to[0], to[1], to[2], to[3], to[4], to[5], from[0], from[1],
+    ]));
+    head.set_u32::<8>(u32::from_ne_bytes([from[2], from[3], from[4], from[5]]));
 }
 
 /// Destination and source address, in three stores.

@@ -30,15 +30,19 @@ pub static LPM6: LpmTrie<[u32; 4], u32> = LpmTrie::with_max_entries(1, 0);
 #[map]
 pub static CANDIDATE: ProgramArray = ProgramArray::with_max_entries(1, 0);
 
-/// The position of the next destination in the trace.
+/// The position in the trace that comes next.
 #[inline(always)]
-pub fn next() -> Option<usize> {
-    let cursor = CURSOR.get_ptr_mut(0)?;
-    // SAFETY: a map value of eight octets; one program runs at a time.
-    let at = unsafe { cursor.read() };
-    // SAFETY: as above.
-    unsafe { cursor.write(at + 1) };
-    Some(at as usize & (TRACE_LEN - 1))
+pub fn position() -> Option<usize> {
+    Some(*CURSOR.get(0)? as usize & (TRACE_LEN - 1))
+}
+
+/// Goes on to the position `by` further.
+#[inline(always)]
+pub fn advance(by: u64) {
+    if let Some(cursor) = CURSOR.get_ptr_mut(0) {
+        // SAFETY: a map value of eight octets; one program runs at a time.
+        unsafe { cursor.write(cursor.read().wrapping_add(by)) };
+    }
 }
 
 /// Notes the answer for a position of the trace.

@@ -1,12 +1,13 @@
 //! The frames of `forward`, before and after: UDP, 64 octets.
 
-use forwarder_bench_ebpf::abi::{FRAME, INGRESS_MAC, SENDER_MAC, SOURCE4, SOURCE6, TTL};
+use forwarder_bench_ebpf::abi::{FRAME, INGRESS_MAC, SENDER_MAC, SOURCE4, SOURCE6, TTL, UDP};
 
 use crate::router::Way;
 use crate::table::Family;
 
 const ETHERNET: usize = 14;
-const UDP: [u8; 4] = [0xc3, 0x50, 0x01, 0xbb];
+/// Source and destination port.
+const PORTS: [u8; 4] = [0xc3, 0x50, 0x01, 0xbb];
 
 /// A frame as it comes in, to a destination.
 pub fn incoming(family: Family, destination: u128) -> [u8; FRAME] {
@@ -33,7 +34,7 @@ fn frame(family: Family, destination: u128, to: [u8; 6], from: [u8; 6], ttl: u8)
         Family::V4 => {
             frame[12..14].copy_from_slice(&[0x08, 0x00]);
             let length = (FRAME - ETHERNET) as u8;
-            frame[14..26].copy_from_slice(&[0x45, 0, 0, length, 0, 0, 0x40, 0, ttl, 17, 0, 0]);
+            frame[14..26].copy_from_slice(&[0x45, 0, 0, length, 0, 0, 0x40, 0, ttl, UDP, 0, 0]);
             frame[26..30].copy_from_slice(&SOURCE4);
             frame[30..34].copy_from_slice(&destination[..4]);
             let words = frame[14..34].chunks(2);
@@ -48,14 +49,14 @@ fn frame(family: Family, destination: u128, to: [u8; 6], from: [u8; 6], ttl: u8)
         Family::V6 => {
             frame[12..14].copy_from_slice(&[0x86, 0xdd]);
             let length = (FRAME - ETHERNET - 40) as u8;
-            frame[14..22].copy_from_slice(&[0x60, 0, 0, 0, 0, length, 17, ttl]);
+            frame[14..22].copy_from_slice(&[0x60, 0, 0, 0, 0, length, UDP, ttl]);
             frame[22..38].copy_from_slice(&SOURCE6);
             frame[38..54].copy_from_slice(&destination);
             ETHERNET + 40
         }
     };
     let length = (FRAME - transport) as u8;
-    frame[transport..transport + 4].copy_from_slice(&UDP);
+    frame[transport..transport + 4].copy_from_slice(&PORTS);
     frame[transport + 5] = length;
     frame
 }

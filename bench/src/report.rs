@@ -124,8 +124,7 @@ pub fn show(options: &Options, title: &str, method: &[String], rows: &[Timing]) 
     plot(options, name, &chart)
 }
 
-/// Prints rows: JSON, or a table below its title and how it came about. The first column of words is followed by
-/// numbers from the column `ns` on, so those are set flush right.
+/// Prints rows: JSON, or a table below its title and how it came about. Columns of numbers are flush right.
 ///
 /// # Errors
 /// Stdout cannot be written.
