@@ -6,7 +6,7 @@
 use crate::{counters::Counter, plain};
 
 /// Version of every layout in this crate.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 /// First word of [`Meta`].
 pub const MAGIC: u64 = u64::from_le_bytes(*b"forwardr");
 
@@ -119,18 +119,31 @@ pub struct NextHopEntry {
 }
 plain!(NextHopEntry, 48);
 
-/// Group directory entry.
+/// Next hops of a backup that a group entry names; a backup may have more.
+pub const BACKUP_SHOWN: usize = 16;
+
+/// Group directory entry: what a group stands for, so that the next controller finds it again, and what takes over.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct GroupEntry {
-    /// [`State`] in the low byte.
-    pub state: u32,
+    /// [`State`].
+    pub state: u8,
+    /// 4 or 6: family of `anchor`; 0: the group has none.
+    pub anchor_family: u8,
+    /// Length of `anchor`, bits.
+    pub anchor_length: u8,
+    /// 1 while the buckets name the backup, because the way of the route itself has failed.
+    pub on_backup: u8,
     /// Zero.
     pub reserved: u32,
-    /// Digest of what the group stands for, so that the next controller finds it again.
+    /// Digest of the group's own ways: the route's, and the next best of the same prefix.
     pub digest: u64,
+    /// Prefix whose next hops take over, octets in wire order; IPv4 in the first four.
+    pub anchor: [u8; 16],
+    /// Next hops of the backup as it stands, 0 behind the last; for display.
+    pub backup: [u16; BACKUP_SHOWN],
 }
-plain!(GroupEntry, 16);
+plain!(GroupEntry, 64);
 
 /// Port directory entry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

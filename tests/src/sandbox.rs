@@ -205,6 +205,7 @@ impl Sandbox {
             ifindex,
             address,
             mac: Some(neighbour_mac(address)),
+            failed: false,
             stale: false,
             managed: false,
         };

@@ -72,6 +72,7 @@ impl World {
                     ifindex: out,
                     address: gateway(number, v4),
                     mac: Some(gateway_mac(number)),
+                    failed: false,
                     stale: false,
                     managed: true,
                 });

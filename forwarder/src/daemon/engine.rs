@@ -9,7 +9,6 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow};
-use forwarder_common::reason::Reason;
 use ipnet::IpNet;
 
 use crate::{
@@ -18,6 +17,7 @@ use crate::{
         Fib, Outcome,
         adjacency::Adjacencies,
         path::{Key, Path, Topology},
+        plan::{Known, Plan, Ways},
     },
     link::Served,
     rib::Rib,
@@ -86,8 +86,13 @@ impl<D: Dataplane> Engine<D> {
         }
         let mut adjacencies = Adjacencies::adopt(tables, &references);
         let world = Topology::default();
+        let known = Known {
+            tables,
+            world: &world,
+            fib: &fib,
+        };
         let punt = adjacencies
-            .acquire(tables, &world, &Path::Special(Reason::FibFull))
+            .acquire(known, &Plan::refused())
             .context("no next-hop group is left for packets that the table has no room for")?;
         if punt != PUNT_GROUP {
             return Err(anyhow!(
@@ -115,7 +120,8 @@ impl<D: Dataplane> Engine<D> {
 
     /// Brings every next hop and every neighbour's host route up to date, after [`Engine::serve`].
     pub fn served_changed(&mut self) {
-        self.adjacencies.refresh_all(self.dataplane.tables(), &self.world);
+        self.adjacencies
+            .refresh_all(known(&self.dataplane, &self.world, &self.fib));
         let hosts: Vec<IpAddr> = self.world.neighbours.iter().map(|n| n.address).collect();
         for address in hosts {
             self.sync(IpNet::from(address));
@@ -153,7 +159,8 @@ impl<D: Dataplane> Engine<D> {
             let _certain = rib.announce(route, Change::Append);
         }
         self.rib = rib;
-        self.adjacencies.refresh_all(self.dataplane.tables(), &self.world);
+        self.adjacencies
+            .refresh_all(known(&self.dataplane, &self.world, &self.fib));
         for prefix in self.rib.prefixes().collect::<Vec<_>>() {
             self.sync(prefix);
         }
@@ -207,13 +214,13 @@ impl<D: Dataplane> Engine<D> {
             Event::Nexthop(object) => {
                 self.world.nexthops.insert(object.id, object.kind);
                 self.adjacencies
-                    .refresh(self.dataplane.tables(), &self.world, |_| false, true);
+                    .refresh(known(&self.dataplane, &self.world, &self.fib), |_| false, true);
                 self.gateways_changed = true;
             }
             Event::NexthopGone(id) => {
                 self.world.nexthops.remove(&id);
                 self.adjacencies
-                    .refresh(self.dataplane.tables(), &self.world, |_| false, true);
+                    .refresh(known(&self.dataplane, &self.world, &self.fib), |_| false, true);
                 self.gateways_changed = true;
             }
             Event::Link(link) => self.link_changed(link, demands),
@@ -247,7 +254,7 @@ impl<D: Dataplane> Engine<D> {
         if self.world.links.served(ifindex).is_some() {
             let concerned = |key: &Key| matches!(key, Key::Neighbour { ifindex: i, .. } if *i == ifindex);
             self.adjacencies
-                .refresh(self.dataplane.tables(), &self.world, concerned, false);
+                .refresh(known(&self.dataplane, &self.world, &self.fib), concerned, false);
         }
         if !same_port {
             demands.push(Demand::Interface(ifindex));
@@ -257,7 +264,7 @@ impl<D: Dataplane> Engine<D> {
     fn neighbour_changed(&mut self, ifindex: Ifindex, address: IpAddr) {
         let concerned = |key: &Key| matches!(key, Key::Neighbour { ifindex: i, address: a, .. } if *i == ifindex && *a == address);
         self.adjacencies
-            .refresh(self.dataplane.tables(), &self.world, concerned, false);
+            .refresh(known(&self.dataplane, &self.world, &self.fib), concerned, false);
         self.sync(IpNet::from(address));
     }
 
@@ -270,13 +277,14 @@ impl<D: Dataplane> Engine<D> {
     }
 
     /// What packets to a prefix should do.
-    fn wanted(&self, prefix: IpNet) -> Option<(Path, u8)> {
+    fn wanted(&self, prefix: IpNet) -> Option<(Ways, u8)> {
         if prefix.prefix_len() == prefix.max_prefix_len()
             && let Some(path) = self.host_path(prefix.addr())
         {
-            return Some((path, 0));
+            return Some((Ways::only(path), 0));
         }
-        self.rib.path(prefix)
+        let (ways, protocol) = self.rib.ways(prefix)?;
+        Some((ways.beside_links(&self.world.links), protocol))
     }
 
     /// The neighbour an address is, if the route that covers it is a connected one on that neighbour's interface.
@@ -315,21 +323,22 @@ impl<D: Dataplane> Engine<D> {
     pub fn sync(&mut self, prefix: IpNet) {
         let tables = self.dataplane.tables();
         let have = self.fib.group(tables, prefix);
-        let Some((path, protocol)) = self.wanted(prefix) else {
+        let Some((ways, protocol)) = self.wanted(prefix) else {
             self.unplaced.remove(&prefix);
             if let Some(group) = self.fib.withdraw(tables, prefix) {
                 self.adjacencies.release(tables, group);
-                self.gateways_changed = true;
+                self.moved(prefix);
             }
             return;
         };
         if let Some(group) = have
-            && self.adjacencies.path(group) == Some(&path)
+            && self.adjacencies.serves(group, &ways)
         {
             self.unplaced.remove(&prefix);
             return;
         }
-        let group = match self.adjacencies.acquire(tables, &self.world, &path) {
+        let known = known(&self.dataplane, &self.world, &self.fib);
+        let group = match self.adjacencies.place(known, prefix, &ways, have) {
             Some(group) => {
                 self.unplaced.remove(&prefix);
                 group
@@ -338,7 +347,7 @@ impl<D: Dataplane> Engine<D> {
                 self.activity.paths_refused += u64::from(self.unplaced.insert(prefix));
                 // Never the next hop of another path: the kernel takes these.
                 self.adjacencies
-                    .acquire(tables, &self.world, &Path::Special(Reason::FibFull))
+                    .acquire(known, &Plan::refused())
                     .unwrap_or(self.punt)
             }
         };
@@ -349,6 +358,13 @@ impl<D: Dataplane> Engine<D> {
         if let Some(old) = have {
             self.adjacencies.release(tables, old);
         }
+        self.moved(prefix);
+    }
+
+    /// A prefix has another group, or none: what hangs on it follows.
+    fn moved(&mut self, prefix: IpNet) {
+        self.adjacencies
+            .moved(known(&self.dataplane, &self.world, &self.fib), prefix);
         self.gateways_changed = true;
     }
 
@@ -403,6 +419,14 @@ impl<D: Dataplane> Engine<D> {
     /// The memory of the tables, for reading.
     pub fn view(&self) -> &Tables {
         self.dataplane.tables()
+    }
+}
+
+fn known<'a, D: Dataplane>(dataplane: &'a D, world: &'a Topology, fib: &'a Fib) -> Known<'a> {
+    Known {
+        tables: dataplane.tables(),
+        world,
+        fib,
     }
 }
 

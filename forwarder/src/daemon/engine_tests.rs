@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use forwarder_common::{
     fib::{BLOCK_LEN, GROUP_INDIRECT, ROOT_LEN},
     nexthop::NextHop,
+    reason::Reason,
 };
 
 use super::*;
@@ -15,6 +16,8 @@ use crate::{
 
 #[path = "engine_dump_tests.rs"]
 mod dumps;
+#[path = "engine_failover_tests.rs"]
+mod failover;
 
 const IN: Ifindex = 2;
 const OUT: Ifindex = 3;
@@ -49,6 +52,7 @@ fn neighbour(ifindex: Ifindex, text: &str, last: u8) -> Neighbour {
         ifindex,
         address: address(text),
         mac: Some([2, 0xbb, 0, 0, 0, last]),
+        failed: false,
         stale: false,
         managed: false,
     }

@@ -1,50 +1,57 @@
-//! From what a route says to the next hops and groups of the program.
+//! From what routes say to the next hops and groups of the program.
 //!
-//! A [`Path`] is what a route does, in canonical form; equal paths share one group, however many prefixes lead there. A
-//! group's members are next hops; a next hop is an egress interface and a neighbour, and its words say at any moment
-//! whether and how packets can go there. So:
-//! - a neighbour's MAC or a link's state changes: its next hops' words (and, in groups of several, their buckets);
-//! - a next-hop object changes: the buckets of its group;
-//! - no prefix is touched in either case (prefix-independent convergence).
+//! A [`Plan`] is what a route does, in canonical form, and what takes over from it; equal plans share one group, however
+//! many prefixes lead there. A group's members are next hops; a next hop is an egress interface and a neighbour, and its
+//! words say at any moment whether and how packets can go there. So:
+//! - a neighbour's MAC or a link's state changes: its next hops' words, and the buckets of groups that can do without it;
+//! - a next-hop object changes: the buckets of its groups;
+//! - an anchor is laid, withdrawn or gets another group: the buckets of the groups that hang on it;
+//! - no prefix is touched in any case (prefix-independent convergence).
 
 use std::{
     collections::{BTreeSet, HashMap},
-    hash::{Hash, Hasher},
     net::IpAddr,
-    sync::atomic::Ordering,
 };
 
 use forwarder_common::{
-    directory::{GroupEntry, NextHopEntry, State},
+    directory::{GroupEntry, State},
     fib::GROUP_INDIRECT,
-    nexthop::BUCKETS,
-    reason::Reason,
 };
+use ipnet::IpNet;
 
 use super::{
-    buckets,
-    path::{Key, Path, Topology, entry_of, key_of, resolve, write_nexthop},
+    anchors::Anchors,
+    backup::{Tiers, default_route},
+    family::prefix_of,
+    group_words::{entry_of, write_entry, write_group},
+    nexthops::{Member, NextHops},
+    path::{Key, Path},
+    plan::{Known, Plan, Ways},
 };
 use crate::{dataplane::Tables, source::event::Ifindex};
 
-struct GroupState {
-    path: Option<Path>,
-    members: Vec<(u16, u32)>,
-    references: u32,
+pub(super) struct GroupState {
+    /// `None` for one that an earlier controller left and no route has claimed.
+    pub plan: Option<Plan>,
+    /// Of such a one: what it stood for.
+    pub inherited: Option<(u64, Option<IpNet>)>,
+    pub tiers: Tiers,
+    pub references: u32,
 }
 
 /// Next hops and groups in use.
 pub struct Adjacencies {
-    nexthops: Vec<Option<(Key, u32)>>,
-    by_key: HashMap<Key, u16>,
-    free_nexthops: Vec<u16>,
+    pub(super) nexthops: NextHops,
+    pub(super) anchors: Anchors,
     groups: Vec<Option<GroupState>>,
-    by_path: HashMap<Path, u32>,
-    /// Groups an earlier controller left, by digest, until a route claims them.
-    adopted: HashMap<u64, u32>,
-    free_groups: BTreeSet<u32>,
-    retired: (Vec<u16>, Vec<u32>),
-    waiting: (Vec<u16>, Vec<u32>),
+    by_plan: HashMap<Plan, u32, foldhash::fast::RandomState>,
+    /// Groups an earlier controller left, until a route claims them.
+    adopted: HashMap<(u64, Option<IpNet>), u32>,
+    free: BTreeSet<u32>,
+    retired: Vec<u32>,
+    waiting: Vec<u32>,
+    /// Groups in use that stand for gateways.
+    routed: usize,
     /// While groups of an earlier controller may still be claimed, nothing is given back.
     adopting: bool,
 }
@@ -52,20 +59,19 @@ pub struct Adjacencies {
 impl Adjacencies {
     /// None in use.
     pub fn new(tables: &Tables) -> Adjacencies {
-        let count = tables.sizes.nexthops.min(u16::MAX as u32) as u16;
         Adjacencies {
-            nexthops: (0..count).map(|_| None).collect(),
-            by_key: HashMap::new(),
-            free_nexthops: (1..count).rev().collect(),
+            nexthops: NextHops::new(tables),
+            anchors: Anchors::default(),
             groups: (0..tables.sizes.groups).map(|_| None).collect(),
-            by_path: HashMap::new(),
+            by_plan: HashMap::default(),
             adopted: HashMap::new(),
             // Group numbers that fit a leaf go to routes, the rest to neighbours.
-            free_groups: (1..tables.sizes.groups)
+            free: (1..tables.sizes.groups)
                 .filter(|group| *group != GROUP_INDIRECT)
                 .collect(),
-            retired: Default::default(),
-            waiting: Default::default(),
+            retired: Vec::new(),
+            waiting: Vec::new(),
+            routed: 0,
             adopting: false,
         }
     }
@@ -74,38 +80,36 @@ impl Adjacencies {
     pub fn adopt(tables: &Tables, references: &HashMap<u32, u32>) -> Adjacencies {
         let mut all = Adjacencies::new(tables);
         all.adopting = true;
-        for id in 1..all.nexthops.len() as u16 {
-            let entry = tables.nexthop_directory.get(id as usize);
-            let Some(key) = key_of(&entry) else { continue };
-            all.nexthops[id as usize] = Some((key, 0));
-            all.by_key.insert(key, id);
-        }
-        all.free_nexthops
-            .retain(|id| all.nexthops[*id as usize].is_none());
+        all.nexthops = NextHops::adopt(tables);
         for group in 1..tables.sizes.groups {
             let entry = tables.group_directory.get(group as usize);
-            if State::from_number(entry.state as u8) != Some(State::Live) {
+            if State::from_number(entry.state) != Some(State::Live) {
                 continue;
             }
-            let mut members: Vec<(u16, u32)> = Vec::new();
+            let mut members: Vec<Member> = Vec::new();
             for id in tables.groups.get(group as usize).buckets {
                 match members.iter_mut().find(|(known, _)| *known == id) {
                     Some((_, weight)) => *weight += 1,
                     None => members.push((id, 1)),
                 }
             }
-            for (id, _) in &members {
-                if let Some(Some((_, held))) = all.nexthops.get_mut(*id as usize) {
-                    *held += 1;
-                }
+            let mut tiers = Tiers {
+                active: usize::from(entry.on_backup != 0),
+                ..Tiers::default()
+            };
+            tiers.members[1] = entry.backup.iter().map(|id| (*id, 1)).collect();
+            tiers.members[tiers.active] = members;
+            for members in &mut tiers.members {
+                members.retain(|(id, _)| all.nexthops.hold_known(*id));
             }
-            all.free_groups.remove(&group);
-            all.adopted.insert(entry.digest, group);
-            let references = references.get(&group).copied().unwrap_or(0);
+            let anchor = prefix_of(entry.anchor_family, entry.anchor, entry.anchor_length);
+            all.free.remove(&group);
+            all.adopted.insert((entry.digest, anchor), group);
             all.groups[group as usize] = Some(GroupState {
-                path: None,
-                members,
-                references,
+                plan: None,
+                inherited: Some((entry.digest, anchor)),
+                tiers,
+                references: references.get(&group).copied().unwrap_or(0),
             });
         }
         all
@@ -118,57 +122,86 @@ impl Adjacencies {
         }
         self.adopted.clear();
         for group in 1..self.groups.len() as u32 {
-            if self.groups[group as usize]
-                .as_ref()
-                .is_some_and(|state| state.references == 0)
-            {
-                self.retire_group(tables, group);
+            if self.state(group).is_some_and(|state| state.references == 0) {
+                self.retire(tables, group);
             }
         }
-        for id in 1..self.nexthops.len() as u16 {
-            if self.nexthops[id as usize].is_some_and(|(_, references)| references == 0) {
-                self.retire_nexthop(tables, id);
+        self.nexthops.adoption_ends(tables);
+    }
+
+    pub(super) fn state(&self, group: u32) -> Option<&GroupState> {
+        self.groups.get(group as usize)?.as_ref()
+    }
+
+    /// Whether there is room for plans that differ only in their anchor: leaves name few groups.
+    pub(super) fn may_anchor(&self) -> bool {
+        let direct = self.groups.len().min(GROUP_INDIRECT as usize);
+        self.routed < direct - direct / 4
+    }
+
+    /// The group for a prefix with these ways, with one reference more; `have` is the one it has. `None`: no group or next
+    /// hop is left.
+    pub fn place(&mut self, known: Known<'_>, prefix: IpNet, ways: &Ways, have: Option<u32>) -> Option<u32> {
+        let mut plan = self.plan(known, prefix, ways, have);
+        let default = default_route(prefix);
+        loop {
+            let found = self.acquire(known, &plan);
+            if found.is_some() {
+                return found;
+            }
+            // No room: a way without a backup is better than none.
+            match plan.anchor {
+                Some(anchor) if anchor != default => plan.anchor = Some(default),
+                Some(_) => plan.anchor = None,
+                None => plan.ways.alternate.take().map(drop)?,
             }
         }
     }
 
-    /// The group for a path, with one reference more. `None`: no group or next hop is left.
-    pub fn acquire(&mut self, tables: &Tables, world: &Topology, path: &Path) -> Option<u32> {
-        if let Some(group) = self.by_path.get(path).copied() {
+    /// The group for a plan, with one reference more. `None`: no group or next hop is left.
+    pub fn acquire(&mut self, known: Known<'_>, plan: &Plan) -> Option<u32> {
+        if let Some(group) = self.by_plan.get(plan).copied() {
             if let Some(state) = &mut self.groups[group as usize] {
                 state.references += 1;
             }
             return Some(group);
         }
-        let members = self.hold_members(tables, world, path)?;
-        let claimed = self.adopted.remove(&digest(path));
-        let group = match claimed.or_else(|| self.free_group(path)) {
-            Some(group) => group,
-            None => {
-                self.drop_members(tables, &members);
-                return None;
-            }
+        let key = (plan.ways.digest(), plan.anchor);
+        let claimed = self.adopted.get(&key).copied();
+        let on_backup = claimed
+            .and_then(|group| self.state(group))
+            .is_some_and(|state| state.tiers.active != 0);
+        let tiers = self.fill(known, plan, on_backup)?;
+        let Some(group) = claimed.or_else(|| self.free_group(&plan.ways.path)) else {
+            self.let_go(known.tables, &tiers);
+            return None;
         };
+        self.adopted.remove(&key);
         let (old, references) = match self.groups[group as usize].take() {
-            Some(state) => (state.members, state.references),
-            None => (Vec::new(), 0),
+            Some(state) => (state.tiers, state.references),
+            None => (Tiers::default(), 0),
         };
-        self.write_group(tables, group, &members);
-        tables.group_directory.set(
-            group as usize,
-            &GroupEntry {
-                state: State::Live as u32,
-                reserved: 0,
-                digest: digest(path),
-            },
-        );
-        self.drop_members(tables, &old);
+        write_group(known.tables, group, tiers.chosen());
+        write_entry(known.tables, group, entry_of(key), &tiers);
+        self.let_go(known.tables, &old);
         self.groups[group as usize] = Some(GroupState {
-            path: Some(path.clone()),
-            members,
+            plan: Some(plan.clone()),
+            inherited: None,
+            tiers,
             references: references + 1,
         });
-        self.by_path.insert(path.clone(), group);
+        self.by_plan.insert(plan.clone(), group);
+        self.routed += usize::from(plan.ways.path.has_gateways());
+        if let Some(anchor) = plan.anchor {
+            self.anchors.attach(known, anchor, group);
+        }
+        if claimed.is_some() {
+            // Groups that were claimed before it know it only by what it named.
+            let mut hanging = BTreeSet::from([group]);
+            self.anchors.spread(&mut hanging);
+            hanging.remove(&group);
+            self.refill_all(known, hanging);
+        }
         Some(group)
     }
 
@@ -179,283 +212,174 @@ impl Adjacencies {
         };
         state.references = state.references.saturating_sub(1);
         if state.references == 0 && !self.adopting {
-            self.retire_group(tables, group);
+            self.retire(tables, group);
         }
     }
 
-    /// What a group does; `None` for one that is adopted and not claimed yet.
+    /// Whether a group is one for these ways, whatever its anchor.
+    pub fn serves(&self, group: u32, ways: &Ways) -> bool {
+        let plan = self.state(group).and_then(|state| state.plan.as_ref());
+        plan.is_some_and(|plan| plan.ways == *ways)
+    }
+
+    /// What a group does as long as it can; `None` for one that is adopted and not claimed yet.
     pub fn path(&self, group: u32) -> Option<&Path> {
-        self.groups.get(group as usize)?.as_ref()?.path.as_ref()
+        Some(&*self.state(group)?.plan.as_ref()?.ways.path)
     }
 
     /// Groups and next hops in use.
     pub fn used(&self) -> (usize, usize) {
-        (
-            self.groups.iter().flatten().count(),
-            self.nexthops.iter().flatten().count(),
-        )
+        (self.groups.iter().flatten().count(), self.nexthops.used())
     }
 
-    /// Gateways the kernel must keep resolved.
+    /// Gateways the kernel must keep resolved, those of backups among them.
     pub fn gateways(&self) -> BTreeSet<(Ifindex, IpAddr)> {
-        let states = self.groups.iter().flatten();
-        let routed = states.filter(|state| !matches!(state.path, None | Some(Path::Neighbour { .. })));
-        let ids = routed.flat_map(|state| state.members.iter());
-        ids.filter_map(|(id, _)| match self.nexthops.get(*id as usize)? {
-            Some((Key::Neighbour { ifindex, address, .. }, _)) => Some((*ifindex, *address)),
-            _ => None,
-        })
-        .collect()
+        let of_routes = |state: &&GroupState| {
+            let path = state.plan.as_ref().map(|plan| &*plan.ways.path);
+            !matches!(path, None | Some(Path::Neighbour { .. }))
+        };
+        let states = self.groups.iter().flatten().filter(of_routes);
+        let ids: BTreeSet<u16> = states
+            .flat_map(|state| state.tiers.all().map(|(id, _)| *id))
+            .collect();
+        ids.into_iter()
+            .filter_map(|id| match self.nexthops.key(id)? {
+                Key::Neighbour { ifindex, address, .. } => Some((*ifindex, *address)),
+                Key::Special(_) => None,
+            })
+            .collect()
     }
 
     /// Something about these interfaces, neighbours or objects changed: brings next hops and groups up to date. `matters`
     /// says which next hops are concerned; with `objects`, groups of next-hop objects are resolved anew.
-    pub fn refresh(
-        &mut self,
-        tables: &Tables,
-        world: &Topology,
-        matters: impl Fn(&Key) -> bool,
-        objects: bool,
-    ) {
-        let mut touched = BTreeSet::new();
-        for (id, slot) in self.nexthops.iter().enumerate() {
-            if let Some((key, _)) = slot
-                && matters(key)
-            {
-                write_nexthop(tables, world, id as u16, key);
-                touched.insert(id as u16);
-            }
-        }
-        for group in 1..self.groups.len() as u32 {
-            let Some(state) = &self.groups[group as usize] else {
-                continue;
-            };
-            let resolve = match &state.path {
-                Some(Path::Object { .. }) => {
-                    objects || state.members.iter().any(|(id, _)| touched.contains(id))
-                }
-                Some(_) => {
-                    state.members.len() > 1 && state.members.iter().any(|(id, _)| touched.contains(id))
-                }
-                None => false,
-            };
-            if resolve {
-                self.refill(tables, world, group);
-            }
-        }
+    pub fn refresh(&mut self, known: Known<'_>, matters: impl Fn(&Key) -> bool, objects: bool) {
+        let touched = self.nexthops.refresh(known.tables, known.world, matters);
+        let concerned = |state: &GroupState| {
+            let ways = state.plan.as_ref().map(|plan| &plan.ways);
+            let object = |path: &Path| matches!(path, Path::Object { .. });
+            let by_object = objects
+                && ways.is_some_and(|ways| {
+                    object(&ways.path) || ways.alternate.as_ref().is_some_and(|path| object(path))
+                });
+            by_object
+                || state
+                    .tiers
+                    .all()
+                    .any(|(id, _)| touched.get(*id as usize) == Some(&true))
+        };
+        let mut groups: BTreeSet<u32> = (1..self.groups.len() as u32)
+            .filter(|group| self.state(*group).is_some_and(concerned))
+            .collect();
+        self.anchors.spread(&mut groups);
+        groups.retain(|group| self.state(*group).is_some_and(has_choice));
+        self.refill_all(known, groups);
     }
 
     /// Which interfaces are served changed: every group of routes is resolved anew.
-    pub fn refresh_all(&mut self, tables: &Tables, world: &Topology) {
-        self.refresh(tables, world, |_| true, true);
-        for group in 1..self.groups.len() as u32 {
-            let with_hops =
-                |state: &GroupState| matches!(state.path, Some(Path::Hops { .. } | Path::Neighbour { .. }));
-            if self.groups[group as usize].as_ref().is_some_and(with_hops) {
-                self.refill(tables, world, group);
-            }
+    pub fn refresh_all(&mut self, known: Known<'_>) {
+        self.nexthops.refresh(known.tables, known.world, |_| true);
+        let special = |path: &Path| matches!(path, Path::Special(_));
+        let leads = |group: &u32| self.path(*group).is_some_and(|path| !special(path));
+        let groups = (1..self.groups.len() as u32).filter(leads).collect();
+        self.refill_all(known, groups);
+    }
+
+    /// A prefix was laid, taken away or given another group: groups that hang on it follow.
+    pub fn moved(&mut self, known: Known<'_>, prefix: IpNet) {
+        let mut groups = self.anchors.moved(known, prefix);
+        if !groups.is_empty() {
+            self.anchors.spread(&mut groups);
+            self.refill_all(known, groups);
         }
     }
 
-    fn refill(&mut self, tables: &Tables, world: &Topology, group: u32) {
-        let Some(path) = self.groups[group as usize]
-            .as_ref()
-            .and_then(|state| state.path.clone())
-        else {
-            return;
-        };
+    fn refill_all(&mut self, known: Known<'_>, groups: BTreeSet<u32>) {
+        for group in groups {
+            self.refill(known, group);
+        }
+    }
+
+    fn refill(&mut self, known: Known<'_>, group: u32) {
+        let Some(state) = self.state(group) else { return };
+        let Some(plan) = state.plan.clone() else { return };
+        let on_backup = state.tiers.active != 0;
         // No next hop left for a new member: the group keeps what it has, which the next refresh mends.
-        let Some(members) = self.hold_members(tables, world, &path) else {
+        let Some(tiers) = self.fill(known, &plan, on_backup) else {
             return;
         };
-        self.write_group(tables, group, &members);
+        write_group(known.tables, group, tiers.chosen());
+        let entry = known.tables.group_directory.get(group as usize);
+        write_entry(known.tables, group, entry, &tiers);
         if let Some(state) = &mut self.groups[group as usize] {
-            let old = std::mem::replace(&mut state.members, members);
-            self.drop_members(tables, &old);
+            let old = std::mem::replace(&mut state.tiers, tiers);
+            self.let_go(known.tables, &old);
+        }
+    }
+
+    pub(super) fn let_go(&mut self, tables: &Tables, tiers: &Tiers) {
+        for members in &tiers.members {
+            self.nexthops.release(tables, members);
         }
     }
 
     /// Whether anything waits for a grace period.
     pub fn has_retired(&self) -> bool {
-        [&self.retired, &self.waiting]
-            .iter()
-            .any(|(hops, groups)| !hops.is_empty() || !groups.is_empty())
+        self.nexthops.has_retired() || !self.retired.is_empty() || !self.waiting.is_empty()
     }
 
     /// A grace period begins.
     pub fn grace_begins(&mut self) {
-        self.waiting.0.append(&mut self.retired.0);
-        self.waiting.1.append(&mut self.retired.1);
+        self.nexthops.grace_begins();
+        self.waiting.append(&mut self.retired);
     }
 
     /// It is over.
     pub fn grace_over(&mut self, tables: &Tables) {
-        for id in self.waiting.0.drain(..) {
-            let entry = tables.nexthop_directory.get(id as usize);
-            tables.nexthop_directory.set(
-                id as usize,
-                &NextHopEntry {
-                    state: State::Free as u8,
-                    ..entry
-                },
-            );
-            self.free_nexthops.push(id);
-        }
-        for group in self.waiting.1.drain(..) {
+        self.nexthops.grace_over(tables);
+        for group in self.waiting.drain(..) {
             tables.group_directory.set(group as usize, &GroupEntry::default());
-            self.free_groups.insert(group);
+            self.free.insert(group);
         }
     }
 
     fn free_group(&mut self, path: &Path) -> Option<u32> {
         match path {
             Path::Neighbour { .. } => {
-                let beyond = self.free_groups.range(GROUP_INDIRECT..).next().copied();
-                let group = beyond.or_else(|| self.free_groups.last().copied())?;
-                self.free_groups.take(&group)
+                let beyond = self.free.range(GROUP_INDIRECT..).next().copied();
+                let group = beyond.or_else(|| self.free.last().copied())?;
+                self.free.take(&group)
             }
-            _ => self.free_groups.pop_first(),
+            _ => self.free.pop_first(),
         }
     }
 
-    fn retire_group(&mut self, tables: &Tables, group: u32) {
+    fn retire(&mut self, tables: &Tables, group: u32) {
         let Some(state) = self.groups[group as usize].take() else {
             return;
         };
-        if let Some(path) = &state.path {
-            self.by_path.remove(path);
+        if let Some(plan) = &state.plan {
+            self.by_plan.remove(plan);
+            self.routed -= usize::from(plan.ways.path.has_gateways());
+            if let Some(anchor) = plan.anchor {
+                self.anchors.detach(anchor, group);
+            }
         }
         let entry = tables.group_directory.get(group as usize);
         tables.group_directory.set(
             group as usize,
             &GroupEntry {
-                state: State::Retired as u32,
-                ..entry
-            },
-        );
-        self.retired.1.push(group);
-        self.drop_members(tables, &state.members);
-    }
-
-    fn hold_members(&mut self, tables: &Tables, world: &Topology, path: &Path) -> Option<Vec<(u16, u32)>> {
-        let mut members = Vec::new();
-        for (key, weight) in resolve(world, path) {
-            match self.hold(tables, world, key) {
-                Some(id) => members.push((id, weight)),
-                None => {
-                    self.drop_members(tables, &members);
-                    return None;
-                }
-            }
-        }
-        Some(members)
-    }
-
-    fn hold(&mut self, tables: &Tables, world: &Topology, key: Key) -> Option<u16> {
-        if let Some(id) = self.by_key.get(&key).copied() {
-            if let Some((_, references)) = &mut self.nexthops[id as usize] {
-                *references += 1;
-            }
-            if self.adopting {
-                write_nexthop(tables, world, id, &key);
-            }
-            return Some(id);
-        }
-        let id = self.free_nexthops.pop()?;
-        let baseline = tables.nexthop_counter(id as u32);
-        let entry = NextHopEntry {
-            baseline,
-            state: State::Live as u8,
-            ..entry_of(world, &key)
-        };
-        tables.nexthop_directory.set(id as usize, &entry);
-        write_nexthop(tables, world, id, &key);
-        self.nexthops[id as usize] = Some((key, 1));
-        self.by_key.insert(key, id);
-        Some(id)
-    }
-
-    fn drop_members(&mut self, tables: &Tables, members: &[(u16, u32)]) {
-        for (id, _) in members {
-            let Some(Some((_, references))) = self.nexthops.get_mut(*id as usize) else {
-                continue;
-            };
-            *references = references.saturating_sub(1);
-            if *references == 0 && !self.adopting {
-                self.retire_nexthop(tables, *id);
-            }
-        }
-    }
-
-    fn retire_nexthop(&mut self, tables: &Tables, id: u16) {
-        let Some((key, _)) = self.nexthops[id as usize].take() else {
-            return;
-        };
-        self.by_key.remove(&key);
-        let entry = tables.nexthop_directory.get(id as usize);
-        tables.nexthop_directory.set(
-            id as usize,
-            &NextHopEntry {
                 state: State::Retired as u8,
                 ..entry
             },
         );
-        self.retired.0.push(id);
-    }
-
-    /// Stores a group's buckets, then its width. Members that cannot be used now count only where none can.
-    fn write_group(&self, tables: &Tables, group: u32, members: &[(u16, u32)]) {
-        let usable = |id: u16| {
-            let state = tables.nexthops.get(id as usize).state();
-            state == Reason::Forwarded.index()
-        };
-        let alive: Vec<(u16, u32)> = members
-            .iter()
-            .filter(|(id, weight)| *weight > 0 && usable(*id))
-            .copied()
-            .collect();
-        let chosen = if alive.is_empty() {
-            members
-                .iter()
-                .map(|(id, weight)| (*id, (*weight).max(1)))
-                .collect()
-        } else {
-            alive
-        };
-        let current = tables.groups.get(group as usize);
-        let filled = buckets::fill(&current.buckets, &chosen);
-        let region = tables.groups.region();
-        let base = group as usize * 256;
-        for (index, id) in filled.iter().enumerate() {
-            if current.buckets[index] != *id {
-                region.u16(base + 8 + index * 2).store(*id, Ordering::Release);
-            }
-        }
-        let single = filled.iter().all(|id| *id == filled[0]);
-        region
-            .u32(base)
-            .store(if single { 1 } else { BUCKETS as u32 }, Ordering::Release);
+        self.retired.push(group);
+        self.let_go(tables, &state.tiers);
     }
 }
 
-/// FNV-1a: the digest must be the same in every run and every build, which `std`'s hashers do not promise.
-struct Fnv(u64);
-
-impl Hasher for Fnv {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = (self.0 ^ *byte as u64).wrapping_mul(0x0000_0100_0000_01b3);
-        }
-    }
-}
-
-/// What names a path in the pinned group directory: its printed form, hashed.
-fn digest(path: &Path) -> u64 {
-    let mut hasher = Fnv(0xcbf2_9ce4_8422_2325);
-    format!("{path:?}").hash(&mut hasher);
-    hasher.finish()
+/// Whether the state of a next hop can change what the buckets of a group name.
+fn has_choice(state: &GroupState) -> bool {
+    let Some(plan) = &state.plan else { return false };
+    let alone = plan.ways.alternate.is_none() && plan.anchor.is_none();
+    !alone || state.tiers.members[0].len() > 1 || matches!(*plan.ways.path, Path::Object { .. })
 }

@@ -16,9 +16,14 @@
 //! less-specifics do not overwrite it. Where even a block is missing, the word that covers the prefix is punted whole.
 
 pub mod adjacency;
+mod anchors;
+mod backup;
 pub mod buckets;
 pub mod family;
+mod group_words;
+mod nexthops;
 pub mod path;
+pub mod plan;
 pub mod prefixes;
 pub mod slots;
 pub mod stride;

@@ -50,6 +50,18 @@ pub enum Path {
     },
 }
 
+impl Path {
+    /// Whether it leads to gateways alone. Such a way can fail and be replaced; hosts of a connected subnet are nowhere
+    /// else, and what the kernel does itself is the kernel's to replace.
+    pub fn has_gateways(&self) -> bool {
+        match self {
+            Path::Hops { hops, .. } => hops.iter().all(|hop| hop.gateway.is_some() && !hop.unsupported),
+            Path::Object { .. } => true,
+            Path::Special(_) | Path::Neighbour { .. } => false,
+        }
+    }
+}
+
 /// Identity of a next hop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Key {
@@ -131,7 +143,12 @@ fn resolve_object(world: &Topology, id: u32, family: u8, mtu: u32) -> Vec<(Key, 
 }
 
 fn hop_key(world: &Topology, hop: &Hop, family: u8, mtu: u32) -> (Key, u32) {
-    let weight = if hop.dead { 0 } else { (hop.weight as u32).max(1) };
+    let gone = hop.ifindex != 0 && world.links.get(hop.ifindex).is_none();
+    let weight = if hop.dead || gone {
+        0
+    } else {
+        (hop.weight as u32).max(1)
+    };
     let key = if hop.unsupported || hop.ifindex == 0 {
         Key::Special(Reason::UnsupportedRoute)
     } else if world.links.served(hop.ifindex).is_none() {
@@ -148,6 +165,40 @@ fn hop_key(world: &Topology, hop: &Hop, family: u8, mtu: u32) -> (Key, u32) {
         }
     };
     (key, weight)
+}
+
+/// What can be said of the next hops that a path leads to, taken together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// One at least can be used.
+    Alive,
+    /// None can, and the kernel may yet resolve one.
+    Unresolved,
+    /// None can, and one is the kernel's to use.
+    Kernel,
+    /// Links are down, gateways do not answer.
+    Failed,
+}
+
+/// How next hops stand, whatever the tables say.
+pub(super) fn standing(world: &Topology, members: &[(Key, u32)]) -> Standing {
+    let mut all = Standing::Failed;
+    for (key, _) in members.iter().filter(|(_, weight)| *weight > 0) {
+        let Key::Neighbour { ifindex, address, .. } = key else {
+            all = Standing::Kernel;
+            continue;
+        };
+        if !world.links.is_up(*ifindex) || world.links.served(*ifindex).is_none() {
+            continue;
+        }
+        if world.neighbours.mac(*ifindex, *address).is_some() {
+            return Standing::Alive;
+        }
+        if all == Standing::Failed && !world.neighbours.has_failed(*ifindex, *address) {
+            all = Standing::Unresolved;
+        }
+    }
+    all
 }
 
 /// Brings a next hop's words up to date, one word at a time.

@@ -4,13 +4,13 @@
 //! ([`Kind`]) and a route is twelve octets. The best route is that of table local, else the lowest metric, else the
 //! first of equals: as `fib_table_lookup` (net/ipv4/fib_trie.c) and `fib6_select_path` choose.
 
-use std::{collections::HashMap, net::IpAddr};
+use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
 use forwarder_common::reason::Reason;
 use ipnet::IpNet;
 
 use crate::{
-    fib::{family::Address, path::Path, prefixes::Prefixes},
+    fib::{family::Address, path::Path, plan::Ways, prefixes::Prefixes},
     source::event::{Action, Change, Hop, Route},
     with_family,
 };
@@ -74,10 +74,18 @@ pub struct Shown {
     pub local: bool,
 }
 
+/// A kind in use.
+struct Held {
+    kind: Kind,
+    references: u32,
+    /// What it does with IPv4 and with IPv6 packets.
+    paths: [Arc<Path>; 2],
+}
+
 /// Kinds in use, each once.
 #[derive(Default)]
 struct Kinds {
-    list: Vec<(Kind, u32)>,
+    list: Vec<Held>,
     index: HashMap<Kind, u32>,
     free: Vec<u32>,
 }
@@ -85,16 +93,21 @@ struct Kinds {
 impl Kinds {
     fn hold(&mut self, kind: Kind) -> u32 {
         if let Some(id) = self.index.get(&kind) {
-            self.list[*id as usize].1 += 1;
+            self.list[*id as usize].references += 1;
             return *id;
         }
+        let held = Held {
+            paths: [4, 6].map(|family| Arc::new(path_of(&kind, family))),
+            kind: kind.clone(),
+            references: 1,
+        };
         let id = match self.free.pop() {
             Some(id) => {
-                self.list[id as usize] = (kind.clone(), 1);
+                self.list[id as usize] = held;
                 id
             }
             None => {
-                self.list.push((kind.clone(), 1));
+                self.list.push(held);
                 self.list.len() as u32 - 1
             }
         };
@@ -103,16 +116,20 @@ impl Kinds {
     }
 
     fn release(&mut self, id: u32) {
-        let (kind, references) = &mut self.list[id as usize];
-        *references -= 1;
-        if *references == 0 {
-            self.index.remove(kind);
+        let held = &mut self.list[id as usize];
+        held.references -= 1;
+        if held.references == 0 {
+            self.index.remove(&held.kind);
             self.free.push(id);
         }
     }
 
     fn get(&self, id: u32) -> &Kind {
-        &self.list[id as usize].0
+        &self.list[id as usize].kind
+    }
+
+    fn path(&self, id: u32, ipv6: bool) -> &Arc<Path> {
+        &self.list[id as usize].paths[usize::from(ipv6)]
     }
 }
 
@@ -252,21 +269,13 @@ impl Rib {
         candidates.iter().map(shown).collect()
     }
 
-    /// What packets of a prefix do, and the protocol of the route that says so.
-    pub fn path(&self, prefix: IpNet) -> Option<(Path, u8)> {
-        let family = if prefix.addr().is_ipv4() { 4 } else { 6 };
-        let (candidate, undecided) = with_family!(
+    /// What packets of a prefix do, what they would do without its best route, and the protocol of that.
+    pub fn ways(&self, prefix: IpNet) -> Option<(Ways, u8)> {
+        with_family!(
             prefix,
-            |address, length| best(self.v4.get(address, length)?, &self.kinds, false),
-            |address, length| best(self.v6.get(address, length)?, &self.kinds, true)
-        )?;
-        if undecided {
-            return Some((Path::Special(Reason::UnsupportedRoute), candidate.protocol));
-        }
-        Some((
-            path_of(self.kinds.get(candidate.kind), family),
-            candidate.protocol,
-        ))
+            |address, length| ways(self.v4.get(address, length)?, &self.kinds, false),
+            |address, length| ways(self.v6.get(address, length)?, &self.kinds, true)
+        )
     }
 
     /// The best route that covers an address: its prefix and what it does.
@@ -375,6 +384,30 @@ fn best<'a>(entry: &'a Entry, kinds: &Kinds, ipv6: bool) -> Option<(&'a Candidat
             .count()
             > 1;
     Some((best, by_tos || several))
+}
+
+fn ways(entry: &Entry, kinds: &Kinds, ipv6: bool) -> Option<(Ways, u8)> {
+    let (candidate, undecided) = best(entry, kinds, ipv6)?;
+    if undecided {
+        let path = Path::Special(Reason::UnsupportedRoute);
+        return Some((Ways::only(path), candidate.protocol));
+    }
+    let path = kinds.path(candidate.kind, ipv6);
+    let alternate = match entry {
+        Entry::Many(all) if path.has_gateways() => {
+            let others = all.iter().map(|other| (other, kinds.path(other.kind, ipv6)));
+            let others = others.filter(|(_, other)| *other != path);
+            others
+                .min_by_key(|(other, _)| other.rank())
+                .map(|(_, other)| other)
+        }
+        _ => None,
+    };
+    let ways = Ways {
+        path: path.clone(),
+        alternate: alternate.cloned(),
+    };
+    Some((ways, candidate.protocol))
 }
 
 fn covering<'a, A: Address>(

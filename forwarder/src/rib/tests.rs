@@ -22,7 +22,7 @@ fn route(prefix: &str, metric: u32, gateway: &str) -> Route {
 }
 
 fn gateway(rib: &Rib, prefix: &str) -> Option<String> {
-    match rib.path(prefix.parse().expect("prefix"))?.0 {
+    match rib.ways(prefix.parse().expect("prefix"))?.0.path.as_ref() {
         Path::Hops { hops, .. } => Some(hops[0].gateway?.to_string()),
         other => Some(format!("{other:?}")),
     }

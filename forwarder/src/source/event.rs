@@ -102,6 +102,8 @@ pub struct Neighbour {
     pub address: IpAddr,
     /// Its MAC, where the state is one in which the kernel would send to it.
     pub mac: Option<[u8; 6]>,
+    /// FAILED: the kernel asked and nobody answered.
+    pub failed: bool,
     /// STALE: valid, but unconfirmed.
     pub stale: bool,
     /// `NTF_EXT_MANAGED`: the kernel keeps it resolved.

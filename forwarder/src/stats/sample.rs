@@ -89,7 +89,7 @@ pub fn tables() -> Tables {
     );
     tables.groups.set(5, &Group::single(3));
     let live = GroupEntry {
-        state: State::Live as u32,
+        state: State::Live as u8,
         ..GroupEntry::default()
     };
     tables.group_directory.set(5, &live);

@@ -194,8 +194,8 @@ fn seconds(ns: u64) -> f64 {
 fn count(tables: &Tables) -> Usage {
     let (prefixes_ipv4, prefixes_ipv6) = prefixes::count(tables);
     let live = |state: u8| Entry::from_number(state) == Some(Entry::Live);
-    let groups = (1..tables.sizes.groups)
-        .filter(|group| live(tables.group_directory.get(*group as usize).state as u8));
+    let groups =
+        (1..tables.sizes.groups).filter(|group| live(tables.group_directory.get(*group as usize).state));
     let hops = (1..tables.sizes.nexthops).filter(|id| live(tables.nexthop_directory.get(*id as usize).state));
     Usage {
         slots: prefixes_ipv4 + prefixes_ipv6,

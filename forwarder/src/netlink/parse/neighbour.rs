@@ -4,8 +4,8 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use crate::netlink::Malformed;
 use crate::netlink::constants::{
-    AF_INET, AF_INET6, NDA_DST, NDA_FLAGS_EXT, NDA_LLADDR, NTF_EXT_MANAGED, NTF_PROXY, NUD_DELAY, NUD_NOARP,
-    NUD_PERMANENT, NUD_PROBE, NUD_REACHABLE, NUD_STALE,
+    AF_INET, AF_INET6, NDA_DST, NDA_FLAGS_EXT, NDA_LLADDR, NTF_EXT_MANAGED, NTF_PROXY, NUD_DELAY, NUD_FAILED,
+    NUD_NOARP, NUD_PERMANENT, NUD_PROBE, NUD_REACHABLE, NUD_STALE,
 };
 use crate::netlink::wire::{self, Attributes, u8_at, u16_at, u32_at};
 use crate::source::event::{Ifindex, Neighbour};
@@ -73,6 +73,7 @@ pub(crate) fn parse(body: &[u8]) -> Result<Option<Neighbour>, Malformed> {
         ifindex: entry.ifindex,
         address: entry.address,
         mac,
+        failed: entry.state & NUD_FAILED != 0,
         stale: entry.state & NUD_STALE != 0,
         managed: entry.extended & NTF_EXT_MANAGED != 0,
     }))
@@ -104,7 +105,7 @@ mod tests {
             (NUD_STALE, true),
             (NUD_DELAY, true),
             (NUD_PROBE, true),
-            (0x20, false), // FAILED
+            (NUD_FAILED, false),
             (NUD_NOARP, true),
             (NUD_PERMANENT, true),
         ];
@@ -114,6 +115,7 @@ mod tests {
                 .unwrap();
             assert_eq!(neighbour.mac, usable.then_some(MAC), "{state:#x}");
             assert_eq!(neighbour.stale, state == NUD_STALE);
+            assert_eq!(neighbour.failed, state == NUD_FAILED);
             assert!(!neighbour.managed);
         }
     }

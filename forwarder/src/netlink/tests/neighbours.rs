@@ -42,6 +42,7 @@ fn managing_resolves_and_keeps_and_letting_go_keeps_the_address() {
                 ifindex: va,
                 address,
                 mac: Some(PEER_MAC),
+                failed: false,
                 stale: false,
                 managed: true,
             };

@@ -1,0 +1,136 @@
+//! What a group stands for: the way of a route, and where to turn when that has failed.
+//!
+//! A backup is what the packets of a prefix would follow without its best route: the next best route of the same prefix,
+//! behind that whatever covers the prefix. The second is kept as a prefix, the *anchor*, and looked up whenever the group is
+//! filled, so it is never stale, and few groups serve many prefixes.
+
+use std::{
+    hash::{Hash, Hasher},
+    sync::Arc,
+};
+
+use forwarder_common::reason::Reason;
+use ipnet::IpNet;
+
+use super::{
+    Fib,
+    path::{Path, Topology},
+};
+use crate::{dataplane::Tables, link::Links};
+
+/// The ways that the routes of one prefix offer.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Ways {
+    /// The best route's.
+    pub path: Arc<Path>,
+    /// That of the next best route whose way is another; only where `path` can fail.
+    pub alternate: Option<Arc<Path>>,
+}
+
+impl Ways {
+    /// One way, and no other route of the prefix.
+    pub fn only(path: Path) -> Ways {
+        Ways {
+            path: Arc::new(path),
+            alternate: None,
+        }
+    }
+
+    /// Whether what covers the prefix may be a backup.
+    pub fn want_anchor(&self) -> bool {
+        let fails = |path: &Arc<Path>| path.has_gateways();
+        fails(&self.path) && self.alternate.as_ref().is_none_or(fails)
+    }
+
+    /// The same whatever the kernel says of hops whose link is down: it marks them dead some time after the link has told
+    /// us, and clears that some time after the link is back. Were the mark part of a group's identity, every prefix would
+    /// move to another group each time.
+    pub fn beside_links(self, links: &Links) -> Ways {
+        Ways {
+            path: unmarked(self.path, links),
+            alternate: self.alternate.map(|path| unmarked(path, links)),
+        }
+    }
+
+    /// What names them in the pinned group directory: their printed form, hashed.
+    pub fn digest(&self) -> u64 {
+        let mut hasher = Fnv(0xcbf2_9ce4_8422_2325);
+        format!("{self:?}").hash(&mut hasher);
+        hasher.finish()
+    }
+}
+
+fn unmarked(path: Arc<Path>, links: &Links) -> Arc<Path> {
+    let Path::Hops { hops, mtu, family } = path.as_ref() else {
+        return path;
+    };
+    let down = |ifindex| !links.is_up(ifindex);
+    if !hops.iter().any(|hop| hop.dead && down(hop.ifindex)) {
+        return path;
+    }
+    let mut hops = hops.clone();
+    for hop in &mut hops {
+        hop.dead &= !down(hop.ifindex);
+    }
+    hops.sort_unstable();
+    Arc::new(Path::Hops {
+        hops,
+        mtu: *mtu,
+        family: *family,
+    })
+}
+
+/// Identity of a group.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Plan {
+    /// The prefix's own ways.
+    pub ways: Ways,
+    /// A shorter prefix, laid or not, whose next hops take over when all of them have failed.
+    pub anchor: Option<IpNet>,
+}
+
+impl Plan {
+    /// For prefixes that find no room: the kernel takes their packets.
+    pub fn refused() -> Plan {
+        Plan {
+            ways: Ways::only(Path::Special(Reason::FibFull)),
+            anchor: None,
+        }
+    }
+}
+
+/// What the members of groups follow from.
+#[derive(Clone, Copy)]
+pub struct Known<'a> {
+    /// The tables.
+    pub tables: &'a Tables,
+    /// Links, neighbours and next-hop objects.
+    pub world: &'a Topology,
+    /// Which prefix has which group.
+    pub fib: &'a Fib,
+}
+
+impl Known<'_> {
+    /// Where packets of a prefix find a route now: at the prefix itself or at what covers it; and its group.
+    pub fn route(&self, prefix: IpNet) -> Option<(IpNet, u32)> {
+        match self.fib.group(self.tables, prefix) {
+            Some(group) => Some((prefix, group)),
+            None => self.fib.cover(self.tables, prefix),
+        }
+    }
+}
+
+/// FNV-1a: the digest must be the same in every run and every build, which `std`'s hashers do not promise.
+struct Fnv(u64);
+
+impl Hasher for Fnv {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ *byte as u64).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+    }
+}
