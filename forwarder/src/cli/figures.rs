@@ -209,7 +209,7 @@ impl Listing {
                     row.prefix.clone(),
                     or_dash(row.via.as_deref()),
                     or_dash(row.ifname.as_deref()),
-                    row.state.clone(),
+                    output::state(&row.state, row.on_backup),
                     row.protocol.clone(),
                     row.packets.map_or(String::new(), grouped),
                     row.bytes.map_or(String::new(), octets),

@@ -17,6 +17,8 @@ pub enum Agreement {
     Same,
     /// The data path leaves it to the kernel: whatever that does is right.
     Punt,
+    /// The route's own way has failed, and the data path goes by its backup, which the kernel does not do.
+    Backup,
     /// They do not; why.
     Differs(String),
 }
@@ -25,7 +27,10 @@ pub enum Agreement {
 pub fn compare(address: IpAddr, decision: &Decision, answer: &RouteAnswer) -> Agreement {
     let ours = &decision.hops;
     if ours.iter().any(path::Hop::is_usable) {
-        return forwards(address, decision, answer);
+        return match forwards(address, decision, answer) {
+            Agreement::Differs(_) if decision.backup.in_use && is_unicast(answer) => Agreement::Backup,
+            agreement => agreement,
+        };
     }
     let drops = |hop: &path::Hop| hop.reason().policy() == Policy::Drop;
     if ours.is_empty() || !ours.iter().all(drops) {
@@ -68,6 +73,10 @@ fn forwards(address: IpAddr, decision: &Decision, answer: &RouteAnswer) -> Agree
         Some(prefix) => Agreement::Differs(format!("the data path counts it for {prefix}")),
         None => Agreement::Differs("the data path counts it for no prefix".into()),
     }
+}
+
+fn is_unicast(answer: &RouteAnswer) -> bool {
+    matches!(answer, RouteAnswer::Route(found) if matches!(found.action, Action::Hops(_) | Action::Nexthop(_)))
 }
 
 /// The hops the kernel uses now; all where it calls all of them dead.
@@ -229,6 +238,26 @@ mod tests {
             hops: vec![],
         });
         assert!(difference(&local).contains("the kernel does not"));
+    }
+
+    #[test]
+    fn a_backup_in_use_is_no_difference_where_the_kernel_has_a_way_at_all() {
+        let tables = sample::tables();
+        let entry = tables.group_directory.get(5);
+        let in_use = forwarder_common::directory::GroupEntry {
+            on_backup: 1,
+            ..entry
+        };
+        tables.group_directory.set(5, &in_use);
+        let address = "198.51.100.7".parse().unwrap();
+        let decision = Paths::new(&tables).decide(address);
+        let other = route("198.51.100.0/24", vec![hop(11, Some("192.0.2.1"))]);
+        assert_eq!(compare(address, &decision, &other), Agreement::Backup);
+        let refused = RouteAnswer::Refused(Refusal::Blackhole);
+        assert!(matches!(
+            compare(address, &decision, &refused),
+            Agreement::Differs(_)
+        ));
     }
 
     #[test]

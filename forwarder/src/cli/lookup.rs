@@ -16,7 +16,7 @@ use crate::{
     },
     stats::{
         lookup::{LookupRow, lookup as ask},
-        path::{Decision, Hop, Paths},
+        path::{Backup, Decision, Hop, Paths},
     },
 };
 
@@ -73,6 +73,10 @@ fn decision(rows: &[LookupRow], names: &HashMap<u32, String>) -> Decision {
         prefix: first.and_then(|row| row.prefix.as_ref()?.parse().ok()),
         entry: Default::default(),
         hops: std::sync::Arc::new(hops.collect()),
+        backup: Backup {
+            hops: first.and_then(|row| row.backup.clone()),
+            in_use: first.is_some_and(|row| row.on_backup),
+        },
     }
 }
 
@@ -125,7 +129,7 @@ fn screen(rows: &[LookupRow], ours: usize, agreement: &Agreement, paint: Paint) 
             or_dash(row.prefix.as_deref()),
             or_dash(row.via.as_deref()),
             or_dash(row.ifname.as_deref()),
-            row.state.clone(),
+            output::state(&row.state, row.on_backup),
             or_dash(row.verdict.as_deref()),
             or_dash(row.destination_mac.as_deref()),
             row.mtu.map_or("-".to_string(), |mtu| mtu.to_string()),
@@ -139,9 +143,17 @@ fn screen(rows: &[LookupRow], ours: usize, agreement: &Agreement, paint: Paint) 
     if let Some(reason) = help {
         text += &format!("{}: {}\n", reason.name(), reason.help());
     }
+    if let Some(row) = rows[..ours].first().filter(|row| !row.on_backup)
+        && let Some(backup) = &row.backup
+    {
+        text += &format!("backup: {backup}\n");
+    }
     text + &match agreement {
         Agreement::Same => paint.good("data path and kernel agree"),
         Agreement::Punt => "the data path leaves it to the kernel".to_string(),
+        Agreement::Backup => {
+            "the way the kernel has does not work: the data path goes by the backup".to_string()
+        }
         Agreement::Differs(why) => paint.bad(&format!("they differ: {why}")),
     } + "\n"
 }

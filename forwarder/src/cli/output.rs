@@ -153,6 +153,15 @@ pub fn or_dash(word: Option<&str>) -> String {
     word.unwrap_or("-").to_string()
 }
 
+/// How a next hop stands, for a screen: "usable (backup)" where it is not the route's own.
+pub fn state(state: &str, on_backup: bool) -> String {
+    if on_backup {
+        format!("{state} (backup)")
+    } else {
+        state.to_string()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -38,6 +38,10 @@ pub struct LookupRow {
     pub slot: Option<u32>,
     /// Next-hop group.
     pub group: Option<u32>,
+    /// Next hops that take over when all of the route's have failed; null where none could.
+    pub backup: Option<String>,
+    /// They have: the next hop of this row is the backup's.
+    pub on_backup: bool,
 }
 
 /// What the data path does with an address: a row for each next hop, or one that says why there is none.
@@ -73,6 +77,8 @@ pub fn lookup(paths: &mut Paths, address: IpAddr) -> Vec<LookupRow> {
         protocol: decision.prefix.map(|_| names::protocol(decision.entry.protocol)),
         slot: Some(decision.slot),
         group: Some(decision.group),
+        backup: decision.backup.hops.clone(),
+        on_backup: decision.backup.in_use,
         ..base.clone()
     };
     decision.hops.iter().map(row).collect()
@@ -91,6 +97,8 @@ mod tests {
         assert_eq!(rows[0].prefix.as_deref(), Some("198.51.100.0/24"));
         assert_eq!(rows[0].verdict.as_deref(), Some("forward"));
         assert_eq!(rows[0].protocol.as_deref(), Some("bird"));
+        assert_eq!(rows[0].backup.as_deref(), Some("via 192.0.2.9 dev core0"));
+        assert!(!rows[0].on_backup);
         let rows = lookup(&mut paths, "2001:db8::1".parse().unwrap());
         assert_eq!(
             (rows[0].state.as_str(), rows[0].verdict.as_deref()),

@@ -68,6 +68,15 @@ impl Hop {
 /// The state of a next hop that packets are forwarded to.
 pub const USABLE: &str = "usable";
 
+/// What takes over from the way of a group.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Backup {
+    /// Its next hops, as a person would write them; null where there is none that could be used.
+    pub hops: Option<String>,
+    /// The way of the route itself has failed: packets go by the backup.
+    pub in_use: bool,
+}
+
 /// What happens to packets for an address.
 #[derive(Clone, Debug)]
 pub struct Decision {
@@ -83,12 +92,15 @@ pub struct Decision {
     pub entry: SlotEntry,
     /// Next hops; none where no prefix covers the address.
     pub hops: Arc<Vec<Hop>>,
+    /// What takes over from them, or has.
+    pub backup: Backup,
 }
 
 /// Reads decisions; next hops of a group are read once.
 pub struct Paths<'a> {
     tables: &'a Tables,
     groups: HashMap<u32, Arc<Vec<Hop>>>,
+    backups: HashMap<u32, Backup>,
 }
 
 impl<'a> Paths<'a> {
@@ -97,6 +109,7 @@ impl<'a> Paths<'a> {
         Paths {
             tables,
             groups: HashMap::new(),
+            backups: HashMap::new(),
         }
     }
 
@@ -112,6 +125,7 @@ impl<'a> Paths<'a> {
                 prefix: None,
                 entry: SlotEntry::default(),
                 hops: Arc::default(),
+                backup: Backup::default(),
             };
         }
         let slot = leaf.slot().min(self.tables.sizes.slots.saturating_sub(1));
@@ -124,6 +138,7 @@ impl<'a> Paths<'a> {
             prefix: (slot >= RESERVED).then(|| prefixes::owner(&entry)).flatten(),
             entry,
             hops: self.hops(group),
+            backup: self.backup(group),
         }
     }
 
@@ -148,9 +163,17 @@ impl<'a> Paths<'a> {
         hops
     }
 
+    /// What takes over from a group's next hops.
+    pub fn backup(&mut self, group: u32) -> Backup {
+        let tables = self.tables;
+        let known = self.backups.entry(group);
+        known.or_insert_with(|| backup(tables, group)).clone()
+    }
+
     /// Forgets what was read: the tables may have changed.
     pub fn forget(&mut self) {
         self.groups.clear();
+        self.backups.clear();
     }
 }
 
@@ -172,6 +195,21 @@ fn members(tables: &Tables, group: u32) -> Vec<Hop> {
         }
     }
     hops
+}
+
+fn backup(tables: &Tables, group: u32) -> Backup {
+    if group == 0 || group >= tables.sizes.groups {
+        return Backup::default();
+    }
+    let entry = tables.group_directory.get(group as usize);
+    let hops = entry.backup.iter().filter_map(|id| next_hop(tables, *id as u32));
+    let hops: Vec<String> = hops
+        .filter_map(|hop| Some(format!("via {} dev {}", hop.via?, hop.ifname?)))
+        .collect();
+    Backup {
+        hops: (!hops.is_empty()).then(|| hops.join(", ")),
+        in_use: entry.on_backup != 0,
+    }
 }
 
 /// One next hop; its weight is 1.

@@ -25,6 +25,10 @@ pub struct RouteRow {
     pub weight: u32,
     /// Who installed the route in the kernel.
     pub protocol: String,
+    /// Next hops that take over when all of the route's have failed; null where none could.
+    pub backup: Option<String>,
+    /// They have: `via` and `ifname` are the backup's.
+    pub on_backup: bool,
     /// Packets of the prefix, in the row of its first next hop; null in the others.
     pub packets: Option<u64>,
     /// Octets, likewise.
@@ -130,6 +134,7 @@ impl<'a> Routes<'a> {
         }
         let counter = prefixes::counted(self.tables, slot, &entry);
         let hops = self.paths.hops(entry.group);
+        let backup = self.paths.backup(entry.group);
         for (index, hop) in hops.iter().enumerate() {
             rows.push(RouteRow {
                 prefix: prefix.to_string(),
@@ -139,6 +144,8 @@ impl<'a> Routes<'a> {
                 next_hops: hops.len() as u32,
                 weight: hop.weight,
                 protocol: names::protocol(entry.protocol),
+                backup: backup.hops.clone(),
+                on_backup: backup.in_use,
                 packets: (index == 0).then_some(counter.packets),
                 bytes: (index == 0).then_some(counter.bytes),
             });
@@ -172,7 +179,8 @@ mod tests {
             serde_json::to_value(&rows[0]).unwrap(),
             serde_json::json!({
                 "prefix": "198.51.100.0/24", "via": "192.0.2.9", "ifname": "core0", "state": "usable",
-                "next_hops": 1, "weight": 1, "protocol": "bird", "packets": 17, "bytes": 1700
+                "next_hops": 1, "weight": 1, "protocol": "bird",
+                "backup": "via 192.0.2.9 dev core0", "on_backup": false, "packets": 17, "bytes": 1700
             })
         );
         assert_eq!(rows[1].prefix, "2001:db8:5::/48");

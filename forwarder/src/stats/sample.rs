@@ -90,6 +90,7 @@ pub fn tables() -> Tables {
     tables.groups.set(5, &Group::single(3));
     let live = GroupEntry {
         state: State::Live as u8,
+        backup: std::array::from_fn(|index| if index == 0 { 3 } else { 0 }),
         ..GroupEntry::default()
     };
     tables.group_directory.set(5, &live);

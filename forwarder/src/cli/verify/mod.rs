@@ -53,6 +53,7 @@ const AGAIN_AFTER: Duration = Duration::from_millis(500);
 struct Outcome {
     same: u64,
     left: u64,
+    backup: u64,
     differ: Vec<(IpAddr, IpNet)>,
     differences: Vec<Difference>,
 }
@@ -68,6 +69,7 @@ pub fn verify(reader: &Reader, json: bool) -> Result<bool> {
         let again = compare(&tables, &outcome.differ)?;
         outcome.same += again.same;
         outcome.left += again.left;
+        outcome.backup += again.backup;
         outcome.differences = again.differences;
     }
     let differences = outcome.differences;
@@ -95,11 +97,12 @@ pub fn verify(reader: &Reader, json: bool) -> Result<bool> {
         }
         let differ = format!("{} differ", grouped(differences.len() as u64));
         output::print(&format!(
-            "{} addresses asked in {:.1} s: {} the same, {} left to the kernel, {}\n",
+            "{} addresses asked in {:.1} s: {} the same, {} left to the kernel, {} on their backup, {}\n",
             grouped(asked.len() as u64),
             begun.elapsed().as_secs_f64(),
             grouped(outcome.same),
             grouped(outcome.left),
+            grouped(outcome.backup),
             if equal {
                 paint.good(&differ)
             } else {
@@ -150,6 +153,7 @@ fn compare(tables: &Tables, asked: &[(IpAddr, IpNet)]) -> Result<Outcome> {
         match kernel::compare(*address, &decision, &answer) {
             Agreement::Same => outcome.same += 1,
             Agreement::Punt => outcome.left += 1,
+            Agreement::Backup => outcome.backup += 1,
             Agreement::Differs(why) => {
                 outcome.differ.push((*address, *prefix));
                 outcome.differences.push(Difference {
