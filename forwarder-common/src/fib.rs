@@ -1,7 +1,9 @@
 //! The forwarding table's words: leaves, blocks, and the walk that both the program and the host use.
 //!
-//! A table is a root of 2^24 leaves indexed by the top 24 bits of the address, and a pool of blocks of 256 leaves, each
-//! indexed by the next octet. IPv4 needs one block below the root (DIR-24-8); IPv6 up to thirteen (24-8-8-...).
+//! A table is a root of leaves indexed by the top bits of the address, and a pool of blocks of 256 leaves, each indexed by
+//! the next octet. IPv4 has a root of 24 bits and needs one block below it (DIR-24-8). IPv6 has 24 bits where the Internet
+//! is, in 2000::/3, and 16 elsewhere, and needs up to fourteen blocks below: a root of 24 bits everywhere would be
+//! seven eighths empty.
 //!
 //! ```text
 //! leaf 0                       no prefix covers this
@@ -11,23 +13,27 @@
 //! Group [`GROUP_INDIRECT`] says that the group stands in `SLOT_GROUP[slot]`, so that their number is not bounded by ten
 //! bits: neighbours on connected subnets, which each have a group of their own, use it.
 
-/// Leaves in a root: one for every value of the top 24 bits.
-pub const ROOT_LEN: usize = 1 << 24;
+/// Leaves in the IPv4 root: one for every value of the top 24 bits.
+pub const ROOT4_LEN: usize = 1 << 24;
+/// Leaves in the IPv6 root: one for every /24 in 2000::/3, then one for every /16 of all, those in 2000::/3 unused.
+pub const ROOT6_LEN: usize = GLOBAL6_LEN + (1 << 16);
 /// Leaves in a block.
 pub const BLOCK_LEN: usize = 256;
-/// Octets of an address that index the root.
-pub const ROOT_OCTETS: usize = 3;
 /// Largest counter slot.
 pub const SLOT_MAX: u32 = (1 << SLOT_BITS) - 1;
 /// Group number in a leaf that means: look in `SLOT_GROUP[slot]`.
 pub const GROUP_INDIRECT: u32 = (1 << GROUP_BITS) - 1;
 
+/// Leaves of the IPv6 root for 2000::/3.
+const GLOBAL6_LEN: usize = 1 << 21;
 const SLOT_BITS: u32 = 21;
 const GROUP_BITS: u32 = 10;
 const CHILD: u32 = 1 << 31;
 
-/// A root of a table as it stands in its map.
-pub type Root = [u32; ROOT_LEN];
+/// The IPv4 root as it stands in its map.
+pub type Root4 = [u32; ROOT4_LEN];
+/// The IPv6 root as it stands in its map.
+pub type Root6 = [u32; ROOT6_LEN];
 /// A block of a pool as it stands in its map.
 pub type Block = [u32; BLOCK_LEN];
 
@@ -79,19 +85,62 @@ impl Leaf {
     }
 }
 
-/// Walks a table down to the leaf for `address` (its octets in wire order).
+/// Index in the IPv4 root of an address (octets in wire order).
+#[inline(always)]
+pub const fn root4(address: &[u8; 4]) -> usize {
+    (address[0] as usize) << 16 | (address[1] as usize) << 8 | address[2] as usize
+}
+
+/// Index in the IPv6 root of an address (octets in wire order), and how many octets that takes up: 3 or 2.
+#[inline(always)]
+pub const fn root6(address: &[u8; 16]) -> (usize, usize) {
+    let top = (address[0] as usize) << 8 | address[1] as usize;
+    if top >> 13 == 1 {
+        ((top << 8 | address[2] as usize) & (GLOBAL6_LEN - 1), 3)
+    } else {
+        (GLOBAL6_LEN + top, 2)
+    }
+}
+
+/// Walks the IPv4 table down to the leaf for `address` (octets in wire order).
 ///
-/// `root` reads the root at an index below [`ROOT_LEN`], `pool` reads octet `u8` of a block. Either answers `None` where
+/// `root` reads the root at an index below [`ROOT4_LEN`], `pool` reads octet `u8` of a block. Either answers `None` where
 /// the word does not exist, which a sound table never leads to.
 #[inline(always)]
-pub fn walk<const OCTETS: usize>(
-    address: &[u8; OCTETS],
-    root: impl Fn(u32) -> Option<u32>,
+pub fn walk4(
+    address: &[u8; 4],
+    root: impl Fn(usize) -> Option<u32>,
     pool: impl Fn(u32, u8) -> Option<u32>,
 ) -> Option<Leaf> {
-    let index = (address[0] as u32) << 16 | (address[1] as u32) << 8 | address[2] as u32;
+    descend(address, 3, Leaf(root(root4(address))?), pool)
+}
+
+/// Walks the IPv6 table, as [`walk4`] does; `root` gets an index below [`ROOT6_LEN`].
+#[inline(always)]
+pub fn walk6(
+    address: &[u8; 16],
+    root: impl Fn(usize) -> Option<u32>,
+    pool: impl Fn(u32, u8) -> Option<u32>,
+) -> Option<Leaf> {
+    let (index, octets) = root6(address);
     let mut leaf = Leaf(root(index)?);
-    let mut octet = ROOT_OCTETS;
+    if octets == 2 {
+        match leaf.block() {
+            Some(block) => leaf = Leaf(pool(block, address[2])?),
+            None => return Some(leaf),
+        }
+    }
+    descend(address, 3, leaf, pool)
+}
+
+/// From a leaf that `octet` octets have led to, down.
+#[inline(always)]
+fn descend<const OCTETS: usize>(
+    address: &[u8; OCTETS],
+    mut octet: usize,
+    mut leaf: Leaf,
+    pool: impl Fn(u32, u8) -> Option<u32>,
+) -> Option<Leaf> {
     while octet < OCTETS {
         let Some(block) = leaf.block() else {
             return Some(leaf);
@@ -117,18 +166,35 @@ mod tests {
     #[test]
     fn a_walk_that_never_ends_is_an_error_not_a_leaf() {
         assert_eq!(
-            walk(
+            walk4(
                 &[1, 2, 3, 4],
                 |_| Some(Leaf::child(0).0),
                 |_, _| Some(Leaf::child(0).0)
             ),
             None
         );
-        let found = walk(
+        let found = walk4(
             &[1, 2, 3, 4],
             |i| (i == 0x010203).then(|| Leaf::child(9).0),
             |b, o| Some(Leaf::route(b, o as u32).0),
         );
         assert_eq!(found, Some(Leaf::route(9, 4)));
+    }
+
+    #[test]
+    fn the_ipv6_root_is_fine_where_the_internet_is() {
+        let address = |text: &str| text.parse::<core::net::Ipv6Addr>().expect("address").octets();
+        assert_eq!(root6(&address("2000::")), (0, 3));
+        assert_eq!(root6(&address("3fff:ffff::")), (GLOBAL6_LEN - 1, 3));
+        assert_eq!(root6(&address("2a0e:b100::")), (0x0a0eb1, 3));
+        assert_eq!(root6(&address("::")), (GLOBAL6_LEN, 2));
+        assert_eq!(root6(&address("fd00:1234::")), (GLOBAL6_LEN + 0xfd00, 2));
+        assert_eq!(root6(&address("ffff:ffff::")), (ROOT6_LEN - 1, 2));
+        let found = walk6(
+            &address("fd00:1234::"),
+            |_| Some(Leaf::child(7).0),
+            |block, octet| (block == 7).then(|| Leaf::route(1, octet as u32).0),
+        );
+        assert_eq!(found, Some(Leaf::route(1, 0x12)));
     }
 }

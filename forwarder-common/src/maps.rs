@@ -1,10 +1,10 @@
 //! Names of the maps, as in the object and as pinned, so that each is spelt once.
 
-/// IPv4 root: one element of [`crate::fib::ROOT_LEN`] leaves, indexed by the top 24 bits.
+/// IPv4 root: one element of [`crate::fib::ROOT4_LEN`] leaves.
 pub const FIB4_ROOT: &str = "FIB4_ROOT";
 /// IPv4 lower level: blocks of 256 leaves.
 pub const FIB4_POOL: &str = "FIB4_POOL";
-/// IPv6 root: one element of [`crate::fib::ROOT_LEN`] leaves, indexed by the top 24 bits.
+/// IPv6 root: one element of [`crate::fib::ROOT6_LEN`] leaves.
 pub const FIB6_ROOT: &str = "FIB6_ROOT";
 /// IPv6 lower levels: blocks of 256 leaves.
 pub const FIB6_POOL: &str = "FIB6_POOL";

@@ -1,7 +1,7 @@
 //! Longest-prefix match: one dependent load for most IPv4 packets, two to four for IPv6.
 
 use forwarder_common::{
-    fib::{Block, GROUP_INDIRECT, Leaf, Root, walk},
+    fib::{Block, GROUP_INDIRECT, Leaf, walk4, walk6},
     reason::Reason,
 };
 
@@ -17,19 +17,20 @@ pub struct Match {
     pub slot: u32,
 }
 
+/// A word of the root; the mask or bound is what the verifier goes by.
 #[inline(always)]
-fn lookup<const OCTETS: usize>(
-    root: &Array<Root>,
-    pool: &Array<Block>,
-    address: &[u8; OCTETS],
-) -> Result<Match, Reason> {
-    let root = root.get(0).ok_or(Reason::Internal)?;
-    let leaf: Leaf = walk(
-        address,
-        |index| Some(root[(index & 0x00ff_ffff) as usize]),
-        |block, octet| pool.get(block).map(|block| block[octet as usize]),
-    )
-    .ok_or(Reason::Internal)?;
+fn root<const LEN: usize>(root: &Array<[u32; LEN]>, index: usize) -> Option<u32> {
+    root.get(0)?.get(index).copied()
+}
+
+#[inline(always)]
+fn pool(pool: &Array<Block>, block: u32, octet: u8) -> Option<u32> {
+    Some(pool.get(block)?[octet as usize])
+}
+
+#[inline(always)]
+fn answer(leaf: Option<Leaf>) -> Result<Match, Reason> {
+    let leaf = leaf.ok_or(Reason::Internal)?;
     maps::trace(|t| t.leaf = leaf.0);
     if leaf.is_none() {
         return Err(Reason::NoRoute);
@@ -49,7 +50,11 @@ fn lookup<const OCTETS: usize>(
 /// [`Reason::NoRoute`].
 #[inline(always)]
 pub fn ipv4(destination: u32) -> Result<Match, Reason> {
-    lookup(&maps::FIB4_ROOT, &maps::FIB4_POOL, &destination.to_be_bytes())
+    answer(walk4(
+        &destination.to_be_bytes(),
+        |index| root(&maps::FIB4_ROOT, index),
+        |block, octet| pool(&maps::FIB4_POOL, block, octet),
+    ))
 }
 
 /// IPv6: `destination` in wire order.
@@ -58,5 +63,9 @@ pub fn ipv4(destination: u32) -> Result<Match, Reason> {
 /// [`Reason::NoRoute`].
 #[inline(always)]
 pub fn ipv6(destination: &[u8; 16]) -> Result<Match, Reason> {
-    lookup(&maps::FIB6_ROOT, &maps::FIB6_POOL, destination)
+    answer(walk6(
+        destination,
+        |index| root(&maps::FIB6_ROOT, index),
+        |block, octet| pool(&maps::FIB6_POOL, block, octet),
+    ))
 }

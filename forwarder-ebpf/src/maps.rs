@@ -8,7 +8,7 @@ use aya_ebpf::{
 };
 use forwarder_common::{
     counters::{Counter, EgressCounters, ReasonCounters},
-    fib::{Block, Root},
+    fib::{Block, Root4, Root6},
     filter::SourceTable,
     flow::SELF_WORDS,
     interface::{IFINDEX_MAX, Interface},
@@ -26,9 +26,9 @@ macro_rules! arrays {
 }
 
 arrays! {
-    FIB4_ROOT: Root = 1;
+    FIB4_ROOT: Root4 = 1;
     FIB4_POOL: Block = 1024;
-    FIB6_ROOT: Root = 1;
+    FIB6_ROOT: Root6 = 1;
     FIB6_POOL: Block = 1024;
     SLOT_GROUP: u32 = 4096;
     GROUPS: Group = 64;

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use forwarder_common::{
-    fib::{BLOCK_LEN, GROUP_INDIRECT, ROOT_LEN},
+    fib::{BLOCK_LEN, GROUP_INDIRECT, ROOT4_LEN, ROOT6_LEN},
     nexthop::NextHop,
     reason::Reason,
 };
@@ -186,8 +186,8 @@ fn leaves(engine: &Engine<MemoryDataplane>) -> u64 {
     let tables = engine.view();
     let sizes = tables.sizes;
     let regions = [
-        (&tables.fib4_root, ROOT_LEN),
-        (&tables.fib6_root, ROOT_LEN),
+        (&tables.fib4_root, ROOT4_LEN),
+        (&tables.fib6_root, ROOT6_LEN),
         (&tables.fib4_pool, sizes.blocks4 as usize * BLOCK_LEN),
         (&tables.fib6_pool, sizes.blocks6 as usize * BLOCK_LEN),
         (&tables.slot_group, sizes.slots as usize * 2),

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use forwarder_common::{
     counters::{Counter, EgressCounters, ReasonCounters},
     directory::{GroupEntry, Meta, NextHopEntry, PortEntry, SlotEntry},
-    fib::{BLOCK_LEN, ROOT_LEN},
+    fib::{BLOCK_LEN, ROOT4_LEN, ROOT6_LEN, walk4, walk6},
     filter::SourceTable,
     flow::SELF_WORDS,
     interface::{IFINDEX_MAX, Interface},
@@ -65,9 +65,9 @@ impl Sizes {
     pub fn arrays(&self) -> Vec<(&'static str, u32, u32)> {
         let size = |octets: usize| octets as u32;
         vec![
-            (maps::FIB4_ROOT, 1, size(ROOT_LEN * 4)),
+            (maps::FIB4_ROOT, 1, size(ROOT4_LEN * 4)),
             (maps::FIB4_POOL, self.blocks4, size(BLOCK_LEN * 4)),
-            (maps::FIB6_ROOT, 1, size(ROOT_LEN * 4)),
+            (maps::FIB6_ROOT, 1, size(ROOT6_LEN * 4)),
             (maps::FIB6_POOL, self.blocks6, size(BLOCK_LEN * 4)),
             (maps::SLOT_GROUP, self.slots, 4),
             (maps::GROUPS, self.groups, size(size_of::<Group>())),
@@ -273,14 +273,14 @@ impl Tables {
             word(region, block as usize * BLOCK_LEN + octet as usize)
         };
         match address {
-            std::net::IpAddr::V4(address) => forwarder_common::fib::walk(
+            std::net::IpAddr::V4(address) => walk4(
                 &address.octets(),
-                |index| word(&self.fib4_root, index as usize),
+                |index| word(&self.fib4_root, index),
                 |b, octet| block(&self.fib4_pool, b, octet),
             ),
-            std::net::IpAddr::V6(address) => forwarder_common::fib::walk(
+            std::net::IpAddr::V6(address) => walk6(
                 &address.octets(),
-                |index| word(&self.fib6_root, index as usize),
+                |index| word(&self.fib6_root, index),
                 |b, octet| block(&self.fib6_pool, b, octet),
             ),
         }

@@ -2,6 +2,7 @@
 
 use std::{fmt::Debug, hash::Hash, net::IpAddr};
 
+use forwarder_common::fib;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 /// An address as a number, most significant bit first.
@@ -11,6 +12,13 @@ pub trait Address: Copy + Eq + Hash + Ord + Debug + Send + 'static {
     /// 4 or 6.
     const FAMILY: u8;
 
+    /// Words of the table's root.
+    const ROOT_LEN: usize;
+
+    /// The root word for the address, and the bits it stands for.
+    fn root(self) -> (usize, u8);
+    /// The runs of root words, as first and count, of a prefix that is no longer than what its root words stand for.
+    fn root_runs(self, length: u8) -> impl Iterator<Item = (usize, usize)>;
     /// The address with all bits beyond `length` cleared.
     fn network(self, length: u8) -> Self;
     /// The `index`th octet.
@@ -26,10 +34,13 @@ pub trait Address: Copy + Eq + Hash + Ord + Debug + Send + 'static {
 }
 
 macro_rules! address {
-    ($number:ty, $family:literal, $octets:literal, $ip:ty, $net:ty, $variant:ident) => {
+    ($number:ty, $family:literal, $octets:literal, $ip:ty, $net:ty, $variant:ident, $root_len:expr, { $($root:item)+ }) => {
         impl Address for $number {
             const BITS: u8 = <$number>::BITS as u8;
             const FAMILY: u8 = $family;
+            const ROOT_LEN: usize = $root_len;
+
+            $($root)+
 
             fn network(self, length: u8) -> Self {
                 if length == 0 {
@@ -67,8 +78,31 @@ macro_rules! address {
         }
     };
 }
-address!(u32, 4, 4, std::net::Ipv4Addr, Ipv4Net, V4);
-address!(u128, 6, 16, std::net::Ipv6Addr, Ipv6Net, V6);
+address! { u32, 4, 4, std::net::Ipv4Addr, Ipv4Net, V4, fib::ROOT4_LEN, {
+    fn root(self) -> (usize, u8) {
+        (fib::root4(&self.to_be_bytes()), 24)
+    }
+
+    fn root_runs(self, length: u8) -> impl Iterator<Item = (usize, usize)> {
+        let (first, bits) = self.root();
+        std::iter::once((first, 1 << (bits - length)))
+    }
+} }
+address! { u128, 6, 16, std::net::Ipv6Addr, Ipv6Net, V6, fib::ROOT6_LEN, {
+    fn root(self) -> (usize, u8) {
+        let (index, octets) = fib::root6(&self.to_be_bytes());
+        (index, octets as u8 * 8)
+    }
+
+    // One run for each value of the top three bits: the parts of the root are that large.
+    fn root_runs(self, length: u8) -> impl Iterator<Item = (usize, usize)> {
+        let eighths = 1u128 << 3u8.saturating_sub(length);
+        (0..eighths).map(move |eighth| {
+            let (first, bits) = (self | eighth << 125).root();
+            (first, 1 << (bits - length.max(3)))
+        })
+    }
+} }
 
 /// The prefix that a directory entry's fields name.
 pub fn prefix_of(family: u8, address: [u8; 16], length: u8) -> Option<IpNet> {

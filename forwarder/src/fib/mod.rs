@@ -455,7 +455,7 @@ impl<A: Address> Half<A> {
             self.refuse(tables, slots, punt, prefix);
         }
         // From the innermost word out: each word's cover must not reach into the one before, which may have a longer one.
-        for bits in (24..length).step_by(8).rev() {
+        for bits in (address.root().1..length).step_by(8).rev() {
             if self.refused.iter().any(|(a, l)| inside(a, *l, bits)) {
                 continue;
             }

@@ -1,9 +1,10 @@
 //! The stride table of one family, written in place while packets are looked up in it.
 //!
 //! # Layout
-//! A root of 2^24 words and blocks of 256, as `forwarder_common::fib` tells. A prefix of length `l` stands
-//! - for `l <= 24` in the 2^(24-l) root words of its range,
-//! - else in 2^(b-l) words of the block for its first 24, 32, 40... bits, where `b` is the next of 32, 40, 48...
+//! A root and blocks of 256 words, as `forwarder_common::fib` tells. A root word stands for `r` bits: 24, or 16 in the
+//! part of IPv6 where the Internet is not. A prefix of length `l` stands
+//! - for `l <= r` in the root words of its range,
+//! - else in 2^(b-l) words of the block for its first r, r+8, r+16... bits, where `b` is the next of r+8, r+16...
 //!
 //! A word that leads to a block carries no route; routes that cover it stand in the block's words instead.
 //!
@@ -21,7 +22,7 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use forwarder_common::fib::{BLOCK_LEN, Leaf, ROOT_OCTETS};
+use forwarder_common::fib::{BLOCK_LEN, Leaf};
 
 use super::family::Address;
 use crate::dataplane::Region;
@@ -74,9 +75,9 @@ pub struct Stride {
     waiting: Vec<u32>,
 }
 
-/// First bit beyond the level at which a prefix of this length stands: 24, 32, 40...
-fn level_end(length: u8) -> u8 {
-    length.max(24).div_ceil(8) * 8
+/// First bit beyond the level at which a prefix stands, where a root word stands for `root` bits: that, 8 more...
+fn level_end(root: u8, length: u8) -> u8 {
+    length.max(root).div_ceil(8) * 8
 }
 
 impl Stride {
@@ -100,7 +101,7 @@ impl Stride {
         self.members.len()
     }
 
-    /// Finds the blocks that an earlier controller left linked, given every prefix longer than 24 bits.
+    /// Finds the blocks that an earlier controller left linked, given every prefix.
     ///
     /// # Errors
     /// A sentence where words and prefixes contradict each other.
@@ -110,7 +111,7 @@ impl Stride {
         prefixes: impl Iterator<Item = (A, u8)>,
     ) -> Result<Stride, String> {
         let mut stride = Stride::new(blocks);
-        for (address, length) in prefixes.filter(|(_, length)| *length > 24) {
+        for (address, length) in prefixes {
             for block in path(words, address, length).ok_or_else(|| {
                 format!(
                     "{}/{length} stands in the directory but has no block",
@@ -127,7 +128,7 @@ impl Stride {
         stride.free.retain(|block| stride.members[*block as usize] == 0);
         // Linked blocks without members: the earlier controller died between filling and counting. They are found
         // where a root word leads to one, and collapse.
-        for index in 0..forwarder_common::fib::ROOT_LEN {
+        for index in 0..A::ROOT_LEN {
             if words.root.u32(index * 4).load(Ordering::Relaxed) >> 31 != 0 {
                 stride.collapse_empty(words, Place::Root(index))?;
             }
@@ -167,39 +168,38 @@ impl Stride {
         new: bool,
         shorter_or_same: &impl Fn(Leaf) -> bool,
     ) -> Result<(), NoBlocks> {
-        let mut place = Place::Root(root_index(address));
-        if length > 24 {
-            let levels = (level_end(length) / 8) as usize - ROOT_OCTETS;
-            let mut existing = 0;
-            let mut probe = place;
-            while existing < levels {
-                let Some(block) = words.load(probe).block() else {
-                    break;
-                };
-                probe = Place::Block(block, address.octet(ROOT_OCTETS + existing));
-                existing += 1;
-            }
-            if levels - existing > self.free.len() {
-                return Err(NoBlocks);
-            }
-            for level in 0..levels {
-                let below = words.load(place);
-                let block = match below.block() {
-                    Some(block) => block,
-                    None => {
-                        let block = self.free.pop().ok_or(NoBlocks)?;
-                        for index in 0..BLOCK_LEN {
-                            words.store(Place::Block(block, index), below);
-                        }
-                        words.store(place, Leaf::child(block));
-                        block
-                    }
-                };
-                self.members[block as usize] += u32::from(new);
-                place = Place::Block(block, address.octet(ROOT_OCTETS + level));
-            }
+        let (first, root) = address.root();
+        let mut place = Place::Root(first);
+        let levels = root / 8..level_end(root, length) / 8;
+        let mut probe = place;
+        let mut missing = levels.len();
+        for octet in levels.clone() {
+            let Some(block) = words.load(probe).block() else {
+                break;
+            };
+            probe = Place::Block(block, address.octet(octet as usize));
+            missing -= 1;
         }
-        self.each_word(place, length, &mut |place| {
+        if missing > self.free.len() {
+            return Err(NoBlocks);
+        }
+        for octet in levels {
+            let below = words.load(place);
+            let block = match below.block() {
+                Some(block) => block,
+                None => {
+                    let block = self.free.pop().ok_or(NoBlocks)?;
+                    for index in 0..BLOCK_LEN {
+                        words.store(Place::Block(block, index), below);
+                    }
+                    words.store(place, Leaf::child(block));
+                    block
+                }
+            };
+            self.members[block as usize] += u32::from(new);
+            place = Place::Block(block, address.octet(octet as usize));
+        }
+        each_word((address, length), place, &mut |place| {
             replace_where(words, place, leaf, shorter_or_same);
         });
         Ok(())
@@ -215,16 +215,17 @@ impl Stride {
         cover: Leaf,
         punt: Leaf,
     ) {
-        let mut place = Place::Root(root_index(address));
+        let (first, root) = address.root();
+        let mut place = Place::Root(first);
         let mut way = Vec::new();
-        for octet in ROOT_OCTETS..(level_end(length) / 8) as usize {
+        for octet in (root / 8) as usize..(level_end(root, length) / 8) as usize {
             let Some(block) = words.load(place).block() else {
                 return;
             };
             way.push((place, block));
             place = Place::Block(block, address.octet(octet));
         }
-        self.each_word(place, length, &mut |place| {
+        each_word((address, length), place, &mut |place| {
             replace_where(words, place, cover, &|leaf: Leaf| leaf.slot() == slot);
         });
         for (parent, block) in way.into_iter().rev() {
@@ -254,8 +255,8 @@ impl Stride {
     }
 
     fn smallest_word<A: Address>(&self, words: Words<'_>, address: A) -> (Place, u8) {
-        let mut place = Place::Root(root_index(address));
-        let mut bits = 24;
+        let (first, mut bits) = address.root();
+        let mut place = Place::Root(first);
         while bits < A::BITS {
             let Some(block) = words.load(place).block() else {
                 break;
@@ -264,21 +265,6 @@ impl Stride {
             bits += 8;
         }
         (place, bits)
-    }
-
-    /// Calls `visit` with every word of a prefix's range at its own level.
-    fn each_word(&self, first: Place, length: u8, visit: &mut impl FnMut(Place)) {
-        let count = 1usize << (level_end(length) - length.min(level_end(length)));
-        match first {
-            Place::Root(index) => (index & !(count - 1)..)
-                .take(count)
-                .for_each(|i| visit(Place::Root(i))),
-            Place::Block(block, index) => {
-                (index & !(count - 1)..)
-                    .take(count)
-                    .for_each(|i| visit(Place::Block(block, i)));
-            }
-        }
     }
 
     /// Whether anything waits for a grace period.
@@ -305,8 +291,9 @@ pub fn is_reachable<A: Address>(words: Words<'_>, address: A, length: u8) -> boo
 /// The blocks from the root down to where the prefix stands; `None` where the way ends early.
 fn path<A: Address>(words: Words<'_>, address: A, length: u8) -> Option<Vec<u32>> {
     let mut path = Vec::new();
-    let mut place = Place::Root(root_index(address));
-    for octet in ROOT_OCTETS..(level_end(length) / 8) as usize {
+    let (first, root) = address.root();
+    let mut place = Place::Root(first);
+    for octet in (root / 8) as usize..(level_end(root, length) / 8) as usize {
         let block = words.load(place).block()?;
         path.push(block);
         place = Place::Block(block, address.octet(octet));
@@ -314,8 +301,20 @@ fn path<A: Address>(words: Words<'_>, address: A, length: u8) -> Option<Vec<u32>
     Some(path)
 }
 
-fn root_index<A: Address>(address: A) -> usize {
-    address.octet(0) << 16 | address.octet(1) << 8 | address.octet(2)
+/// Calls `visit` with every word of a prefix's range at its own level; `place` is the first of them.
+fn each_word<A: Address>((address, length): (A, u8), place: Place, visit: &mut impl FnMut(Place)) {
+    match place {
+        Place::Root(_) => address
+            .root_runs(length)
+            .flat_map(|(first, count)| first..first + count)
+            .for_each(|index| visit(Place::Root(index))),
+        Place::Block(block, index) => {
+            let count = 1usize << (length.next_multiple_of(8) - length);
+            (index & !(count - 1)..)
+                .take(count)
+                .for_each(|index| visit(Place::Block(block, index)));
+        }
+    }
 }
 
 /// Replaces every leaf at or below a word for which `gives_way` says so.

@@ -74,8 +74,11 @@ fn prefix4() -> impl Strategy<Value = IpNet> {
 }
 
 fn prefix6() -> impl Strategy<Value = IpNet> {
-    (0u128..1 << 14, length(128)).prop_map(|(bits, length)| {
-        let address = 0x2a00u128 << 112 | (bits & 0x7) << 100 | (bits >> 3 & 0x7) << 66 | bits >> 6 << 3;
+    (0u128..1 << 15, length(128)).prop_map(|(bits, length)| {
+        // Both parts of the root: where the Internet is, and elsewhere.
+        let top = if bits >> 14 == 0 { 0x2a00 } else { 0xfd00 };
+        let bits = bits & ((1 << 14) - 1);
+        let address = top << 112 | (bits & 0x7) << 100 | (bits >> 3 & 0x7) << 66 | bits >> 6 << 3;
         IpNet::new(IpAddr::V6(Ipv6Addr::from(address)), length)
             .expect("length")
             .trunc()
