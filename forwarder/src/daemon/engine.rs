@@ -79,11 +79,7 @@ impl<D: Dataplane> Engine<D> {
         // Group 1 is always the punt group: it is the first ever acquired.
         let fib = Fib::adopt(tables, PUNT_GROUP)
             .map_err(|why| anyhow!("the pinned tables are not sound: {why}"))?;
-        for (prefix, _) in fib.prefixes() {
-            if let Some(group) = fib.group(tables, prefix) {
-                *references.entry(group).or_default() += 1;
-            }
-        }
+        fib.each(tables, |_, _, group| *references.entry(group).or_default() += 1);
         let mut adjacencies = Adjacencies::adopt(tables, &references);
         let world = Topology::default();
         let known = Known {
@@ -172,14 +168,19 @@ impl<D: Dataplane> Engine<D> {
             self.sync(IpNet::from(address));
         }
         // What is laid and no longer wanted.
-        for (prefix, _) in self.fib.prefixes() {
+        let mut unwanted = Vec::new();
+        self.fib.each(self.dataplane.tables(), |prefix, _, _| {
             if self.wanted(prefix).is_none() {
-                self.sync(prefix);
+                unwanted.push(prefix);
             }
+        });
+        for prefix in unwanted {
+            self.sync(prefix);
         }
         for prefix in self.fib.take_refused(usize::MAX) {
             self.sync(prefix);
         }
+        self.fib.adoption_ends(self.dataplane.tables());
         self.adjacencies.adoption_ends(self.dataplane.tables());
         self.gateways_changed = true;
         self.activity.resyncs += 1;

@@ -24,13 +24,13 @@ fn a_dump_withdraws_what_went_without_a_word() {
     assert_eq!(fate(&engine, "8.1.1.1"), Ok(2));
     let kept: Vec<_> = slots_before
         .iter()
-        .filter(|(prefix, _)| engine.fib.slot(*prefix).is_some())
+        .filter(|(prefix, _)| engine.fib.slot(engine.view(), *prefix).is_some())
         .copied()
         .collect();
     assert_eq!(kept.len() + 3, slots_before.len());
     assert!(
         kept.iter()
-            .all(|(prefix, slot)| engine.fib.slot(*prefix) == Some(*slot))
+            .all(|(prefix, slot)| engine.fib.slot(engine.view(), *prefix) == Some(*slot))
     );
     engine.load(dump());
     assert_eq!(fate(&engine, "5.1.2.129"), Ok(2));
@@ -47,7 +47,7 @@ fn a_dump_withdraws_what_went_without_a_word() {
 fn the_next_controller_changes_nothing_when_nothing_changed() {
     let engine = fresh();
     let before = (leaves(&engine), slots(&engine));
-    let slot = engine.fib.slot(net("5.0.0.0/8")).expect("laid");
+    let slot = engine.fib.slot(engine.view(), net("5.0.0.0/8")).expect("laid");
     let counted = Counter {
         packets: 7,
         bytes: 700,
@@ -100,7 +100,7 @@ fn the_next_controller_mends_only_what_differs() {
     assert_eq!(fate(&engine, "7.0.0.1"), Ok(2));
     assert_eq!(fate(&engine, "5.2.0.1"), Ok(1));
     for (prefix, slot) in before {
-        let now = engine.fib.slot(prefix);
+        let now = engine.fib.slot(engine.view(), prefix);
         assert!(
             now == Some(slot) || prefix == net("5.1.2.128/25"),
             "{prefix}: {slot}, {now:?}"

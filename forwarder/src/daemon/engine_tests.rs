@@ -203,7 +203,10 @@ fn leaves(engine: &Engine<MemoryDataplane>) -> u64 {
 }
 
 fn slots(engine: &Engine<MemoryDataplane>) -> Vec<(IpNet, u32)> {
-    let mut all = engine.fib.prefixes();
+    let mut all = Vec::new();
+    engine
+        .fib
+        .each(engine.view(), |prefix, slot, _| all.push((prefix, slot)));
     all.sort_unstable();
     all
 }
@@ -227,7 +230,7 @@ fn a_resolved_neighbour_of_a_connected_subnet_is_a_host_route() {
     };
     tell(&mut engine, Event::Neighbour(failed));
     assert_eq!(fate(&engine, "198.18.0.6"), Err(Reason::NeighbourUnresolved));
-    assert_eq!(engine.fib.slot(net("198.18.0.6/32")), None);
+    assert_eq!(engine.fib.slot(engine.view(), net("198.18.0.6/32")), None);
     let gone = Event::NeighbourGone {
         ifindex: OUT,
         address: address("198.18.0.5"),
@@ -242,7 +245,7 @@ fn a_neighbour_elsewhere_is_no_host_of_the_subnet() {
     tell(&mut engine, Event::Neighbour(neighbour(IN, "198.18.0.7", 7)));
     assert_eq!(fate(&engine, "198.18.0.7"), Err(Reason::NeighbourUnresolved));
     // A gateway is reached by the route that covers it, not by its entry.
-    assert_eq!(engine.fib.slot(net("203.0.113.1/32")), None);
+    assert_eq!(engine.fib.slot(engine.view(), net("203.0.113.1/32")), None);
     assert_eq!(fate(&engine, "203.0.113.1"), Ok(1));
 }
 
@@ -251,7 +254,7 @@ fn host_routes_come_and_go_with_the_connected_route() {
     let mut engine = fresh();
     let connected = via("198.18.0.0/24", OUT, "");
     tell(&mut engine, Event::RouteGone(connected.clone()));
-    assert_eq!(engine.fib.slot(net("198.18.0.5/32")), None);
+    assert_eq!(engine.fib.slot(engine.view(), net("198.18.0.5/32")), None);
     assert_eq!(fate(&engine, "198.18.0.5"), Ok(1), "by the default route");
     announce(&mut engine, connected);
     assert_eq!(fate(&engine, "198.18.0.5"), Ok(5));
@@ -263,7 +266,7 @@ fn a_more_specific_route_keeps_neighbours_out() {
     let inner = via("198.18.0.0/28", OUT, "203.0.113.2");
     announce(&mut engine, inner.clone());
     assert_eq!(fate(&engine, "198.18.0.5"), Ok(2));
-    assert_eq!(engine.fib.slot(net("198.18.0.5/32")), None);
+    assert_eq!(engine.fib.slot(engine.view(), net("198.18.0.5/32")), None);
     tell(&mut engine, Event::RouteGone(inner));
     assert_eq!(fate(&engine, "198.18.0.5"), Ok(5));
     // A route for the very host, and one for the router itself.
@@ -292,7 +295,7 @@ fn an_interface_that_is_no_longer_served_hands_its_packets_to_the_kernel() {
     for to in ["5.1.1.1", "6.1.1.1", "7.0.0.1", "2a05::1", "198.18.0.5"] {
         assert_eq!(fate(&engine, to), Err(Reason::EgressWithoutXdp), "{to}");
     }
-    assert_eq!(engine.fib.slot(net("198.18.0.5/32")), None);
+    assert_eq!(engine.fib.slot(engine.view(), net("198.18.0.5/32")), None);
     engine.serve(OUT, served);
     engine.served_changed();
     assert_eq!(fate(&engine, "5.1.1.1"), Ok(1));
@@ -407,7 +410,7 @@ fn table_local_comes_before_main_and_a_low_metric_before_a_high_one() {
     tell(&mut engine, Event::RouteGone(better));
     assert_eq!(fate(&engine, "9.1.1.1"), Ok(1));
     tell(&mut engine, Event::RouteGone(worse));
-    assert_eq!(engine.fib.slot(net("9.0.0.0/8")), None);
+    assert_eq!(engine.fib.slot(engine.view(), net("9.0.0.0/8")), None);
     assert_eq!(fate(&engine, "9.1.1.1"), Ok(1), "by the default route");
 }
 

@@ -89,7 +89,7 @@ impl Keepalive {
             .iter()
             .filter(|n| n.stale && !n.managed && n.mac.is_some())
         {
-            let Some(slot) = engine.fib.slot(IpNet::from(neighbour.address)) else {
+            let Some(slot) = engine.fib.slot(engine.view(), IpNet::from(neighbour.address)) else {
                 continue;
             };
             let packets = engine.view().slot_counter(slot).packets;

@@ -21,6 +21,12 @@ pub trait Address: Copy + Eq + Hash + Ord + Debug + Send + 'static {
     fn root_runs(self, length: u8) -> impl Iterator<Item = (usize, usize)>;
     /// The address with all bits beyond `length` cleared.
     fn network(self, length: u8) -> Self;
+    /// The address with all bits beyond `length` set.
+    fn last(self, length: u8) -> Self;
+    /// The network that a root word stands for: the inverse of [`Address::root`].
+    fn of_root(index: usize) -> Self;
+    /// The address with the octet that begins at this bit set to `octet`, where it was 0.
+    fn with_octet(self, bit: u8, octet: u8) -> Self;
     /// The `index`th octet.
     fn octet(self, index: usize) -> usize;
     /// Octets in wire order; IPv4 in the first four.
@@ -48,6 +54,14 @@ macro_rules! address {
                 } else {
                     self & <$number>::MAX << (<Self as Address>::BITS - length)
                 }
+            }
+
+            fn last(self, length: u8) -> Self {
+                self | <$number>::MAX.checked_shr(length as u32).unwrap_or(0)
+            }
+
+            fn with_octet(self, bit: u8, octet: u8) -> Self {
+                self | (octet as Self) << (<Self as Address>::BITS - 8 - bit)
             }
 
             fn octet(self, index: usize) -> usize {
@@ -83,6 +97,10 @@ address! { u32, 4, 4, std::net::Ipv4Addr, Ipv4Net, V4, fib::ROOT4_LEN, {
         (fib::root4(&self.to_be_bytes()), 24)
     }
 
+    fn of_root(index: usize) -> u32 {
+        (index as u32) << 8
+    }
+
     fn root_runs(self, length: u8) -> impl Iterator<Item = (usize, usize)> {
         let (first, bits) = self.root();
         std::iter::once((first, 1 << (bits - length)))
@@ -92,6 +110,10 @@ address! { u128, 6, 16, std::net::Ipv6Addr, Ipv6Net, V6, fib::ROOT6_LEN, {
     fn root(self) -> (usize, u8) {
         let (index, octets) = fib::root6(&self.to_be_bytes());
         (index, octets as u8 * 8)
+    }
+
+    fn of_root(index: usize) -> u128 {
+        fib::network6(index)
     }
 
     // One run for each value of the top three bits: the parts of the root are that large.

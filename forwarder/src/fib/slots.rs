@@ -5,11 +5,16 @@ use std::sync::atomic::Ordering;
 use forwarder_common::{
     counters::Counter,
     directory::{SlotEntry, State},
-    fib::SLOT_MAX,
+    fib::{Leaf, SLOT_MAX},
 };
 use ipnet::IpNet;
 
-use crate::{dataplane::Tables, fib::family::prefix_of};
+use super::{
+    family::{Address, prefix_of},
+    half::leaf_for,
+    tree::Tree,
+};
+use crate::dataplane::Tables;
 
 /// Slots below this are never given out: 0 is "none", then one punt slot for each prefix length, then the sticky one.
 pub const RESERVED: u32 = 1 + 129 + 1;
@@ -32,9 +37,8 @@ const STATE_WORD: usize = 16;
 
 /// Slots: free ones, lengths, and those that wait.
 pub struct Slots {
-    /// Prefix length by slot, one octet each: an announcement looks at many.
-    lengths: Vec<u8>,
-    laid: Vec<bool>,
+    /// What covers what.
+    pub(super) tree: Tree,
     free: Vec<u32>,
     retired: Vec<u32>,
     waiting: Vec<u32>,
@@ -44,60 +48,70 @@ impl Slots {
     /// All slots free.
     pub fn new(tables: &Tables) -> Slots {
         let slots = tables.sizes.slots.min(SLOT_MAX + 1);
-        let mut lengths = vec![0; slots as usize];
+        let mut tree = Tree::new(slots);
         for length in 0..=128u8 {
-            lengths[punt_slot(length) as usize] = length;
+            tree.set_length(punt_slot(length), length);
         }
-        lengths[sticky_slot() as usize] = NEVER;
+        tree.set_length(sticky_slot(), NEVER);
         Slots {
-            lengths,
-            laid: vec![false; slots as usize],
+            tree,
             free: (RESERVED..slots).rev().collect(),
             retired: Vec::new(),
             waiting: Vec::new(),
         }
     }
 
-    /// Reads the directory: every slot that belongs to a prefix. Retired slots are free again: no program has seen them
-    /// since before the earlier controller ended.
+    /// Reads the directory: `each` gets every slot that belongs to a prefix, in order. Retired slots are free again: no
+    /// program has seen them since before the earlier controller ended.
     ///
     /// # Errors
     /// An entry that makes no sense.
-    pub fn adopt(&mut self, tables: &Tables) -> Result<Vec<(u32, IpNet, SlotEntry, State)>, String> {
-        let mut found = Vec::new();
+    pub fn adopt(
+        &mut self,
+        tables: &Tables,
+        mut each: impl FnMut(u32, IpNet, SlotEntry, State),
+    ) -> Result<(), String> {
         self.free.clear();
-        for slot in (RESERVED..self.lengths.len() as u32).rev() {
-            let entry = tables.slot_directory.get(slot as usize);
-            let state = State::from_number(entry.state)
-                .ok_or_else(|| format!("slot {slot} of the directory has state {}", entry.state))?;
+        for slot in RESERVED..self.tree.len() as u32 {
+            let number = (tables
+                .slot_directory
+                .word(slot as usize, STATE_WORD)
+                .load(Ordering::Acquire)
+                >> 16) as u8;
+            let state = State::from_number(number)
+                .ok_or_else(|| format!("slot {slot} of the directory has state {number}"))?;
             match state {
                 State::Free => self.free.push(slot),
                 State::Retired => self.retired.push(slot),
                 State::Installing | State::Live | State::Removing => {
-                    let prefix = prefix_of(entry.family, entry.address, entry.length);
-                    let prefix =
-                        prefix.ok_or_else(|| format!("slot {slot} of the directory names no prefix"))?;
-                    self.lengths[slot as usize] = entry.length;
-                    found.push((slot, prefix, entry, state));
+                    let entry = tables.slot_directory.get(slot as usize);
+                    let prefix = prefix_of(entry.family, entry.address, entry.length)
+                        .ok_or_else(|| format!("slot {slot} of the directory names no prefix"))?;
+                    self.tree.set_length(slot, entry.length);
+                    each(slot, prefix, entry, state);
                 }
             }
         }
-        Ok(found)
+        // The lowest is given out first.
+        self.free.reverse();
+        Ok(())
     }
 
-    /// Prefix length of a slot.
-    pub fn length(&self, slot: u32) -> u8 {
-        self.lengths[slot as usize]
+    /// The leaf of a slot's prefix; none for slot 0.
+    pub fn leaf(&self, tables: &Tables, slot: u32) -> Leaf {
+        if slot == 0 {
+            return Leaf::NONE;
+        }
+        leaf_for(tables, self.group(tables, slot), slot)
     }
 
-    /// Whether blocks count the slot's prefix as a member.
-    pub fn is_laid(&self, slot: u32) -> bool {
-        self.laid[slot as usize]
-    }
-
-    /// Says whether blocks count the slot's prefix, as an adoption found.
-    pub fn set_laid(&mut self, slot: u32, laid: bool) {
-        self.laid[slot as usize] = laid;
+    /// Whether a slot is in this state with this group.
+    pub fn is(&self, tables: &Tables, slot: u32, state: State, group: u32) -> bool {
+        let word = tables
+            .slot_directory
+            .word(slot as usize, STATE_WORD)
+            .load(Ordering::Relaxed);
+        (word >> 16) as u8 == state as u8 && (word >> 32) as u32 == group
     }
 
     /// State of a slot.
@@ -120,7 +134,12 @@ impl Slots {
 
     /// Slots in use, waiting ones included.
     pub fn used(&self) -> usize {
-        self.lengths.len() - RESERVED as usize - self.free.len()
+        self.tree.len() - RESERVED as usize - self.free.len()
+    }
+
+    /// Free slots.
+    pub fn free(&self) -> usize {
+        self.free.len()
     }
 
     /// A free slot.
@@ -129,22 +148,19 @@ impl Slots {
     }
 
     /// Writes the directory entry, before any leaf names the slot.
-    #[allow(clippy::too_many_arguments, reason = "the fields of one entry")]
-    pub fn installing(
+    pub fn installing<A: Address>(
         &mut self,
         tables: &Tables,
         slot: u32,
-        address: [u8; 16],
-        length: u8,
-        family: u8,
+        (address, length): (A, u8),
         group: u32,
         protocol: u8,
     ) {
         let old = tables.slot_directory.get(slot as usize);
         let mut entry = SlotEntry {
-            address,
+            address: address.octets16(),
             length,
-            family,
+            family: A::FAMILY,
             state: State::Installing as u8,
             reserved: 0,
             group,
@@ -163,7 +179,7 @@ impl Slots {
                 tables.slot_counter(slot)
             };
             entry.generation = old.generation.wrapping_add(1);
-            self.lengths[slot as usize] = length;
+            self.tree.set_length(slot, length);
         }
         // The state word last.
         let directory = &tables.slot_directory;
@@ -189,7 +205,7 @@ impl Slots {
     /// All leaves are written.
     pub fn live(&mut self, tables: &Tables, slot: u32) {
         Self::set_state(tables, slot, State::Live);
-        self.laid[slot as usize] = true;
+        self.tree.set_laid(slot, true);
     }
 
     /// Leaves are about to go.
@@ -200,14 +216,14 @@ impl Slots {
     /// No leaf names it; it waits for the grace period.
     pub fn retire(&mut self, tables: &Tables, slot: u32) {
         Self::set_state(tables, slot, State::Retired);
-        self.laid[slot as usize] = false;
+        self.tree.set_laid(slot, false);
         self.retired.push(slot);
     }
 
     /// No leaf ever named it.
     pub fn abandon(&mut self, tables: &Tables, slot: u32) {
         Self::set_state(tables, slot, State::Free);
-        self.laid[slot as usize] = false;
+        self.tree.set_laid(slot, false);
         self.free.push(slot);
     }
 
@@ -228,6 +244,24 @@ impl Slots {
             self.free.push(slot);
         }
     }
+}
+
+/// Every slot whose prefix is laid, with its entry.
+pub fn live(tables: &Tables) -> impl Iterator<Item = (u32, SlotEntry)> {
+    known(tables).filter(|(_, entry)| entry.state == State::Live as u8)
+}
+
+/// Every slot that has a prefix, half laid or half gone ones included, with its entry.
+pub fn known(tables: &Tables) -> impl Iterator<Item = (u32, SlotEntry)> {
+    let count = tables.slot_directory.len() as u32;
+    (RESERVED..count).filter_map(|slot| {
+        let entry = tables.slot_directory.get(slot as usize);
+        let known = matches!(
+            State::from_number(entry.state),
+            Some(State::Installing | State::Live | State::Removing)
+        );
+        known.then_some((slot, entry))
+    })
 }
 
 /// One 8-octet word of an entry.

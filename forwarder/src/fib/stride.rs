@@ -101,7 +101,8 @@ impl Stride {
         self.members.len()
     }
 
-    /// Finds the blocks that an earlier controller left linked, given every prefix.
+    /// Finds the blocks that an earlier controller left linked, given every prefix. Answers also whether any leaf is
+    /// `odd`.
     ///
     /// # Errors
     /// A sentence where words and prefixes contradict each other.
@@ -109,35 +110,46 @@ impl Stride {
         words: Words<'_>,
         blocks: u32,
         prefixes: impl Iterator<Item = (A, u8)>,
-    ) -> Result<Stride, String> {
+        odd: impl Fn(Leaf) -> bool,
+    ) -> Result<(Stride, bool), String> {
         let mut stride = Stride::new(blocks);
         for (address, length) in prefixes {
-            for block in path(words, address, length).ok_or_else(|| {
-                format!(
-                    "{}/{length} stands in the directory but has no block",
-                    address.ip()
-                )
-            })? {
+            let (first, root) = address.root();
+            let mut place = Place::Root(first);
+            for octet in root / 8..level_end(root, length) / 8 {
+                let block = words.load(place).block().ok_or_else(|| {
+                    format!(
+                        "{}/{length} stands in the directory but has no block",
+                        address.ip()
+                    )
+                })?;
                 let members = stride
                     .members
                     .get_mut(block as usize)
                     .ok_or("a word leads beyond the pool")?;
                 *members += 1;
+                place = Place::Block(block, address.octet(octet as usize));
             }
         }
         stride.free.retain(|block| stride.members[*block as usize] == 0);
         // Linked blocks without members: the earlier controller died between filling and counting. They are found
         // where a root word leads to one, and collapse.
+        let mut found = false;
         for index in 0..A::ROOT_LEN {
-            if words.root.u32(index * 4).load(Ordering::Relaxed) >> 31 != 0 {
-                stride.collapse_empty(words, Place::Root(index))?;
-            }
+            stride.collapse_empty(words, Place::Root(index), &mut |leaf| found |= odd(leaf))?;
         }
-        Ok(stride)
+        Ok((stride, found))
     }
 
-    fn collapse_empty(&mut self, words: Words<'_>, place: Place) -> Result<(), String> {
-        let Some(block) = words.load(place).block() else {
+    fn collapse_empty(
+        &mut self,
+        words: Words<'_>,
+        place: Place,
+        seen: &mut impl FnMut(Leaf),
+    ) -> Result<(), String> {
+        let leaf = words.load(place);
+        let Some(block) = leaf.block() else {
+            seen(leaf);
             return Ok(());
         };
         let members = *self
@@ -145,7 +157,7 @@ impl Stride {
             .get(block as usize)
             .ok_or("a word leads beyond the pool")?;
         for index in 0..BLOCK_LEN {
-            self.collapse_empty(words, Place::Block(block, index))?;
+            self.collapse_empty(words, Place::Block(block, index), seen)?;
         }
         if members == 0 {
             words.store(place, words.load(Place::Block(block, 0)));
@@ -155,8 +167,7 @@ impl Stride {
         Ok(())
     }
 
-    /// Lays a prefix. `shorter_or_same` tells whether a leaf now there belongs to a prefix no longer than this one (so
-    /// that it gives way).
+    /// Lays a prefix. `gives_way` is asked of every leaf now there: one of a prefix no longer than this one does.
     ///
     /// # Errors
     /// [`NoBlocks`], with the table unchanged.
@@ -166,7 +177,7 @@ impl Stride {
         (address, length): (A, u8),
         leaf: Leaf,
         new: bool,
-        shorter_or_same: &impl Fn(Leaf) -> bool,
+        gives_way: &mut impl FnMut(Leaf) -> bool,
     ) -> Result<(), NoBlocks> {
         let (first, root) = address.root();
         let mut place = Place::Root(first);
@@ -200,20 +211,20 @@ impl Stride {
             place = Place::Block(block, address.octet(octet as usize));
         }
         each_word((address, length), place, &mut |place| {
-            replace_where(words, place, leaf, shorter_or_same);
+            replace_where(words, place, leaf, gives_way);
         });
         Ok(())
     }
 
-    /// Takes a prefix away: the words that hold `slot` get `cover`, and blocks without members collapse, into `punt`
-    /// where their words differ.
+    /// Takes a prefix away: its words get `cover`, and blocks without members collapse, into `punt` where their words
+    /// differ. `gives_way` is asked of every leaf in the prefix's range: the prefix's own do.
     pub fn withdraw<A: Address>(
         &mut self,
         words: Words<'_>,
         (address, length): (A, u8),
-        slot: u32,
         cover: Leaf,
         punt: Leaf,
+        gives_way: &mut impl FnMut(Leaf) -> bool,
     ) {
         let (first, root) = address.root();
         let mut place = Place::Root(first);
@@ -226,7 +237,7 @@ impl Stride {
             place = Place::Block(block, address.octet(octet));
         }
         each_word((address, length), place, &mut |place| {
-            replace_where(words, place, cover, &|leaf: Leaf| leaf.slot() == slot);
+            replace_where(words, place, cover, gives_way);
         });
         for (parent, block) in way.into_iter().rev() {
             let members = &mut self.members[block as usize];
@@ -285,20 +296,44 @@ impl Stride {
 
 /// Whether every block on the way to where a prefix stands is linked.
 pub fn is_reachable<A: Address>(words: Words<'_>, address: A, length: u8) -> bool {
-    path(words, address, length).is_some()
-}
-
-/// The blocks from the root down to where the prefix stands; `None` where the way ends early.
-fn path<A: Address>(words: Words<'_>, address: A, length: u8) -> Option<Vec<u32>> {
-    let mut path = Vec::new();
     let (first, root) = address.root();
     let mut place = Place::Root(first);
-    for octet in (root / 8) as usize..(level_end(root, length) / 8) as usize {
-        let block = words.load(place).block()?;
-        path.push(block);
-        place = Place::Block(block, address.octet(octet));
+    (root / 8..level_end(root, length) / 8).all(|octet| match words.load(place).block() {
+        Some(block) => {
+            place = Place::Block(block, address.octet(octet as usize));
+            true
+        }
+        None => false,
+    })
+}
+
+/// Calls `visit` with every leaf of the table, the network and the bits it stands for; what that answers takes its place.
+pub fn each_leaf<A: Address>(words: Words<'_>, visit: &mut impl FnMut(Leaf, A, u8) -> Leaf) {
+    for index in 0..A::ROOT_LEN {
+        let network = A::of_root(index);
+        visit_leaf(words, Place::Root(index), network, network.root().1, visit);
     }
-    Some(path)
+}
+
+fn visit_leaf<A: Address>(
+    words: Words<'_>,
+    place: Place,
+    network: A,
+    bits: u8,
+    visit: &mut impl FnMut(Leaf, A, u8) -> Leaf,
+) {
+    let old = words.load(place);
+    let Some(block) = old.block() else {
+        let new = visit(old, network, bits);
+        if new != old {
+            words.store(place, new);
+        }
+        return;
+    };
+    for octet in 0..=u8::MAX {
+        let place = Place::Block(block, octet as usize);
+        visit_leaf(words, place, network.with_octet(bits, octet), bits + 8, visit);
+    }
 }
 
 /// Calls `visit` with every word of a prefix's range at its own level; `place` is the first of them.
@@ -318,7 +353,7 @@ fn each_word<A: Address>((address, length): (A, u8), place: Place, visit: &mut i
 }
 
 /// Replaces every leaf at or below a word for which `gives_way` says so.
-fn replace_where(words: Words<'_>, place: Place, leaf: Leaf, gives_way: &impl Fn(Leaf) -> bool) {
+fn replace_where(words: Words<'_>, place: Place, leaf: Leaf, gives_way: &mut impl FnMut(Leaf) -> bool) {
     let old = words.load(place);
     match old.block() {
         Some(block) => {

@@ -234,7 +234,7 @@ fn a_prefix_that_was_being_laid_when_the_controller_died_is_laid_again() {
     let prefix: IpNet = "192.0.2.128/25".parse().expect("prefix");
     fib.announce(&tables, "192.0.2.0/24".parse().expect("prefix"), 2, 0);
     fib.announce(&tables, prefix, 3, 0);
-    let slot = fib.prefixes().iter().find(|(p, _)| *p == prefix).expect("laid").1;
+    let slot = fib.slot(&tables, prefix).expect("laid");
     for state in [State::Installing, State::Removing] {
         // As a SIGKILL leaves it: some leaves written, the entry not finished.
         let entry = tables.slot_directory.get(slot as usize);
@@ -293,7 +293,7 @@ fn a_prefix_interrupted_at_any_point_leaves_its_neighbours_alone() {
             let mut fib = Fib::new(&tables, PUNT);
             fib.announce(&tables, cover, 2, 0);
             fib.announce(&tables, prefix, 3, 0);
-            let slot = fib.slot(prefix).expect("laid");
+            let slot = fib.slot(&tables, prefix).expect("laid");
             if !linked {
                 fib.withdraw(&tables, prefix);
             }
