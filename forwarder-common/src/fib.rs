@@ -102,6 +102,15 @@ pub const fn root6(address: &[u8; 16]) -> (usize, usize) {
     }
 }
 
+/// The network that a word of the IPv6 root stands for: the inverse of [`root6`].
+pub const fn network6(index: usize) -> u128 {
+    if index < GLOBAL6_LEN {
+        1 << 125 | (index as u128) << 104
+    } else {
+        ((index - GLOBAL6_LEN) as u128) << 112
+    }
+}
+
 /// Walks the IPv4 table down to the leaf for `address` (octets in wire order).
 ///
 /// `root` reads the root at an index below [`ROOT4_LEN`], `pool` reads octet `u8` of a block. Either answers `None` where
@@ -190,6 +199,9 @@ mod tests {
         assert_eq!(root6(&address("::")), (GLOBAL6_LEN, 2));
         assert_eq!(root6(&address("fd00:1234::")), (GLOBAL6_LEN + 0xfd00, 2));
         assert_eq!(root6(&address("ffff:ffff::")), (ROOT6_LEN - 1, 2));
+        for index in [0, 5, GLOBAL6_LEN - 1, GLOBAL6_LEN, ROOT6_LEN - 1] {
+            assert_eq!(root6(&network6(index).to_be_bytes()).0, index);
+        }
         let found = walk6(
             &address("fd00:1234::"),
             |_| Some(Leaf::child(7).0),

@@ -104,7 +104,7 @@ impl<A: Address> Half<A> {
     ) {
         match install {
             Some(group) => {
-                self.lay(tables, slots, punt, prefix, Some(slot), group, 0);
+                self.lay(tables, slots, punt, prefix, Ok(slot), group, 0);
             }
             None => {
                 self.take(tables, slots, punt, prefix, slot);
@@ -114,11 +114,20 @@ impl<A: Address> Half<A> {
 
     /// The slot of exactly this prefix, if it is laid.
     pub fn find(&self, tables: &Tables, slots: &Slots, address: A, length: u8) -> Option<u32> {
+        self.locate(tables, slots, address, length).ok()
+    }
+
+    /// The slot of exactly this prefix; or, by the tree, the slot of what covers it (0: nothing does).
+    fn locate(&self, tables: &Tables, slots: &Slots, address: A, length: u8) -> Result<u32, u32> {
         if let Some(index) = &self.index {
-            return index.get(address, length).copied();
+            return index.get(address, length).copied().ok_or(0);
         }
         let slot = self.up_to(tables, slots, address, length);
-        (slot != 0 && slots.tree.length(slot) == length).then_some(slot)
+        if slot != 0 && slots.tree.length(slot) == length {
+            Ok(slot)
+        } else {
+            Err(slot)
+        }
     }
 
     /// The slot of the longest prefix laid that covers this one and is shorter.
@@ -147,13 +156,13 @@ impl<A: Address> Half<A> {
         group: u32,
         protocol: u8,
     ) -> Outcome {
-        let known = self.find(tables, slots, address, length);
-        if let Some(slot) = known
+        let place = self.locate(tables, slots, address, length);
+        if let Ok(slot) = place
             && slots.is(tables, slot, State::Live, group)
         {
             return Outcome::Installed;
         }
-        self.lay(tables, slots, punt, (address, length), known, group, protocol)
+        self.lay(tables, slots, punt, (address, length), place, group, protocol)
     }
 
     #[allow(clippy::too_many_arguments, reason = "what is laid, and where")]
@@ -163,11 +172,12 @@ impl<A: Address> Half<A> {
         slots: &mut Slots,
         punt: u32,
         (address, length): (A, u8),
-        known: Option<u32>,
+        place: Result<u32, u32>,
         group: u32,
         protocol: u8,
     ) -> Outcome {
         let words = self.words(tables);
+        let known = place.ok();
         let Some(slot) = known.or_else(|| slots.allocate()) else {
             self.refuse(tables, slots, punt, (address, length));
             return Outcome::Refused;
@@ -175,11 +185,7 @@ impl<A: Address> Half<A> {
         let counted = known.is_some_and(|slot| slots.tree.is_laid(slot));
         // A prefix that is new takes the place of what covered it, for all that lies inside it.
         let threaded = known.is_none() && self.index.is_none();
-        let cover = if threaded {
-            self.cover(tables, slots, address, length).unwrap_or(0)
-        } else {
-            0
-        };
+        let cover = place.err().unwrap_or(0);
         slots.installing(tables, slot, (address, length), group, protocol);
         let leaf = leaf_for(tables, group, slot);
         // A word punted whole gives way to a prefix that lies inside it, to no other.

@@ -228,18 +228,21 @@ impl Stride {
     ) {
         let (first, root) = address.root();
         let mut place = Place::Root(first);
-        let mut way = Vec::new();
-        for octet in (root / 8) as usize..(level_end(root, length) / 8) as usize {
+        // Blocks on the way, with the word that leads to each; IPv6 has at most fourteen.
+        let mut way = [(place, 0); 14];
+        let levels = root / 8..level_end(root, length) / 8;
+        let depth = levels.len();
+        for (step, octet) in way.iter_mut().zip(levels) {
             let Some(block) = words.load(place).block() else {
                 return;
             };
-            way.push((place, block));
-            place = Place::Block(block, address.octet(octet));
+            *step = (place, block);
+            place = Place::Block(block, address.octet(octet as usize));
         }
         each_word((address, length), place, &mut |place| {
             replace_where(words, place, cover, gives_way);
         });
-        for (parent, block) in way.into_iter().rev() {
+        for (parent, block) in way[..depth].iter().copied().rev() {
             let members = &mut self.members[block as usize];
             *members = members.saturating_sub(1);
             if *members == 0 {
