@@ -83,13 +83,13 @@ fn one(
         ensure!(withdrawn.is_some(), "{prefix} was not there to withdraw");
         return Ok(());
     };
-    let before = fib.slot(prefix);
+    let before = fib.slot(tables, prefix);
     let group = script::group(update.prefix, variant);
     progress.begin();
     let outcome = fib.announce(tables, prefix, group, 0);
     progress.end();
     ensure!(outcome == Outcome::Installed, "{prefix} found no room");
-    match (before, fib.slot(prefix)) {
+    match (before, fib.slot(tables, prefix)) {
         (None, Some(slot)) => accounts.open(tables, slot, update.prefix),
         (before, after) => ensure!(
             before == after,
@@ -137,7 +137,9 @@ fn wait(
 /// Something is.
 pub fn clear(engine: &mut Engine<KernelDataplane>, accounts: &mut Accounts) -> Result<()> {
     accounts.close(engine.view());
-    for (prefix, _) in engine.fib.prefixes() {
+    let mut left = Vec::new();
+    engine.fib.each(engine.view(), |prefix, _, _| left.push(prefix));
+    for prefix in left {
         let tables = forwarder::dataplane::Dataplane::tables(&engine.dataplane);
         engine.fib.withdraw(tables, prefix);
     }

@@ -338,7 +338,7 @@ impl House {
                     .sandbox
                     .engine
                     .fib
-                    .slot(prefix)
+                    .slot(self.sandbox.engine.view(), prefix)
                     .context("the prefix is not laid")?;
                 let Some(id) = self.nexthop(*egress, neighbour, packet[12] == 0x86)? else {
                     bail!("no next hop {neighbour}");

@@ -337,7 +337,7 @@ fn contradictions(house: &mut House) -> Result<Vec<String>> {
         .sandbox
         .engine
         .fib
-        .slot("198.18.0.5/32".parse()?)
+        .slot(house.sandbox.engine.view(), "198.18.0.5/32".parse()?)
         .context("a slot")?;
     let host = || udp4(house.macs(house.ports.inside), [198, 18, 0, 5], 64, 20);
     let packet = host();
