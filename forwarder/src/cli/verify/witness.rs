@@ -41,10 +41,12 @@ pub fn witnesses(mut prefixes: Vec<IpNet>) -> Vec<(IpAddr, IpNet)> {
                 None => {}
             }
         }
+        // 0.0.0.0 is nobody's address (RFC 1122 3.2.1.3): the kernel takes it for the router's own.
+        let least = u128::from(prefix.network().is_ipv4());
         stack.push(Open {
             prefix,
             last,
-            next: Some(first),
+            next: Some(first.max(least)).filter(|next| *next <= last),
             found: false,
         });
     }
@@ -103,7 +105,7 @@ mod tests {
         ]);
         answers.sort();
         let expected = [
-            ("0.0.0.0/0", "0.0.0.0"),
+            ("0.0.0.0/0", "0.0.0.1"),
             ("10.0.0.0/16", "10.0.0.0"),
             ("10.0.0.0/8", "10.2.0.0"),
             ("10.1.0.0/16", "10.1.0.0"),
