@@ -244,6 +244,28 @@ fn a_cover_that_goes_the_same_way_is_no_backup_but_its_own_is() {
 }
 
 #[test]
+fn a_default_route_by_the_same_gateway_is_no_backup_but_the_one_behind_it_is() {
+    let mut engine = with(vec![
+        metric(100, by("0.0.0.0/0", A)),
+        metric(200, by("0.0.0.0/0", C)),
+        by("20.0.0.0/8", A),
+        by("2a05::/32", (OUT, "2001:db8::1", 6)),
+    ]);
+    let shown = |engine: &Engine<MemoryDataplane>| {
+        let id = entry(engine, "20.1.1.1").backup[0];
+        engine.view().nexthops.get(id as usize).destination_mac()[5]
+    };
+    assert_eq!(shown(&engine), 3);
+    carrier(&mut engine, OUT, false);
+    assert_eq!((fate(&engine, "20.1.1.1"), shown(&engine)), (Ok(3), 3));
+    assert_eq!(
+        fate(&engine, "2a05::1"),
+        Err(Reason::NextHopDown),
+        "no IPv4 way for IPv6"
+    );
+}
+
+#[test]
 fn the_next_route_of_the_prefix_comes_before_what_covers_it() {
     let mut engine = with(vec![
         by("0.0.0.0/0", B),

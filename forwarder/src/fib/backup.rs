@@ -55,7 +55,7 @@ impl Adjacencies {
             None => Vec::new(),
         };
         let anchored = match plan.anchor {
-            Some(anchor) if !ends(&alternate) => self.behind(known, anchor),
+            Some(anchor) if !ends(&alternate) => self.behind(known, anchor, &own),
             _ => Vec::new(),
         };
         let keys = [own, alternate, anchored];
@@ -83,8 +83,8 @@ impl Adjacencies {
         Some(tiers)
     }
 
-    /// The next hops that an anchor leads to: the first way there, or behind it, that can be used.
-    fn behind(&self, known: Known<'_>, mut anchor: IpNet) -> Vec<(Key, u32)> {
+    /// The next hops that an anchor leads to: the first way there, or behind it, that can be used and is not `own`.
+    fn behind(&self, known: Known<'_>, mut anchor: IpNet, own: &[(Key, u32)]) -> Vec<(Key, u32)> {
         for _ in 0..DEPTH {
             let Some(state) = known.route(anchor).and_then(|(_, group)| self.state(group)) else {
                 break;
@@ -94,7 +94,7 @@ impl Adjacencies {
                     let paths = [Some(&plan.ways.path), plan.ways.alternate.as_ref()];
                     let ways = paths.into_iter().flatten();
                     let ways = ways.map(|path| resolve(known.world, path));
-                    (first_way(known.world, ways), plan.anchor)
+                    (first_way(known.world, ways, own), plan.anchor)
                 }
                 // Left by an earlier controller and not claimed yet: what that knew of it.
                 None => {
@@ -102,7 +102,7 @@ impl Adjacencies {
                     let ways = state.tiers.members.iter();
                     let ways = ways.map(|members| members.iter().filter_map(key).collect());
                     let anchor = state.inherited.and_then(|(_, anchor)| anchor);
-                    (first_way(known.world, ways), anchor)
+                    (first_way(known.world, ways, own), anchor)
                 }
             };
             match (found, further) {
@@ -172,13 +172,18 @@ pub(super) fn default_route(prefix: IpNet) -> IpNet {
     }
 }
 
-/// The first of several ways that can be used; an empty one where they end before. `None`: go on behind them.
-fn first_way(world: &Topology, ways: impl Iterator<Item = Vec<(Key, u32)>>) -> Option<Vec<(Key, u32)>> {
+/// The first of several ways that can be used and is another; an empty one where they end before. `None`: go on behind
+/// them.
+fn first_way(
+    world: &Topology,
+    ways: impl Iterator<Item = Vec<(Key, u32)>>,
+    own: &[(Key, u32)],
+) -> Option<Vec<(Key, u32)>> {
     for keys in ways {
         if ends(&keys) {
             return Some(Vec::new());
         }
-        if standing(world, &keys) == Standing::Alive {
+        if keys != own && standing(world, &keys) == Standing::Alive {
             return Some(keys);
         }
     }

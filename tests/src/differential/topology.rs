@@ -60,7 +60,8 @@ fn text(mac: [u8; 6]) -> String {
     mac.map(|octet| format!("{octet:02x}")).join(":")
 }
 
-/// Routes of both routers; each kind there is.
+/// Routes of both routers; each kind there is. A gateway that does not answer has a blackhole behind it: with any other
+/// backup the fast path would do more than the kernel, which goes on asking.
 const ROUTES: &str = "
 route add default via 20.0.3.9 dev out0
 route add 30.0.0.0/8 via 20.0.3.2 dev out0
@@ -76,6 +77,7 @@ route add 32.0.0.0/16 nexthop via 20.0.3.10 dev out0 nexthop via 20.0.3.11 dev o
 route add 32.1.0.0/16 nexthop via 20.0.3.10 dev out0 nexthop via 20.0.5.10 dev out2
 route add 33.0.0.0/16 via 20.0.1.3 dev in0
 route add 34.0.0.0/16 via 20.0.3.77 dev out0
+route add blackhole 34.0.0.0/16 metric 9999
 route add 35.0.0.0/16 dev out0 scope link
 neigh add 35.0.0.2 lladdr 02:00:00:00:03:23 dev out0 nud permanent
 route add 36.0.0.0/16 via 20.0.3.2 dev out0 mtu 1400
@@ -107,6 +109,7 @@ route add 2a32::/32 nexthop via 2a00:3::10 dev out0 nexthop via 2a00:3::11 dev o
 route add 2a32:1::/32 nexthop via 2a00:3::10 dev out0 nexthop via 2a00:5::10 dev out2
 route add 2a33::/32 via fe80::3 dev in0
 route add 2a34::/32 via 2a00:3::77 dev out0
+route add blackhole 2a34::/32 metric 9999
 route add 2a35::/32 dev out0
 neigh add 2a35::2 lladdr 02:00:00:00:03:23 dev out0 nud permanent
 route add 2a36::/32 via 2a00:3::2 dev out0 mtu 1400
