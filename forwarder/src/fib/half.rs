@@ -188,15 +188,17 @@ impl<A: Address> Half<A> {
         let cover = place.err().unwrap_or(0);
         slots.installing(tables, slot, (address, length), group, protocol);
         let leaf = leaf_for(tables, group, slot);
-        // A word punted whole gives way to a prefix that lies inside it, to no other.
-        let thaw = self.index.is_some() && self.is_frozen(words, address, length);
+        let frozen = match self.index {
+            Some(_) => self.frozen(words, address, length),
+            None => None,
+        };
         let tree = &mut slots.tree;
         if threaded {
             tree.set_parent(slot, cover);
         }
         let mut gives_way = |old: Leaf| {
             let old = old.slot();
-            if old == 0 || tree.length(old) <= length || thaw && old == sticky_slot() {
+            if old == 0 || tree.length(old) <= length {
                 return true;
             }
             if threaded {
@@ -214,8 +216,9 @@ impl<A: Address> Half<A> {
                 if let Some(index) = &mut self.index {
                     index.insert(address, length, slot);
                     self.refused.remove(&(address, length));
-                    if thaw {
-                        self.thaw(tables, slots, punt, (address, length));
+                    // What a frozen word leaves to the prefix, its thaw gives it.
+                    if let Some(bits) = frozen {
+                        self.thaw(tables, slots, punt, address, bits);
                     }
                 }
                 Outcome::Installed
@@ -279,6 +282,9 @@ impl<A: Address> Half<A> {
         let whole = Leaf::route(punt, sticky_slot());
         self.stride
             .withdraw(words, (address, length), cover, whole, &mut gives_way);
+        if self.index.is_some() {
+            self.freeze_collapsed(words, slots, punt, address);
+        }
         self.count -= 1;
         slots.retire(tables, slot);
         group

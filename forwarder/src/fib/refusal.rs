@@ -62,10 +62,10 @@ impl<A: Address> Half<A> {
         slots.tree.rebuild(all.collect());
     }
 
-    /// Whether the smallest word that covers a prefix is punted whole and larger than the prefix.
-    pub(super) fn is_frozen(&self, words: Words<'_>, address: A, length: u8) -> bool {
+    /// The bits of the smallest word that covers a prefix, where that is larger than the prefix and punted whole.
+    pub(super) fn frozen(&self, words: Words<'_>, address: A, length: u8) -> Option<u8> {
         let (below, bits) = self.stride.word_for(words, address);
-        below.slot() == sticky_slot() && length > bits
+        (below.slot() == sticky_slot() && length > bits).then_some(bits)
     }
 
     /// What covers a prefix once it is gone: the next shorter one laid or refused.
@@ -128,8 +128,7 @@ impl<A: Address> Half<A> {
         if !self.refused.remove(&(address, length)) {
             return false;
         }
-        let cover = self.cover_or_punt(tables, slots, punt, address, length);
-        self.clear_punt(tables, (address, length), cover);
+        self.clear_punt(tables, slots, punt, (address, length));
         true
     }
 
@@ -143,43 +142,43 @@ impl<A: Address> Half<A> {
     }
 
     /// Gives the words that a refused prefix punted back to what covers it.
-    fn clear_punt(&mut self, tables: &Tables, (address, length): (A, u8), cover: Leaf) {
+    fn clear_punt(&mut self, tables: &Tables, slots: &Slots, punt: u32, (address, length): (A, u8)) {
         let words = self.words(tables);
+        let (_, bits) = self.stride.word_for(words, address);
+        if length > bits {
+            self.thaw(tables, slots, punt, address, bits);
+            return;
+        }
+        let cover = self.cover_or_punt(tables, slots, punt, address, length);
+        let slot = punt_slot(length);
+        let mut gives_way = |old: Leaf| old.slot() == slot;
+        let placed = self
+            .stride
+            .announce(words, (address, length), cover, false, &mut gives_way);
+        debug_assert_eq!(placed, Ok(()));
+    }
+
+    /// A block collapsed into the word that an address is in now: where all its words were the same punt, of prefixes longer
+    /// than this word is, the word is one that is punted whole.
+    pub(super) fn freeze_collapsed(&self, words: Words<'_>, slots: &Slots, punt: u32, address: A) {
         let (leaf, bits) = self.stride.word_for(words, address);
-        if leaf.slot() == sticky_slot() {
-            if self.refused_inside(address, bits).next().is_none() {
-                self.stride.punt_word(words, address, cover);
-            }
-        } else if length <= bits {
-            let slot = punt_slot(length);
-            let mut gives_way = |old: Leaf| old.slot() == slot;
-            let placed = self
-                .stride
-                .announce(words, (address, length), cover, false, &mut gives_way);
-            debug_assert_eq!(placed, Ok(()));
+        let punted = (punt_slot(0)..sticky_slot()).contains(&leaf.slot());
+        if punted && slots.tree.length(leaf.slot()) > bits {
+            self.stride
+                .punt_word(words, address, Leaf::route(punt, sticky_slot()));
         }
     }
 
-    /// A prefix found room in a word that was punted whole: refused prefixes inside it are punted again, exactly, and
-    /// what else of the word no refused prefix needs goes back to what covers it.
-    pub(super) fn thaw(&mut self, tables: &Tables, slots: &mut Slots, punt: u32, (address, length): (A, u8)) {
+    /// A prefix that froze the word of so many bits around an address is gone, or found room. Every word that this left
+    /// frozen, blocks below included, stays so only while it is larger than a refused prefix inside it; else it gets
+    /// its own answer, of which no less-specific one's may be the way: so one store each.
+    pub(super) fn thaw(&self, tables: &Tables, slots: &Slots, punt: u32, address: A, bits: u8) {
         let words = self.words(tables);
-        let nested: Vec<_> = self.refused_inside(address, length).collect();
-        for prefix in nested {
-            self.refuse(tables, slots, punt, prefix);
-        }
-        // From the innermost word out: each word's cover must not reach into the one before, which may have a longer one.
-        for bits in (address.root().1..length).step_by(8).rev() {
-            if self.refused_inside(address, bits).next().is_some() {
-                continue;
+        stride::each_leaf_inside(words, address, bits, &mut |old: Leaf, network, bits| {
+            if old.slot() != sticky_slot() || self.refused_inside(network, bits).next().is_some() {
+                return old;
             }
-            let network = address.network(bits);
-            let cover = self.cover_or_punt(tables, slots, punt, network, bits + 1);
-            let mut frozen = |old: Leaf| old.slot() == sticky_slot();
-            let placed = self
-                .stride
-                .announce(words, (network, bits), cover, false, &mut frozen);
-            debug_assert_eq!(placed, Ok(()));
-        }
+            self.cover_or_punt(tables, slots, punt, network, bits + 1)
+        });
     }
 }

@@ -318,6 +318,25 @@ pub fn each_leaf<A: Address>(words: Words<'_>, visit: &mut impl FnMut(Leaf, A, u
     }
 }
 
+/// The same with the leaves inside the word of so many bits around an address, or in the larger one that is there.
+pub fn each_leaf_inside<A: Address>(
+    words: Words<'_>,
+    address: A,
+    bits: u8,
+    visit: &mut impl FnMut(Leaf, A, u8) -> Leaf,
+) {
+    let (first, mut at) = address.root();
+    let mut place = Place::Root(first);
+    while at < bits {
+        let Some(block) = words.load(place).block() else {
+            break;
+        };
+        place = Place::Block(block, address.octet(at as usize / 8));
+        at += 8;
+    }
+    visit_leaf(words, place, address.network(at), at, visit);
+}
+
 fn visit_leaf<A: Address>(
     words: Words<'_>,
     place: Place,

@@ -365,3 +365,60 @@ fn room_that_comes_back_gives_each_word_its_own_cover() {
         assert_eq!(found(&tables, address), Some(group), "{address}");
     }
 }
+
+#[test]
+fn two_refused_halves_of_a_word_leave_nothing_behind() {
+    let sizes = Sizes {
+        slots: slots::RESERVED + 1,
+        ..Sizes::SMALL
+    };
+    let tables = Tables::heap(sizes);
+    let mut fib = Fib::new(&tables, PUNT);
+    let [host, low, high] =
+        ["192.0.2.1/32", "192.0.2.0/25", "192.0.2.128/25"].map(|text| text.parse::<IpNet>().expect("prefix"));
+    assert_eq!(fib.announce(&tables, host, 2, 0), Outcome::Installed);
+    assert_eq!(fib.announce(&tables, low, 3, 0), Outcome::Refused);
+    assert_eq!(fib.announce(&tables, high, 4, 0), Outcome::Refused);
+    // The block goes, all of its words being the same punt: of prefixes longer than the word that is left.
+    fib.withdraw(&tables, host);
+    for prefix in [low, high] {
+        assert_eq!(found(&tables, prefix.addr()), Some(PUNT), "{prefix}");
+    }
+    fib.withdraw(&tables, low);
+    assert_eq!(found(&tables, high.addr()), Some(PUNT));
+    fib.withdraw(&tables, high);
+    for prefix in [low, high] {
+        assert_eq!(found(&tables, prefix.addr()), None, "{prefix}");
+    }
+}
+
+#[test]
+fn a_word_that_thaws_gives_every_prefix_in_it_its_own_answer() {
+    let sizes = Sizes {
+        blocks4: 1,
+        ..Sizes::SMALL
+    };
+    let tables = Tables::heap(sizes);
+    let mut fib = Fib::new(&tables, PUNT);
+    let prefix = |text: &str| text.parse::<IpNet>().expect("prefix");
+    let answer = |address: &str| found(&tables, address.parse().expect("address"));
+    let filler = prefix("203.0.113.1/32");
+    fib.announce(&tables, filler, 2, 0);
+    let (outer, first, second) = (
+        prefix("192.0.2.0/24"),
+        prefix("192.0.2.0/26"),
+        prefix("192.0.2.64/26"),
+    );
+    assert_eq!(fib.announce(&tables, outer, 3, 0), Outcome::Installed);
+    assert_eq!(fib.announce(&tables, first, 4, 0), Outcome::Refused);
+    assert_eq!(fib.announce(&tables, second, 5, 0), Outcome::Refused);
+    assert_eq!(answer("192.0.2.200"), Some(PUNT));
+    fib.withdraw(&tables, filler);
+    grace(&mut fib, &tables);
+    assert_eq!(fib.announce(&tables, first, 4, 0), Outcome::Installed);
+    // The one that is still refused, and no other address, is the kernel's.
+    assert_eq!(answer("192.0.2.70"), Some(PUNT));
+    assert_eq!((answer("192.0.2.1"), answer("192.0.2.200")), (Some(4), Some(3)));
+    assert_eq!(fib.announce(&tables, second, 5, 0), Outcome::Installed);
+    assert_eq!((answer("192.0.2.70"), answer("192.0.2.200")), (Some(5), Some(3)));
+}
