@@ -28,17 +28,19 @@ const FULL_CHECK: usize = 200_000;
 const GRACE: usize = 94;
 /// The group of what found no room.
 const PUNT: u32 = 1;
-/// Bits that the largest word stands for.
-const WORD: u8 = 24;
 /// Groups on either side of what a leaf has room for.
 const GROUPS: usize = 1200;
 
 /// One of [`WIDEST`] is updated every so many updates.
 const WIDE: usize = 50_000;
 
-/// The largest word that an address is in.
-fn word(address: IpAddr) -> u32 {
-    (bits(address) >> (128 - WORD)) as u32
+/// The largest word that an address is in, and the bits it stands for: 24, or 16 outside 2000::/3.
+fn word(address: IpAddr) -> (u128, u8) {
+    let length = match address {
+        IpAddr::V6(v6) if v6.segments()[0] >> 13 != 1 => 16,
+        _ => 24,
+    };
+    (bits(address) >> (128 - length), length)
 }
 
 /// What became of a prefix.
@@ -56,8 +58,8 @@ struct World {
     prefixes: Vec<IpNet>,
     standing: Vec<Standing>,
     model: Trie,
-    /// Refused prefixes longer than [`WORD`] bits, by so many of them: such a one may take a whole word with it.
-    crowded: HashMap<u32, u32>,
+    /// How many refused prefixes are longer than their largest word: such a one may take the whole of it with it.
+    crowded: HashMap<(u128, u8), u32>,
     refusals: usize,
 }
 
@@ -128,8 +130,9 @@ impl World {
     fn stand(&mut self, number: usize, now: Standing) {
         let prefix = self.prefixes[number];
         let before = std::mem::replace(&mut self.standing[number], now);
-        if before != now && prefix.prefix_len() > WORD {
-            let place = self.crowded.entry(word(prefix.network())).or_default();
+        let word = word(prefix.network());
+        if before != now && prefix.prefix_len() > word.1 {
+            let place = self.crowded.entry(word).or_default();
             *place -= u32::from(before == Standing::Refused);
             *place += u32::from(now == Standing::Refused);
         }
@@ -279,6 +282,29 @@ fn ample() -> Sizes {
     }
 }
 
+/// Too small for a third of the prefixes.
+fn tight() -> Sizes {
+    Sizes {
+        slots: RESERVED + UNIVERSE as u32 / 2,
+        blocks4: 1 << 10,
+        blocks6: 1 << 14,
+        ..Sizes::SMALL
+    }
+}
+
+fn full(v4: bool) -> Result<()> {
+    let mut world = World::new(v4, seed()?, tight());
+    world.run(UPDATES / 10)?;
+    println!(
+        "{} refusals, {:?}, {:?}",
+        world.refusals,
+        world.fib.usage(),
+        world.fib.refused()
+    );
+    ensure!(world.refusals > UPDATES / 100, "only {} refused", world.refusals);
+    world.clear()
+}
+
 fn million(v4: bool) -> Result<()> {
     let mut world = World::new(v4, seed()?, ample());
     world.run(UPDATES)?;
@@ -299,4 +325,14 @@ fn a_million_ipv4_updates_leave_what_the_model_says() -> Result<()> {
 #[test]
 fn a_million_ipv6_updates_leave_what_the_model_says() -> Result<()> {
     million(false)
+}
+
+#[test]
+fn a_full_ipv4_table_keeps_what_it_has_and_punts_what_it_refused() -> Result<()> {
+    full(true)
+}
+
+#[test]
+fn a_full_ipv6_table_keeps_what_it_has_and_punts_what_it_refused() -> Result<()> {
+    full(false)
 }
