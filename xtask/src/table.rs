@@ -1,9 +1,11 @@
 //! Route tables for the lab's carriers: generated with the shape of the real table, or read from a file.
 //!
 //! The generator is deterministic: the same sizes give the same prefixes on every machine. Its prefix lengths follow
-//! the histogram of the full table of October 2022 (libloc-database); its addresses are uniform over the unicast space
-//! that is neither a bogon nor the lab's own, so that prefixes nest as they do on the Internet.
+//! the histogram of the full table of October 2022 (libloc-database); its addresses are in the unicast space that is
+//! neither a bogon nor the lab's own, and [`place`] tells how they cluster, so that prefixes nest as they do on the
+//! Internet.
 
+mod place;
 mod shape;
 
 use std::collections::HashSet;
@@ -14,7 +16,8 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-use shape::{BLOCKS_V6, LAB, LENGTHS_V4, LENGTHS_V6, RESERVED};
+use place::Random;
+use shape::{LAB, LENGTHS_V4, LENGTHS_V6, RESERVED};
 
 /// One announced prefix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -39,7 +42,7 @@ pub enum Source {
 /// The IPv4 table: sorted, without duplicates.
 pub fn v4(source: &Source) -> Result<Vec<Route>> {
     match source {
-        Source::Generated(count) => Ok(generate(*count, LENGTHS_V4, 4, random_v4)),
+        Source::Generated(count) => Ok(generate(*count, LENGTHS_V4, 4, place::v4)),
         Source::File(path) => read(path, true),
     }
 }
@@ -47,52 +50,16 @@ pub fn v4(source: &Source) -> Result<Vec<Route>> {
 /// The IPv6 table: sorted, without duplicates.
 pub fn v6(source: &Source) -> Result<Vec<Route>> {
     match source {
-        Source::Generated(count) => Ok(generate(*count, LENGTHS_V6, 6, random_v6)),
+        Source::Generated(count) => Ok(generate(*count, LENGTHS_V6, 6, place::v6)),
         Source::File(path) => read(path, false),
     }
-}
-
-/// SplitMix64 (Steele, Lea, Flood 2014): small, and the same everywhere.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, limit: u64) -> u64 {
-        self.next() % limit
-    }
-}
-
-fn random_v4(random: &mut Random) -> IpAddr {
-    IpAddr::V4(Ipv4Addr::from(random.next() as u32))
-}
-
-fn random_v6(random: &mut Random) -> IpAddr {
-    let mut pick = random.below(100);
-    let mut block = BLOCKS_V6[0].0;
-    for (prefix, weight) in BLOCKS_V6 {
-        block = *prefix;
-        if pick < *weight {
-            break;
-        }
-        pick -= weight;
-    }
-    let high = u128::from(block) << 112;
-    let low = (u128::from(random.next()) << 64 | u128::from(random.next())) >> 12;
-    IpAddr::V6(Ipv6Addr::from(high | low))
 }
 
 fn generate(
     count: usize,
     lengths: &[(u8, u32)],
     seed: u64,
-    address: fn(&mut Random) -> IpAddr,
+    place: fn(&mut Random, &[Route], u8) -> IpAddr,
 ) -> Vec<Route> {
     let mut random = Random(seed);
     let mut seen = HashSet::with_capacity(count);
@@ -104,7 +71,7 @@ fn generate(
             if have == wanted {
                 break;
             }
-            let candidate = mask(address(&mut random), length);
+            let candidate = mask(place(&mut random, &routes, length), length);
             if !overlaps(RESERVED, candidate, length) && seen.insert((candidate, length)) {
                 routes.push(Route {
                     address: candidate,
@@ -117,7 +84,7 @@ fn generate(
     }
     let longest = lengths.last().map_or(24, |(length, _)| *length);
     while routes.len() < count {
-        let candidate = mask(address(&mut random), longest);
+        let candidate = mask(place(&mut random, &routes, longest), longest);
         if !overlaps(RESERVED, candidate, longest) && seen.insert((candidate, longest)) {
             routes.push(Route {
                 address: candidate,
@@ -262,6 +229,41 @@ mod tests {
         assert_eq!(six.len(), 5_000);
         let longest = six.iter().filter(|r| r.length == 48).count();
         assert!((2_400..2_420).contains(&longest), "{longest} of 5,000 are /48");
+    }
+
+    /// The blocks of 256 leaves that the forwarder's IPv6 table (24-8-8-8) needs for these prefixes.
+    fn blocks(routes: &[Route]) -> usize {
+        let levels = [24, 32, 40].map(|level| {
+            let longer = routes.iter().filter(|route| route.length > level);
+            let blocks: HashSet<IpAddr> = longer.map(|route| mask(route.address, level)).collect();
+            blocks.len()
+        });
+        levels.iter().sum()
+    }
+
+    #[test]
+    fn ipv6_prefixes_cluster_as_the_internets_do() {
+        let real = 39_308;
+        let default = blocks(&v6(&Source::Generated(177_846)).unwrap());
+        assert!(
+            default.abs_diff(real) < real / 10,
+            "{default} blocks, the real table {real}"
+        );
+        let small = v6(&Source::Generated(20_000)).unwrap();
+        assert_eq!(small, v6(&Source::Generated(20_000)).unwrap());
+        // Each /48 in a /32 of its own would be 20,000 and more.
+        let small = blocks(&small);
+        assert!(
+            (4_000..10_000).contains(&small),
+            "{small} blocks for 20,000 prefixes"
+        );
+    }
+
+    #[test]
+    fn a_handful_of_prefixes_is_a_table_too() {
+        for count in 0..40 {
+            assert_eq!(v6(&Source::Generated(count)).unwrap().len(), count);
+        }
     }
 
     #[test]
