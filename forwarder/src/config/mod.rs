@@ -221,9 +221,9 @@ impl Config {
 const DEFAULT_MAX_AGE: Duration = Duration::from_secs(30);
 const DEFAULT_METRICS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9177);
 const DEFAULT_TABLES: TablesConfig = TablesConfig {
-    routes: 1_500_000,
-    ipv4_blocks: 32_768,
-    ipv6_blocks: 65_536,
+    routes: 1_536_000,
+    ipv4_blocks: 16_384,
+    ipv6_blocks: 81_920,
     next_hop_groups: 16_384,
     next_hops: 8_192,
     interfaces: 64,
