@@ -18,6 +18,10 @@ pub const LPM6: &str = "LPM6";
 /// One element: the program that a harness calls.
 pub const CANDIDATE: &str = "CANDIDATE";
 
+/// One element: how many frames reached the sink of `pipeline`, and whether it is to note what they carried in
+/// [`ANSWERS`].
+pub const SUNK: &str = "SUNK";
+
 /// The IPv4 trace.
 pub type Trace4 = [u64; TRACE_LEN];
 /// The IPv6 trace.
@@ -25,6 +29,8 @@ pub type Trace6 = [[u64; 2]; TRACE_LEN];
 /// The answers.
 pub type Answers = [u64; TRACE_LEN];
 
+/// How every MAC address of the bench begins.
+pub const BENCH_MAC: [u8; 4] = [0x02, 0, 0, 0];
 /// MAC address of the ingress interface: what the harness writes as the frame's destination.
 pub const INGRESS_MAC: [u8; 6] = [0x02, 0, 0, 0, 0x64, 0x01];
 /// MAC address of the sender.
@@ -59,6 +65,12 @@ pub const fn kernel_answer(ifindex: u32, neighbour: [u8; 6]) -> u64 {
 /// What our own lookup answered, as one word.
 pub const fn our_answer(group: u32, slot: u32) -> u64 {
     (group as u64) << 32 | slot as u64
+}
+
+/// What a frame that reached the sink carried, as one word: the last two octets of its MAC addresses as they stand in the
+/// frame (before them all are [`BENCH_MAC`]), and its TTL or hop limit.
+pub const fn sunk_answer(destination: u16, source: u16, ttl: u8) -> u64 {
+    (destination as u64) << 32 | (source as u64) << 16 | ttl as u64
 }
 
 /// Stands for "no answer".

@@ -14,3 +14,5 @@ pub mod lookup;
 pub mod maps;
 #[cfg(target_arch = "bpf")]
 mod params;
+#[cfg(target_arch = "bpf")]
+pub mod pipeline;

@@ -9,7 +9,7 @@ fn main() {}
 #[cfg(target_arch = "bpf")]
 mod programs {
     use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
-    use forwarder_bench_ebpf::{abi::EMPTY, forward, lookup};
+    use forwarder_bench_ebpf::{abi::EMPTY, forward, lookup, pipeline};
 
     /// Says in the verdict whether the harness worked.
     #[inline(always)]
@@ -62,6 +62,28 @@ mod programs {
     #[xdp]
     pub fn forward_kernel(ctx: XdpContext) -> u32 {
         forward::kernel_fib(&ctx)
+    }
+
+    /// Out of the interface that the frame is said to have come in on.
+    #[inline(always)]
+    fn sent(done: Option<()>) -> u32 {
+        done.map_or(xdp_action::XDP_ABORTED, |()| xdp_action::XDP_TX)
+    }
+
+    #[xdp]
+    pub fn pipeline_source4(ctx: XdpContext) -> u32 {
+        sent(pipeline::source4(&ctx))
+    }
+
+    #[xdp]
+    pub fn pipeline_source6(ctx: XdpContext) -> u32 {
+        sent(pipeline::source6(&ctx))
+    }
+
+    #[xdp]
+    pub fn pipeline_sink(ctx: XdpContext) -> u32 {
+        pipeline::sink(&ctx);
+        xdp_action::XDP_DROP
     }
 
     #[panic_handler]

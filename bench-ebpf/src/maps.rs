@@ -22,6 +22,9 @@ pub static ANSWERS: Array<Answers> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 pub static CURSOR: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[allow(missing_docs, reason = "abi says what each map is")]
 #[map]
+pub static SUNK: Array<[u64; 2]> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+#[allow(missing_docs, reason = "abi says what each map is")]
+#[map]
 pub static LPM4: LpmTrie<u32, u32> = LpmTrie::with_max_entries(1, 0);
 #[allow(missing_docs, reason = "abi says what each map is")]
 #[map]

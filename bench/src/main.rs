@@ -13,6 +13,7 @@ mod frame;
 mod model;
 mod netlink;
 mod object;
+mod pipeline;
 mod plot;
 mod random;
 mod report;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
     let result = match &Cli::parse().args.bench {
         Bench::Fib(options) => fib::bench(options),
         Bench::Forward(options) => forward::bench(options),
+        Bench::Pipeline(options) => pipeline::bench(options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

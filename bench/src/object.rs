@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Map, MapData, ProgramArray};
 use aya::programs::Xdp;
+use aya::programs::xdp::{XdpLink, XdpMode};
 use aya::{Ebpf, EbpfLoader};
 use forwarder::dataplane::program::refusal;
 use forwarder::dataplane::{Region, pins::Pins};
@@ -30,6 +31,7 @@ pub struct Object {
     destinations6: Region,
     answers: Region,
     cursor: Region,
+    sunk: Region,
 }
 
 impl Object {
@@ -58,6 +60,7 @@ impl Object {
             destinations6: region(&ebpf, abi::DESTINATIONS6, abi::TRACE_LEN * 16)?,
             answers: region(&ebpf, abi::ANSWERS, abi::TRACE_LEN * 8)?,
             cursor: region(&ebpf, abi::CURSOR, 8)?,
+            sunk: region(&ebpf, abi::SUNK, 16)?,
             ebpf,
         })
     }
@@ -136,6 +139,29 @@ impl Object {
         self.answers.u64(at * 8).load(Ordering::Acquire)
     }
 
+    /// How many frames have reached the sink.
+    pub fn sunk(&self) -> u64 {
+        self.sunk.u64(0).load(Ordering::Acquire)
+    }
+
+    /// Whether the sink is to note what each frame carries.
+    pub fn note(&self, note: bool) {
+        self.sunk.u64(8).store(u64::from(note), Ordering::Release);
+    }
+
+    /// Attaches a loaded program to an interface of this thread's namespace, natively, for as long as the link is held.
+    ///
+    /// # Errors
+    /// The driver's refusal.
+    pub fn attach(&mut self, name: &str, ifindex: u32) -> Result<XdpLink> {
+        let program: &mut Xdp = self
+            .ebpf
+            .program_mut(name)
+            .with_context(|| format!("the object has no {name}"))?
+            .try_into()?;
+        attach(program, ifindex).with_context(|| format!("cannot attach {name}"))
+    }
+
     /// Loads a program.
     ///
     /// # Errors
@@ -175,6 +201,15 @@ impl Object {
             .map_mut(name)
             .with_context(|| format!("the object has no {name}"))
     }
+}
+
+/// Attaches a program to an interface of this thread's namespace, natively, for as long as the link is held.
+///
+/// # Errors
+/// The driver's refusal.
+pub fn attach(program: &mut Xdp, ifindex: u32) -> Result<XdpLink> {
+    let id = program.attach_to_if_index(ifindex, XdpMode::Driver)?;
+    Ok(program.take_link(id)?)
 }
 
 /// The memory of a map. The map itself stays with the object, whose programs are yet to be loaded.

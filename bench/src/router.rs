@@ -76,6 +76,33 @@ impl Router {
         self.pins.open(false)
     }
 
+    /// Does something in the namespace around the router; `INGRESS` and the egress interfaces have peers of the same
+    /// name there.
+    ///
+    /// # Errors
+    /// Whatever `work` answers.
+    pub fn outside<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        self.world.outside(work)
+    }
+
+    /// The names of the interfaces: that which packets come in on, then those they leave by.
+    pub fn names() -> Vec<String> {
+        let egresses = (0..EGRESSES).map(egress);
+        [INGRESS.to_owned()].into_iter().chain(egresses).collect()
+    }
+
+    /// Takes forwarder's program off every interface. What it pinned besides stays.
+    ///
+    /// # Errors
+    /// A pin cannot be removed.
+    pub fn detach(&self) -> Result<()> {
+        for ifindex in [self.ingress].iter().chain(&self.egresses) {
+            let pin = self.pins.links().join(format!("xdp-{ifindex}"));
+            fs::remove_file(&pin).with_context(|| format!("cannot remove {}", pin.display()))?;
+        }
+        Ok(())
+    }
+
     /// Where a prefix leads: egress interface, its MAC address, and the gateway's.
     pub fn way(&self, family: Family, prefix: &Prefix) -> Way {
         let gateway = prefix.gateway();
@@ -295,7 +322,11 @@ fn text(mac: [u8; 6]) -> String {
     mac.map(|octet| format!("{octet:02x}")).join(":")
 }
 
-fn index_of(name: &str) -> Result<u32> {
+/// The index of an interface of this thread's namespace.
+///
+/// # Errors
+/// There is none of that name.
+pub fn index_of(name: &str) -> Result<u32> {
     let c_name = CString::new(name)?;
     // SAFETY: a NUL-terminated name.
     match unsafe { libc::if_nametoindex(c_name.as_ptr()) } {

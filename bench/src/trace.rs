@@ -15,6 +15,8 @@ pub enum Pattern {
     Hot,
     /// 20,000 destinations.
     Spread20k,
+    /// 65,536 destinations: what `pipeline` sends to.
+    Spread64k,
     /// Every packet to a prefix chosen uniformly: nothing stays in a cache.
     Uniform,
     /// Prefixes by Zipf's law with exponent 1, in random order: what traffic looks like.
@@ -22,7 +24,7 @@ pub enum Pattern {
 }
 
 impl Pattern {
-    /// All of them.
+    /// Those that single packets are measured with.
     pub const ALL: [Pattern; 4] = [Pattern::Hot, Pattern::Spread20k, Pattern::Uniform, Pattern::Zipf];
 
     /// Its name.
@@ -30,6 +32,7 @@ impl Pattern {
         match self {
             Pattern::Hot => "hot",
             Pattern::Spread20k => "spread20k",
+            Pattern::Spread64k => "spread64k",
             Pattern::Uniform => "uniform",
             Pattern::Zipf => "zipf",
         }
@@ -55,6 +58,7 @@ impl Trace {
         let pairs: Vec<(u128, u32)> = match pattern {
             Pattern::Hot => few(table, model, &mut random, 256),
             Pattern::Spread20k => few(table, model, &mut random, 20_000),
+            Pattern::Spread64k => few(table, model, &mut random, 65_536),
             Pattern::Uniform => (0..TRACE_LEN)
                 .map(|_| draw(table, model, &mut random, |random| random.below(count)))
                 .collect(),

@@ -54,6 +54,18 @@ impl World {
         format!("/proc/{}/fd/{}", std::process::id(), self.around.as_raw_fd())
     }
 
+    /// Does something with this thread in the namespace around the router.
+    ///
+    /// # Errors
+    /// Whatever `work` answers.
+    pub fn outside<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        let inside = File::open("/proc/thread-self/ns/net").context("the network namespace")?;
+        enter(&self.around)?;
+        let done = work();
+        enter(&inside)?;
+        done
+    }
+
     /// Runs lines of `ip` in the router.
     ///
     /// # Errors
@@ -92,6 +104,14 @@ impl Drop for World {
             eprintln!("cannot remove {}: {why}", self.dir.display());
         }
     }
+}
+
+fn enter(namespace: &File) -> Result<()> {
+    // SAFETY: a namespace's descriptor; changes only what this thread sees.
+    if unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) } != 0 {
+        return Err(io::Error::last_os_error()).context("cannot change the network namespace");
+    }
+    Ok(())
 }
 
 fn unshare(flags: libc::c_int) -> Result<()> {

@@ -33,6 +33,8 @@ pub enum Bench {
     Fib(Options),
     /// The whole program, frame in to verdict: a minimal bpf_fib_lookup forwarder and ours
     Forward(Options),
+    /// Live frames through veth on one CPU, generator to sink: the kernel, bpf_fib_lookup, xdp-forward and ours
+    Pipeline(Options),
 }
 
 /// Options that every bench has.
