@@ -13,6 +13,7 @@ use crate::router::Router;
 use crate::run::{self, WARM_UP};
 use crate::table::{Family, Table, bits};
 use crate::trace::{Pattern, Trace};
+use crate::walk;
 
 /// The arms, the harness alone first: name in the object without the family's digit, and as a candidate.
 const ARMS: [(&str, &str); 4] = [
@@ -128,27 +129,9 @@ impl Arena<'_> {
                 );
             }
             _ => {
-                let (group, slot) = ((answer >> 32) as usize, answer as u32 as usize);
-                let entry = self.ours.slot_directory.get(slot);
-                let network = match self.table.family {
-                    Family::V4 => u128::from_be_bytes(entry.address) & crate::table::mask(32),
-                    Family::V6 => u128::from_be_bytes(entry.address),
-                };
-                ensure!(
-                    (entry.family, entry.length, network)
-                        == (self.table.family.number(), prefix.length, prefix.network),
-                    "slot {slot} is of another prefix: {}/{}",
-                    self.table.family.address(network),
-                    entry.length
-                );
-                let hop = self
-                    .ours
-                    .nexthops
-                    .get(self.ours.groups.get(group).buckets[0].into());
-                ensure!(
-                    hop.ifindex == way.ifindex && hop.destination_mac() == way.destination,
-                    "group {group} leads elsewhere: {hop:?}"
-                );
+                let (group, slot) = ((answer >> 32) as u32, answer as u32);
+                walk::counts_for(self.ours, self.table.family, &prefix, slot)?;
+                walk::leads(self.ours, group, &way)?;
             }
         }
         Ok(())

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! table -> trace (patterns) -> object (BPF programs, on the pinned maps) -> run (one CPU, rounds) -> report, plot
-//!   \-> router (namespaces, the kernel's FIB, the real controller)
+//!   \-> router (namespaces, the kernel's FIB) -> process (the real controller) or inside (its start, in this process)
 //! ```
 //! Every answer is compared with [`model`]'s before it is timed. All that is made lives in namespaces of this process
 //! and goes when it ends, however it ends.
@@ -10,17 +10,21 @@
 mod fib;
 mod forward;
 mod frame;
+mod inside;
+mod load;
 mod model;
 mod netlink;
 mod object;
 mod pipeline;
 mod plot;
+mod process;
 mod random;
 mod report;
 mod router;
 mod run;
 mod table;
 mod trace;
+mod walk;
 mod world;
 
 use std::process::ExitCode;
@@ -41,6 +45,7 @@ fn main() -> ExitCode {
         Bench::Fib(options) => fib::bench(options),
         Bench::Forward(options) => forward::bench(options),
         Bench::Pipeline(options) => pipeline::bench(options),
+        Bench::Load(options) => load::bench(options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use anyhow::{Context, Result, bail};
 
-use crate::table::{Family, GATEWAYS, Table};
+use crate::table::{Family, Prefix, Table};
 
 /// Messages in a datagram: a few pages, well below the send buffer.
 const BATCH: usize = 1000;
@@ -22,6 +22,7 @@ const NLMSG_ERROR: u16 = 2;
 const RTA_DST: u16 = 1;
 const RTA_OIF: u16 = 4;
 const RTA_GATEWAY: u16 = 5;
+const RTA_PRIORITY: u16 = 6;
 const RT_TABLE_MAIN: u8 = 254;
 /// The routes are what BIRD would have made.
 const RTPROT_BIRD: u8 = 12;
@@ -36,13 +37,15 @@ pub struct Via {
     pub ifindex: u32,
 }
 
-/// Adds every prefix of a table, each by its gateway. `progress` hears how many are in after each datagram.
+/// Adds the prefixes of a table, each by the gateway that `via` names, or not where it names none. A metric of 0 is the
+/// family's own. `progress` hears how far it is after each datagram.
 ///
 /// # Errors
 /// The kernel refuses one, or whatever `progress` answers.
 pub fn install(
     table: &Table,
-    gateways: &[Via; GATEWAYS],
+    metric: u32,
+    via: impl Fn(&Prefix) -> Option<Via>,
     mut progress: impl FnMut(usize) -> Result<()>,
 ) -> Result<()> {
     let socket = open()?;
@@ -50,11 +53,12 @@ pub fn install(
     let mut done = 0;
     for batch in table.prefixes.chunks(BATCH) {
         datagram.clear();
-        for (at, prefix) in batch.iter().enumerate() {
+        let routes = batch.iter().filter_map(|prefix| Some((prefix, via(prefix)?)));
+        let routes: Vec<(&Prefix, Via)> = routes.collect();
+        for (at, (prefix, via)) in routes.iter().enumerate() {
             // Only the last is acknowledged; a route that is refused is told in any case.
-            let last = at + 1 == batch.len();
+            let last = at + 1 == routes.len();
             let flags = NLM_F_REQUEST | NLM_F_CREATE | NLM_F_EXCL | if last { NLM_F_ACK } else { 0 };
-            let via = gateways[prefix.gateway()];
             let start = datagram.len();
             datagram.extend_from_slice(&[0; 4]);
             datagram.extend_from_slice(&RTM_NEWROUTE.to_ne_bytes());
@@ -71,11 +75,16 @@ pub fn install(
             address(&mut datagram, RTA_DST, table.family.address(prefix.network));
             address(&mut datagram, RTA_GATEWAY, via.address);
             attribute(&mut datagram, RTA_OIF, &via.ifindex.to_ne_bytes());
+            if metric != 0 {
+                attribute(&mut datagram, RTA_PRIORITY, &metric.to_ne_bytes());
+            }
             let length = (datagram.len() - start) as u32;
             datagram[start..start + 4].copy_from_slice(&length.to_ne_bytes());
         }
-        send(&socket, &datagram)?;
-        confirmed(&socket, batch.len() as u32 - 1)?;
+        if !routes.is_empty() {
+            send(&socket, &datagram)?;
+            confirmed(&socket, routes.len() as u32 - 1)?;
+        }
         done += batch.len();
         progress(done)?;
     }

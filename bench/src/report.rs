@@ -67,7 +67,8 @@ pub fn timings<const N: usize>(
     rows.collect()
 }
 
-fn rounded(value: f64, parts: f64) -> f64 {
+/// A value to one part in so many.
+pub fn rounded(value: f64, parts: f64) -> f64 {
     (value * parts).round() / parts
 }
 
@@ -200,8 +201,19 @@ fn default_plot(name: &str) -> Result<PathBuf> {
     Ok(directory.join(format!("{name}.svg")))
 }
 
-/// The lines that say what was measured on: tables, CPU, kernel, rounds.
+/// The lines that say what was measured on and how: tables, CPU, kernel, rounds.
 pub fn method(options: &Options, tables: &[Table; 2], cpu: usize) -> Vec<String> {
+    let mut lines = surroundings(tables, cpu);
+    lines.push(format!(
+        "medians of {} interleaved rounds, harness subtracted; ratio: times forwarder's cost; spread: highest minus lowest \
+         round",
+        options.rounds
+    ));
+    lines
+}
+
+/// The lines that say what was measured on: tables, CPU, kernel.
+pub fn surroundings(tables: &[Table; 2], cpu: usize) -> Vec<String> {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let info = read("/proc/cpuinfo");
     let model = info
@@ -214,11 +226,6 @@ pub fn method(options: &Options, tables: &[Table; 2], cpu: usize) -> Vec<String>
         format!(
             "CPU {cpu}: {model}; Linux {}",
             read("/proc/sys/kernel/osrelease").trim()
-        ),
-        format!(
-            "medians of {} interleaved rounds, harness subtracted; ratio: times forwarder's cost; spread: highest minus \
-             lowest round",
-            options.rounds
         ),
     ]
 }

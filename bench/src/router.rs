@@ -2,14 +2,13 @@
 //! makes its tables of that and is then killed, so that the CPUs are quiet. The data path outlives it.
 
 use std::ffi::CString;
-use std::fs::{self, File};
+use std::fs;
 use std::io;
-use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use forwarder::dataplane::{Tables, pins::Pins};
 use forwarder_bench_ebpf::abi::{INGRESS_MAC, SENDER_MAC};
 use xtask::bench::FORWARDER;
@@ -17,6 +16,7 @@ use xtask::interrupt;
 use xtask::progress::{Poll, Progress, wait};
 
 use crate::netlink::{self, Via};
+use crate::process::Controller;
 use crate::table::{Family, GATEWAYS, Prefix, Table};
 use crate::world::World;
 
@@ -44,6 +44,29 @@ impl Router {
     /// # Errors
     /// Not root, something is missing, or forwarder does not get there.
     pub fn start(tables: &[Table; 2]) -> Result<Router> {
+        let router = Router::with_routes(tables)?;
+        router.forwarder(tables)?;
+        Ok(router)
+    }
+
+    /// Builds it with these tables in the kernel, and nothing of forwarder.
+    ///
+    /// # Errors
+    /// Not root, or something is missing.
+    pub fn with_routes(tables: &[Table; 2]) -> Result<Router> {
+        let router = Router::bare()?;
+        for table in tables {
+            let gateways = router.gateways(table.family);
+            router.install(table, 0, |prefix| Some(gateways[prefix.gateway()]))?;
+        }
+        Ok(router)
+    }
+
+    /// Builds it without routes.
+    ///
+    /// # Errors
+    /// Not root, or something is missing.
+    pub fn bare() -> Result<Router> {
         interrupt::install()?;
         let world = World::enter()?;
         cables(&world)?;
@@ -51,21 +74,25 @@ impl Router {
         for (number, ifindex) in egresses.iter_mut().enumerate() {
             *ifindex = index_of(&egress(number))?;
         }
-        let router = Router {
+        Ok(Router {
             ingress: index_of(INGRESS)?,
             pins: Pins::new(&world.bpffs().join("forwarder")),
             egresses,
             world,
-        };
-        for table in tables {
-            let mut progress = Progress::new(format!("{} routes into the kernel", table.family));
-            netlink::install(table, &router.gateways(table.family), |done| {
-                progress.detail(&format!("{done} of {}", table.prefixes.len()));
-                interrupt::check()
-            })?;
-        }
-        router.forwarder(tables)?;
-        Ok(router)
+        })
+    }
+
+    /// Puts a table into the kernel; `via` names the gateway of a prefix, or none to leave it out. Metric 0 is the
+    /// family's own.
+    ///
+    /// # Errors
+    /// The kernel refuses a route.
+    pub fn install(&self, table: &Table, metric: u32, via: impl Fn(&Prefix) -> Option<Via>) -> Result<()> {
+        let mut progress = Progress::new(format!("{} routes into the kernel", table.family));
+        netlink::install(table, metric, via, |done| {
+            progress.detail(&format!("{done} of {}", table.prefixes.len()));
+            interrupt::check()
+        })
     }
 
     /// The tables of the data path.
@@ -105,7 +132,11 @@ impl Router {
 
     /// Where a prefix leads: egress interface, its MAC address, and the gateway's.
     pub fn way(&self, family: Family, prefix: &Prefix) -> Way {
-        let gateway = prefix.gateway();
+        self.way_by(family, prefix.gateway())
+    }
+
+    /// Where a gateway leads.
+    pub fn way_by(&self, family: Family, gateway: usize) -> Way {
         let number = gateway % EGRESSES;
         Way {
             ifindex: self.egresses[number],
@@ -114,18 +145,22 @@ impl Router {
         }
     }
 
-    fn gateways(&self, family: Family) -> [Via; GATEWAYS] {
+    /// The gateways of a family.
+    pub fn gateways(&self, family: Family) -> [Via; GATEWAYS] {
         std::array::from_fn(|gateway| Via {
             address: gateway_address(family, gateway),
             ifindex: self.egresses[gateway % EGRESSES],
         })
     }
 
+    /// Its network, and where files may be put.
+    pub fn world(&self) -> &World {
+        &self.world
+    }
+
     /// Runs the controller until it is in step with the kernel, then kills it.
     fn forwarder(&self, tables: &[Table; 2]) -> Result<()> {
-        let config = self.world.dir().join("forwarder.toml");
-        fs::write(&config, configuration()).with_context(|| format!("cannot write {}", config.display()))?;
-        let mut controller = Controller::start(self, &config)?;
+        let mut controller = Controller::start(self)?;
         let wanted: usize = tables.iter().map(|table| table.prefixes.len()).sum();
         wait(
             "forwarder following the kernel",
@@ -165,7 +200,10 @@ impl Router {
     }
 
     /// `forwarder SUBCOMMAND` on this router's pins and socket.
-    fn command(&self, subcommand: &str) -> Result<Command> {
+    ///
+    /// # Errors
+    /// The binary is not named, see [`given`].
+    pub fn command(&self, subcommand: &str) -> Result<Command> {
         let mut command = Command::new(given(FORWARDER)?);
         command.arg(subcommand);
         command.arg("--bpffs").arg(self.pins.dir());
@@ -197,55 +235,9 @@ pub fn given(variable: &str) -> Result<PathBuf> {
     Ok(path.into())
 }
 
-/// The running controller; killed on drop, and by the kernel should this process die.
-struct Controller {
-    child: Child,
-    log: PathBuf,
-}
-
-impl Controller {
-    fn start(router: &Router, config: &std::path::Path) -> Result<Controller> {
-        let log = router.world.dir().join("forwarder.log");
-        let file = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
-        let mut command = router.command("run")?;
-        command
-            .arg("--config")
-            .arg(config)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(file)
-            // A Ctrl-C is for us, and we end it.
-            .process_group(0);
-        // SAFETY: between fork and exec it makes one system call and allocates nothing.
-        unsafe {
-            command.pre_exec(|| match libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) {
-                0 => Ok(()),
-                _ => Err(io::Error::last_os_error()),
-            })
-        };
-        let child = command.spawn().context("cannot run forwarder")?;
-        Ok(Controller { child, log })
-    }
-
-    fn alive(&mut self) -> Result<()> {
-        if let Some(status) = self.child.try_wait().context("forwarder")? {
-            let said = fs::read_to_string(&self.log).unwrap_or_default();
-            bail!("forwarder ended ({status}):\n{said}");
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Controller {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 /// Everything of the first version is on: source filter with bogons and own prefixes, and every counter. The routes never
 /// grow stale, since the controller is not there any more when it counts.
-fn configuration() -> String {
+pub fn configuration() -> String {
     let mut text = format!("[[interface]]\nname = \"{INGRESS}\"\nrole = \"transit\"\n");
     for number in 0..EGRESSES {
         text += &format!("[[interface]]\nname = \"{}\"\n", egress(number));

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::mem::MaybeUninit;
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use aya::TestRun;
@@ -103,14 +104,45 @@ fn repeat(
         .return_value)
 }
 
-fn cpu_time() -> Result<u64> {
+/// What something took.
+#[derive(Clone, Copy, Debug)]
+pub struct Taken {
+    /// Seconds by the clock on the wall.
+    pub seconds: f64,
+    /// Seconds of all threads on a CPU.
+    pub cpu: f64,
+}
+
+/// Runs something by the clock.
+///
+/// # Errors
+/// Its own.
+pub fn clocked<T>(run: impl FnOnce() -> Result<T>) -> Result<(T, Taken)> {
+    let (wall, cpu) = (Instant::now(), cpu_clock(libc::CLOCK_PROCESS_CPUTIME_ID)?);
+    let result = run()?;
+    let taken = Taken {
+        seconds: wall.elapsed().as_secs_f64(),
+        cpu: (cpu_clock(libc::CLOCK_PROCESS_CPUTIME_ID)? - cpu) as f64 / 1e9,
+    };
+    Ok((result, taken))
+}
+
+/// Nanoseconds that this thread has been on a CPU.
+///
+/// # Errors
+/// There is no such clock.
+pub fn cpu_time() -> Result<u64> {
+    cpu_clock(libc::CLOCK_THREAD_CPUTIME_ID)
+}
+
+fn cpu_clock(clock: libc::clockid_t) -> Result<u64> {
     let mut time = libc::timespec {
         tv_sec: 0,
         tv_nsec: 0,
     };
     // SAFETY: a clock and memory for its time.
-    if unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) } != 0 {
-        return Err(io::Error::last_os_error()).context("the thread's clock");
+    if unsafe { libc::clock_gettime(clock, &raw mut time) } != 0 {
+        return Err(io::Error::last_os_error()).context("the CPU's clock");
     }
     Ok(time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64)
 }

@@ -4,11 +4,12 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::Result;
+use ipnet::IpNet;
 use serde::Serialize;
 use xtask::bench::Tables;
 use xtask::table::Route;
 
-use crate::random::mix;
+use crate::random::{Random, mix};
 
 /// Address family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -29,6 +30,14 @@ impl Family {
         match self {
             Family::V4 => 4,
             Family::V6 => 6,
+        }
+    }
+
+    /// The bits that its addresses have.
+    pub const fn bits(self) -> u128 {
+        match self {
+            Family::V4 => mask(32),
+            Family::V6 => u128::MAX,
         }
     }
 
@@ -76,11 +85,26 @@ pub struct Prefix {
 pub const GATEWAYS: usize = 8;
 
 impl Prefix {
+    /// A hash of it.
+    pub const fn hash(&self) -> u64 {
+        let word = (self.network >> 64) as u64 ^ self.network as u64;
+        mix(word ^ self.length as u64)
+    }
+
+    /// Its last address.
+    pub const fn last(&self, family: Family) -> u128 {
+        self.network | !mask(self.length) & family.bits()
+    }
+
+    /// Any address in it.
+    pub fn inside(&self, family: Family, random: &mut Random) -> u128 {
+        self.network | random.wide() & !mask(self.length) & family.bits()
+    }
+
     /// The gateway it leads to: a hash, so that neighbours in the table lead to different ones and a lookup that finds
     /// the wrong prefix is found out.
     pub const fn gateway(&self) -> usize {
-        let word = (self.network >> 64) as u64 ^ self.network as u64;
-        (mix(word ^ self.length as u64) >> 32) as usize % GATEWAYS
+        (self.hash() >> 32) as usize % GATEWAYS
     }
 }
 
@@ -102,6 +126,14 @@ impl Table {
             Table::new(Family::V4, &options.v4()?),
             Table::new(Family::V6, &options.v6()?),
         ])
+    }
+
+    /// A prefix of it in the controller's terms.
+    ///
+    /// # Errors
+    /// A length beyond the family's.
+    pub fn net(&self, prefix: &Prefix) -> Result<IpNet> {
+        Ok(IpNet::new(self.family.address(prefix.network), prefix.length)?)
     }
 
     fn new(family: Family, routes: &[Route]) -> Table {

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::model::Model;
 use crate::random::Random;
-use crate::table::{Family, Prefix, Table, mask};
+use crate::table::{Family, Table};
 
 /// How destinations are chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -96,14 +96,10 @@ fn draw(
 ) -> (u128, u32) {
     loop {
         let chosen = choose(random);
-        let Prefix { network, length } = table.prefixes[chosen];
+        let prefix = table.prefixes[chosen];
         let mut owned = None;
         for _ in 0..DRAWS {
-            let width = match table.family {
-                Family::V4 => mask(32),
-                Family::V6 => u128::MAX,
-            };
-            let address = network | random.wide() & !mask(length) & width;
+            let address = prefix.inside(table.family, random);
             if !forwardable(table.family, address) {
                 continue;
             }
@@ -161,6 +157,7 @@ impl Zipf {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::table::Prefix;
 
     #[test]
     fn the_first_rank_comes_twice_as_often_as_the_second() {

@@ -35,6 +35,8 @@ pub enum Bench {
     Forward(Options),
     /// Live frames through veth on one CPU, generator to sink: the kernel, bpf_fib_lookup, xdp-forward and ours
     Pipeline(Options),
+    /// A full table from the kernel's dump to forwarding, the dump alone, the compile alone, and a restart
+    Load(Options),
 }
 
 /// Options that every bench has.
