@@ -7,6 +7,7 @@
 //! Every answer is compared with [`model`]'s before it is timed. All that is made lives in namespaces of this process
 //! and goes when it ends, however it ends.
 
+mod churn;
 mod fib;
 mod forward;
 mod frame;
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
         Bench::Forward(options) => forward::bench(options),
         Bench::Pipeline(options) => pipeline::bench(options),
         Bench::Load(options) => load::bench(options),
+        Bench::Churn(options) => churn::bench(options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

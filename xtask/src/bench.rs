@@ -37,6 +37,8 @@ pub enum Bench {
     Pipeline(Options),
     /// A full table from the kernel's dump to forwarding, the dump alone, the compile alone, and a restart
     Load(Options),
+    /// Random updates of the full table, one by one
+    Churn(Options),
 }
 
 /// Options that every bench has.
