@@ -8,6 +8,7 @@
 //! and goes when it ends, however it ends.
 
 mod churn;
+mod failover;
 mod fib;
 mod forward;
 mod frame;
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
         Bench::Pipeline(options) => pipeline::bench(options),
         Bench::Load(options) => load::bench(options),
         Bench::Churn(options) => churn::bench(options),
+        Bench::Failover(options) => failover::bench(options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -39,6 +39,8 @@ pub enum Bench {
     Load(Options),
     /// Random updates of the full table, one by one
     Churn(Options),
+    /// A carrier lost with a million prefixes behind it
+    Failover(Options),
 }
 
 /// Options that every bench has.
