@@ -80,6 +80,9 @@ pub fn bench(options: &Options) -> Result<()> {
     for table in &tables {
         let model = Model::new(&table.prefixes);
         for pattern in Pattern::ALL {
+            if !options.wants(table.family.name(), pattern.name()) {
+                continue;
+            }
             eprintln!("forward: {} {}", table.family, pattern.name());
             let trace = Trace::new(table, &model, pattern);
             object.lay(table.family, &trace);

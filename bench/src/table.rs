@@ -41,6 +41,14 @@ impl Family {
         }
     }
 
+    /// Its name in rows and options.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Family::V4 => "v4",
+            Family::V6 => "v6",
+        }
+    }
+
     /// An address of this family from its bits, which are the top ones of the word.
     pub fn address(self, bits: u128) -> IpAddr {
         match self {

@@ -58,9 +58,21 @@ pub struct Options {
     /// The CPU to measure on; without it the last one
     #[arg(long, value_name = "CPU")]
     pub cpu: Option<usize>,
+    /// Only these: words of `v4`, `v6` and the pattern's name, such as "v4 uniform"
+    #[arg(long, value_name = "WORDS", default_value = "")]
+    pub only: String,
     /// The tables.
     #[command(flatten)]
     pub tables: Tables,
+}
+
+impl Options {
+    /// Whether `--only` leaves this in.
+    pub fn wants(&self, family: &str, pattern: &str) -> bool {
+        self.only
+            .split_whitespace()
+            .all(|word| word == family || word == pattern)
+    }
 }
 
 /// The tables to measure with: the same for every candidate.
