@@ -33,6 +33,81 @@ impl Counter {
     }
 }
 
+/// The packet that a CPU forwarded last and has not counted by prefix yet, packed in one word.
+///
+/// With a full table a prefix's counter is in no cache. Counted at the packet's end, that wait would stand alone; counted
+/// while the next packet waits for the forwarding table, it costs nothing. So it is put down here and counted one packet
+/// later; who reads a prefix's counter adds it ([`Pending::read`]).
+///
+/// ```text
+/// bits 0..21 slot (0: nothing pending), 21..40 octets, 40 being counted now, 41..64 changes with every packet
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C, align(64))]
+pub struct Pending {
+    /// The word.
+    pub word: u64,
+    /// Room up to a cache line: each CPU has its own.
+    pub reserved: [u64; 7],
+}
+plain!(Pending, 64);
+
+impl Pending {
+    const BYTES_SHIFT: u32 = 21;
+    const BYTES_MASK: u64 = (1 << 19) - 1;
+    /// Set while the packet is being counted.
+    pub const COUNTING: u64 = 1 << 40;
+    const NEXT: u64 = 1 << 41;
+
+    /// The word for a packet of `bytes` octets that went to a slot, after `before`.
+    #[inline(always)]
+    pub const fn packet(before: u64, slot: u32, bytes: usize) -> u64 {
+        Self::none(before) | slot as u64 | (bytes as u64 & Self::BYTES_MASK) << Self::BYTES_SHIFT
+    }
+
+    /// The word that says that `before` is counted.
+    #[inline(always)]
+    pub const fn none(before: u64) -> u64 {
+        (before & !(Self::NEXT - 1)).wrapping_add(Self::NEXT)
+    }
+
+    /// Slot of the packet; 0 where there is none.
+    #[inline(always)]
+    pub const fn slot(word: u64) -> u32 {
+        word as u32 & crate::fib::SLOT_MAX
+    }
+
+    /// Octets of the packet.
+    #[inline(always)]
+    pub const fn bytes(word: u64) -> u64 {
+        word >> Self::BYTES_SHIFT & Self::BYTES_MASK
+    }
+
+    /// What a slot has counted on one CPU, the pending packet included. `word` reads the CPU's word, `counter` the slot's
+    /// counter; both are read until they belong together.
+    pub fn read(slot: u32, word: impl Fn() -> u64, counter: impl Fn() -> Counter) -> Counter {
+        // A CPU changes its word every packet, some hundred nanoseconds apart: the first or second try fits.
+        const TRIES: usize = 1000;
+        let mut before = word();
+        for _ in 0..TRIES {
+            let counted = counter();
+            let after = word();
+            if before == after && after & Self::COUNTING == 0 {
+                return if Self::slot(after) == slot && slot != 0 {
+                    counted.plus(Counter {
+                        packets: 1,
+                        bytes: Self::bytes(after),
+                    })
+                } else {
+                    counted
+                };
+            }
+            before = after;
+        }
+        counter()
+    }
+}
+
 /// One port's counters on one CPU, indexed by [`Reason::index`].
 pub type ReasonCounters = [Counter; Reason::SLOTS];
 
@@ -137,5 +212,58 @@ mod tests {
         }
         assert_eq!(EgressError::from_errno(-100), EgressError::Down);
         assert_eq!(EgressError::from_errno(-12345), EgressError::Other);
+    }
+
+    #[test]
+    fn a_pending_packet_is_counted_once() {
+        let word = Pending::packet(Pending::none(u64::MAX), 77, 1514);
+        assert_eq!((Pending::slot(word), Pending::bytes(word)), (77, 1514));
+        assert_eq!(
+            (Pending::slot(Pending::none(word)), word & Pending::COUNTING),
+            (0, 0)
+        );
+        assert_ne!(Pending::none(word), Pending::none(Pending::none(word)));
+        let counted = Counter {
+            packets: 5,
+            bytes: 500,
+        };
+        let read = |slot| Pending::read(slot, || word, || counted);
+        assert_eq!(
+            read(77),
+            Counter {
+                packets: 6,
+                bytes: 2014
+            }
+        );
+        assert_eq!(read(78), counted);
+        // The program counts it while it is read: before, half-way, after.
+        let step = core::cell::Cell::new(0);
+        let words = [
+            word,
+            word | Pending::COUNTING,
+            Pending::none(word),
+            Pending::none(word),
+        ];
+        let read = Pending::read(
+            77,
+            || words[step.replace(step.get() + 1).min(3)],
+            || {
+                if step.get() > 1 {
+                    counted.plus(Counter {
+                        packets: 1,
+                        bytes: 1514,
+                    })
+                } else {
+                    counted
+                }
+            },
+        );
+        assert_eq!(
+            read,
+            Counter {
+                packets: 6,
+                bytes: 2014
+            }
+        );
     }
 }

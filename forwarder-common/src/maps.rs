@@ -30,6 +30,8 @@ pub const SELF_ADDRESSES: &str = "SELF_ADDRESSES";
 pub const REASON_COUNTERS: &str = "REASON_COUNTERS";
 /// Packets and bytes, `[cpu][slot]`.
 pub const PREFIX_COUNTERS: &str = "PREFIX_COUNTERS";
+/// The packet each CPU has yet to count by prefix, `[cpu]`.
+pub const PENDING: &str = "PENDING";
 /// Packets and bytes, `[cpu][next hop]`.
 pub const NEXTHOP_COUNTERS: &str = "NEXTHOP_COUNTERS";
 /// What was sent to, transmitted by and lost at an egress interface, `[cpu][port]`.
@@ -69,6 +71,7 @@ pub const SHARED_TABLES: &[&str] = &[
 pub const COUNTERS: &[&str] = &[
     REASON_COUNTERS,
     PREFIX_COUNTERS,
+    PENDING,
     NEXTHOP_COUNTERS,
     EGRESS_COUNTERS,
 ];

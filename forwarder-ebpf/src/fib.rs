@@ -28,8 +28,12 @@ fn pool(pool: &Array<Block>, block: u32, octet: u8) -> Option<u32> {
     Some(pool.get(block)?[octet as usize])
 }
 
+/// What a leaf says.
+///
+/// # Errors
+/// [`Reason::NoRoute`].
 #[inline(always)]
-fn answer(leaf: Option<Leaf>) -> Result<Match, Reason> {
+pub fn answer(leaf: Option<Leaf>) -> Result<Match, Reason> {
     let leaf = leaf.ok_or(Reason::Internal)?;
     maps::trace(|t| t.leaf = leaf.0);
     if leaf.is_none() {
@@ -44,17 +48,33 @@ fn answer(leaf: Option<Leaf>) -> Result<Match, Reason> {
     Ok(Match { group, slot })
 }
 
+/// The leaf for an IPv4 destination, host order.
+#[inline(always)]
+pub fn leaf4(destination: u32) -> Option<Leaf> {
+    walk4(
+        &destination.to_be_bytes(),
+        |index| root(&maps::FIB4_ROOT, index),
+        |block, octet| pool(&maps::FIB4_POOL, block, octet),
+    )
+}
+
+/// The leaf for an IPv6 destination, wire order.
+#[inline(always)]
+pub fn leaf6(destination: &[u8; 16]) -> Option<Leaf> {
+    walk6(
+        destination,
+        |index| root(&maps::FIB6_ROOT, index),
+        |block, octet| pool(&maps::FIB6_POOL, block, octet),
+    )
+}
+
 /// IPv4: `destination` in host order.
 ///
 /// # Errors
 /// [`Reason::NoRoute`].
 #[inline(always)]
 pub fn ipv4(destination: u32) -> Result<Match, Reason> {
-    answer(walk4(
-        &destination.to_be_bytes(),
-        |index| root(&maps::FIB4_ROOT, index),
-        |block, octet| pool(&maps::FIB4_POOL, block, octet),
-    ))
+    answer(leaf4(destination))
 }
 
 /// IPv6: `destination` in wire order.
@@ -63,9 +83,5 @@ pub fn ipv4(destination: u32) -> Result<Match, Reason> {
 /// [`Reason::NoRoute`].
 #[inline(always)]
 pub fn ipv6(destination: &[u8; 16]) -> Result<Match, Reason> {
-    answer(walk6(
-        destination,
-        |index| root(&maps::FIB6_ROOT, index),
-        |block, octet| pool(&maps::FIB6_POOL, block, octet),
-    ))
+    answer(leaf6(destination))
 }

@@ -98,11 +98,14 @@ mod program {
         ip: &Ipv4,
     ) -> Result<(), Exit> {
         stage(Stage::Parse);
+        // Both wait for memory, and neither for the other.
+        count::settle();
+        let leaf = fib::leaf4(ip.destination);
         filter::source(interface, settings, &ip.source.to_be_bytes())?;
         stage(Stage::Filter);
         parse::forwardable4(ip)?;
         filter::own_source(ip.source)?;
-        let found = fib::ipv4(ip.destination)?;
+        let found = fib::answer(leaf)?;
         stage(Stage::Fib);
         let chosen = nexthop::choose(found.group, || {
             let protocol = ip.head.u8::<23>();
@@ -143,10 +146,12 @@ mod program {
         ip: &Ipv6,
     ) -> Result<(), Exit> {
         stage(Stage::Parse);
+        count::settle();
+        let leaf = fib::leaf6(&ip.destination);
         filter::source(interface, settings, &ip.source)?;
         stage(Stage::Filter);
         parse::forwardable6(ip)?;
-        let found = fib::ipv6(&ip.destination)?;
+        let found = fib::answer(leaf)?;
         stage(Stage::Fib);
         let chosen = nexthop::choose(found.group, || {
             let protocol = ip.head.u8::<20>();

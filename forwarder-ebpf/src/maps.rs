@@ -7,7 +7,7 @@ use aya_ebpf::{
     maps::{Array, DevMap, HashMap},
 };
 use forwarder_common::{
-    counters::{Counter, EgressCounters, ReasonCounters},
+    counters::{Counter, EgressCounters, Pending, ReasonCounters},
     fib::{Block, Root4, Root6},
     filter::SourceTable,
     flow::SELF_WORDS,
@@ -39,6 +39,7 @@ arrays! {
     SELF_BITS: [u64; SELF_WORDS] = 1;
     REASON_COUNTERS: ReasonCounters = 64;
     PREFIX_COUNTERS: Counter = 4096;
+    PENDING: Pending = 64;
     NEXTHOP_COUNTERS: Counter = 64;
     EGRESS_COUNTERS: EgressCounters = 64;
     TRACE: Trace = 1;
@@ -82,10 +83,33 @@ pub static NETNS: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 pub static DEVICES_ID: Global<u32> = Global::new(0);
 
+/// Whether this is a tracing instance. Read-only for everybody, so the compiler may read it once.
+#[inline(always)]
+fn tracing() -> bool {
+    #[cfg(target_arch = "bpf")]
+    {
+        let word: u64;
+        // SAFETY: reads a word of the object's read-only data, which nothing writes once the program is loaded: `nomem`
+        // says that the answer does not depend on what else the program does.
+        unsafe {
+            core::arch::asm!(
+                "{word} = *(u32 *)({at} + 0)",
+                word = out(reg) word, at = in(reg) &raw const TRACING,
+                options(pure, nomem, nostack, preserves_flags)
+            );
+        }
+        word != 0
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    {
+        TRACING.load() != 0
+    }
+}
+
 /// Notes a step of a traced packet; compiled away in the live program, whose `TRACING` is a constant 0.
 #[inline(always)]
 pub fn trace(note: impl FnOnce(&mut Trace)) {
-    if TRACING.load() == 0 {
+    if !tracing() {
         return;
     }
     if let Some(trace) = TRACE.get_ptr_mut(0) {

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use forwarder_common::{
-    counters::{Counter, EgressCounters, ReasonCounters},
+    counters::{Counter, EgressCounters, Pending, ReasonCounters},
     directory::{GroupEntry, Meta, NextHopEntry, PortEntry, SlotEntry},
     fib::{BLOCK_LEN, ROOT4_LEN, ROOT6_LEN, walk4, walk6},
     filter::SourceTable,
@@ -86,6 +86,7 @@ impl Sizes {
                 self.cpus * self.slots,
                 size(size_of::<Counter>()),
             ),
+            (maps::PENDING, self.cpus, size(size_of::<Pending>())),
             (
                 maps::NEXTHOP_COUNTERS,
                 self.cpus * self.nexthops,
@@ -147,6 +148,8 @@ pub struct Tables {
     pub reason_counters: Array<Counter>,
     /// `[cpu][slot]`.
     pub prefix_counters: Array<Counter>,
+    /// `[cpu]`.
+    pub pending: Array<Pending>,
     /// `[cpu][next hop]`.
     pub nexthop_counters: Array<Counter>,
     /// `[cpu][port]`.
@@ -198,6 +201,7 @@ impl Tables {
             self_bits: region(maps::SELF_BITS)?,
             reason_counters: Array::new(region(maps::REASON_COUNTERS)?, cpus * ports * Reason::SLOTS),
             prefix_counters: Array::new(region(maps::PREFIX_COUNTERS)?, cpus * slots),
+            pending: Array::new(region(maps::PENDING)?, cpus),
             nexthop_counters: Array::new(region(maps::NEXTHOP_COUNTERS)?, cpus * nexthops),
             egress_counters: Array::new(region(maps::EGRESS_COUNTERS)?, cpus * ports),
             slot_directory: Array::new(region(maps::SLOT_DIRECTORY)?, slots),
@@ -220,7 +224,11 @@ impl Tables {
 
     /// Counts of a slot over all CPUs, as they stand.
     pub fn slot_counter(&self, slot: u32) -> Counter {
-        self.sum(&self.prefix_counters, self.sizes.slots, slot)
+        (0..self.sizes.cpus).fold(Counter::default(), |sum, cpu| {
+            let word = || self.pending.word(cpu as usize, 0).load(Ordering::Acquire);
+            let counter = || self.prefix_counters.get((cpu * self.sizes.slots + slot) as usize);
+            sum.plus(Pending::read(slot, word, counter))
+        })
     }
 
     /// Counts of a next hop over all CPUs, as they stand.

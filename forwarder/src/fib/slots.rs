@@ -172,7 +172,8 @@ impl Slots {
             Some(State::Live | State::Installing)
         );
         if !replaced {
-            // A slot that was never used has counted nothing; reading its counters would only cost cache lines.
+            // A slot that was never used has counted nothing; reading its counters would only cost cache lines. A packet
+            // of the prefix before that a CPU has yet to count is in the baseline: it changes places, not the sum.
             entry.baseline = if old.generation == 0 {
                 Counter::default()
             } else {
