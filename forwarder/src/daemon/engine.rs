@@ -21,7 +21,7 @@ use crate::{
     },
     link::Served,
     rib::Rib,
-    source::event::{Action, Address, Change, Dump, Event, Ifindex, Link},
+    source::event::{Action, Address, Change, Dump, Event, Ifindex, Link, Route},
 };
 
 /// What the engine leaves to whoever drives it.
@@ -126,7 +126,40 @@ impl<D: Dataplane> Engine<D> {
     }
 
     /// Replaces everything known with a dump and mends every difference.
-    pub fn load(&mut self, dump: Dump) {
+    pub fn load(&mut self, mut dump: Dump) {
+        let routes = std::mem::take(&mut dump.routes);
+        let loaded: Result<(), std::convert::Infallible> = self.load_from(|each| {
+            routes.into_iter().for_each(each);
+            Ok(dump)
+        });
+        match loaded {
+            Ok(()) => {}
+            Err(never) => match never {},
+        }
+    }
+
+    /// The same with the routes given one by one, in the kernel's order, so that a full table is not held twice. `read`
+    /// answers the rest of the dump.
+    ///
+    /// # Errors
+    /// Those of `read`; then everything is as it was.
+    pub fn load_from<E>(
+        &mut self,
+        read: impl FnOnce(&mut dyn FnMut(Route)) -> Result<Dump, E>,
+    ) -> Result<(), E> {
+        let mut rib = Rib::default();
+        // As many as there were: growing means to move them all.
+        let (v4, v6) = self.rib.len();
+        rib.reserve(v4, v6);
+        let dump = read(&mut |route| {
+            // Each behind the one before.
+            let _certain = rib.announce(route, Change::Append);
+        })?;
+        self.reconcile(dump, rib);
+        Ok(())
+    }
+
+    fn reconcile(&mut self, dump: Dump, rib: Rib) {
         let mut links = BTreeSet::new();
         for link in dump.links {
             links.insert(link.ifindex);
@@ -149,15 +182,12 @@ impl<D: Dataplane> Engine<D> {
             .map(|object| (object.id, object.kind))
             .collect();
         let neighbours = self.world.neighbours.replace(dump.neighbours);
-        let mut rib = Rib::default();
-        for route in dump.routes {
-            // In the kernel's order, each behind the one before.
-            let _certain = rib.announce(route, Change::Append);
-        }
         self.rib = rib;
         self.adjacencies
             .refresh_all(known(&self.dataplane, &self.world, &self.fib));
-        for prefix in self.rib.prefixes().collect::<Vec<_>>() {
+        // By address, what covers before what it covers: neighbours in the address space get neighbouring slots, and a
+        // prefix finds its backup laid.
+        for prefix in self.rib.sorted() {
             self.sync(prefix);
         }
         let hosts: Vec<IpAddr> = self.world.neighbours.iter().map(|n| n.address).collect();

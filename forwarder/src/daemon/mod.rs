@@ -195,8 +195,9 @@ impl Controller {
             Arc::clone(&link_stats),
             Arc::clone(&stop),
         )?;
-        let dump = source.dump().context("cannot read the kernel's routes")?;
-        engine.load(dump);
+        engine
+            .load_from(|route| source.dump_streaming(route))
+            .context("cannot read the kernel's routes")?;
         interfaces.describe(&mut engine);
         let mut controller = Controller {
             engine,
@@ -247,9 +248,9 @@ impl Controller {
             if resync {
                 retry = None;
                 self.true_since = None;
-                match self.source.dump() {
-                    Ok(dump) => {
-                        self.engine.load(dump);
+                let source = &mut self.source;
+                match self.engine.load_from(|route| source.dump_streaming(route)) {
+                    Ok(()) => {
                         demands.push(Demand::Interface(0));
                         self.true_since = Some(Instant::now());
                     }

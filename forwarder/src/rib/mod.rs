@@ -286,17 +286,25 @@ impl Rib {
         }
     }
 
-    /// Every prefix.
-    pub fn prefixes(&self) -> impl Iterator<Item = IpNet> {
-        let v4 = self
-            .v4
-            .iter()
-            .filter_map(|(address, length, _)| address.prefix(length));
-        v4.chain(
-            self.v6
+    /// Every prefix by address, IPv4 first; of those that begin at the same, the shortest first. A list of its own: the
+    /// routes may change while it is gone through.
+    pub fn sorted(&self) -> impl Iterator<Item = IpNet> + use<> {
+        fn keys<A: Address>(prefixes: &Prefixes<A, Entry>) -> impl Iterator<Item = IpNet> + use<A> {
+            let mut keys: Vec<(A, u8)> = prefixes
                 .iter()
-                .filter_map(|(address, length, _)| address.prefix(length)),
-        )
+                .map(|(address, length, _)| (address, length))
+                .collect();
+            keys.sort_unstable();
+            keys.into_iter()
+                .filter_map(|(address, length)| address.prefix(length))
+        }
+        keys(&self.v4).chain(keys(&self.v6))
+    }
+
+    /// Makes room for so many prefixes.
+    pub fn reserve(&mut self, v4: usize, v6: usize) {
+        self.v4.reserve(v4);
+        self.v6.reserve(v6);
     }
 
     /// Prefixes: IPv4 and IPv6.
