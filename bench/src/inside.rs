@@ -70,7 +70,7 @@ pub fn start(router: &Router) -> Result<(Controller, Taken)> {
 
 /// Every route of the kernel into the tables, as the controller does it at its start.
 fn lay(source: &mut KernelSource, engine: &mut Engine<KernelDataplane>) -> Result<()> {
-    let dump = source.dump().context("cannot read the kernel's routes")?;
-    engine.load(dump);
-    Ok(())
+    engine
+        .load_from(|route| source.dump_streaming(route))
+        .context("cannot read the kernel's routes")
 }

@@ -77,7 +77,7 @@ pub fn bench(options: &Options) -> Result<()> {
     }
     let [dump, ours, compile] = seconds.each_ref().map(|seconds| median(seconds));
     let on_cpu = cpu_seconds.each_ref().map(|seconds| median(seconds));
-    let (nothing, restart, memory) = arena.restarts(options.rounds)?;
+    let restarts = arena.restarts(options.rounds)?;
     let count = arena.routes.len();
     let row = |candidate, seconds: f64| Row {
         bench: "load",
@@ -95,8 +95,8 @@ pub fn bench(options: &Options) -> Result<()> {
             ..row("compile", compile)
         },
         Row {
-            rss_anon: Some(memory),
-            ..row("restart", restart)
+            rss_anon: Some(restarts.memory),
+            ..row("restart", restarts.seconds)
         },
     ];
     let mut method = report::surroundings(&tables, cpu);
@@ -112,9 +112,11 @@ pub fn bench(options: &Options) -> Result<()> {
         format!("compile: {:.2} M routes a second on the CPU, routes in memory and sorted",
             count as f64 / on_cpu[2] / 1e6),
         format!(
-            "restart: the process after SIGKILL, everything pinned, until in step; from nothing it takes {nothing:.2} s; \
-             its own memory afterwards is {:.0} MB",
-            memory as f64 / 1e6
+            "restart: the process after SIGKILL, everything pinned, until in step: {:.2} s on the CPU; from nothing {:.2} s; \
+             its own memory afterwards {:.0} MB",
+            restarts.cpu,
+            restarts.nothing,
+            restarts.memory as f64 / 1e6
         ),
     ]);
     let title = "Load: seconds for the kernel's whole table";
@@ -202,23 +204,39 @@ impl Arena<'_> {
         Ok(taken)
     }
 
-    /// The real process: seconds from nothing, median seconds of its restarts, and the octets of its own memory after the
-    /// last.
-    fn restarts(&self, rounds: u32) -> Result<(f64, f64, u64)> {
+    /// The real process, started on nothing and then on what it left.
+    fn restarts(&self, rounds: u32) -> Result<Restarts> {
         self.router.pins.remove()?;
         let nothing = Controller::start(self.router)?.in_step(self.router)?;
-        let mut seconds = Vec::new();
-        let mut memory = 0;
+        let (mut seconds, mut cpu, mut memory) = (Vec::new(), Vec::new(), 0);
         for round in 0..rounds {
             eprintln!("load: restart {} of {rounds}", round + 1);
             let mut controller = Controller::start(self.router)?;
             seconds.push(controller.in_step(self.router)?.as_secs_f64());
+            cpu.push(controller.cpu()?);
             memory = controller.memory()?;
         }
         let ours = self.router.tables()?;
         for firsts in &self.firsts {
             firsts.forward(&ours, self.router).context("after a restart")?;
         }
-        Ok((nothing.as_secs_f64(), median(&seconds), memory))
+        Ok(Restarts {
+            nothing: nothing.as_secs_f64(),
+            seconds: median(&seconds),
+            cpu: median(&cpu),
+            memory,
+        })
     }
+}
+
+/// What starts of the real process took.
+struct Restarts {
+    /// Seconds from nothing.
+    nothing: f64,
+    /// Seconds with everything pinned.
+    seconds: f64,
+    /// Of these on a CPU.
+    cpu: f64,
+    /// Octets of its own memory afterwards.
+    memory: u64,
 }
