@@ -148,9 +148,9 @@ impl<D: Dataplane> Engine<D> {
         read: impl FnOnce(&mut dyn FnMut(Route)) -> Result<Dump, E>,
     ) -> Result<(), E> {
         let mut rib = Rib::default();
-        // As many as there were: growing means to move them all.
-        let (v4, v6) = self.rib.len();
-        rib.reserve(v4, v6);
+        // As many as there were, or as an earlier controller laid: growing means to move them all.
+        let (known, laid) = (self.rib.len(), self.fib.len());
+        rib.reserve(known.0.max(laid.0), known.1.max(laid.1));
         let dump = read(&mut |route| {
             // Each behind the one before.
             let _certain = rib.announce(route, Change::Append);
@@ -187,26 +187,26 @@ impl<D: Dataplane> Engine<D> {
             .refresh_all(known(&self.dataplane, &self.world, &self.fib));
         // By address, what covers before what it covers: neighbours in the address space get neighbouring slots, and a
         // prefix finds its backup laid.
-        for prefix in self.rib.sorted() {
-            self.sync(prefix);
-        }
-        let hosts: Vec<IpAddr> = self.world.neighbours.iter().map(|n| n.address).collect();
-        for address in hosts
-            .into_iter()
-            .chain(neighbours.into_iter().map(|(_, address)| address))
-        {
-            self.sync(IpNet::from(address));
-        }
-        // What is laid and no longer wanted.
-        let mut unwanted = Vec::new();
-        self.fib.each(self.dataplane.tables(), |prefix, _, _| {
-            if self.wanted(prefix).is_none() {
-                unwanted.push(prefix);
+        for listed in self.rib.sorted() {
+            if listed.prefix.prefix_len() == listed.prefix.max_prefix_len() {
+                self.sync(listed.prefix);
+            } else {
+                let wanted = self.rib.ways_listed(&listed);
+                self.bring(listed.prefix, wanted);
             }
-        });
-        for prefix in unwanted {
-            self.sync(prefix);
         }
+        let hosts: BTreeSet<IpNet> = self
+            .world
+            .neighbours
+            .iter()
+            .map(|n| n.address)
+            .chain(neighbours.into_iter().map(|(_, address)| address))
+            .map(IpNet::from)
+            .collect();
+        for host in &hosts {
+            self.sync(*host);
+        }
+        self.sweep(&hosts);
         for prefix in self.fib.take_refused(usize::MAX) {
             self.sync(prefix);
         }
@@ -214,6 +214,28 @@ impl<D: Dataplane> Engine<D> {
         self.adjacencies.adoption_ends(self.dataplane.tables());
         self.gateways_changed = true;
         self.activity.resyncs += 1;
+    }
+
+    /// Takes away what is laid and no longer wanted, where every route and every one of `hosts` is laid.
+    fn sweep(&mut self, hosts: &BTreeSet<IpNet>) {
+        let tables = self.dataplane.tables();
+        let beside = hosts
+            .iter()
+            .filter(|host| self.fib.slot(tables, **host).is_some() && self.rib.ways(**host).is_none());
+        let sum = |(v4, v6): (usize, usize)| v4 + v6;
+        // As many laid as there should be, and all that should be are: then there is nothing else.
+        if sum(self.fib.refused()) == 0 && sum(self.fib.len()) == sum(self.rib.len()) + beside.count() {
+            return;
+        }
+        let mut unwanted = Vec::new();
+        self.fib.each(tables, |prefix, _, _| {
+            if self.wanted(prefix).is_none() {
+                unwanted.push(prefix);
+            }
+        });
+        for prefix in unwanted {
+            self.sync(prefix);
+        }
     }
 
     /// Applies one event.
@@ -314,8 +336,7 @@ impl<D: Dataplane> Engine<D> {
         {
             return Some((Ways::only(path), 0));
         }
-        let (ways, protocol) = self.rib.ways(prefix)?;
-        Some((ways.beside_links(&self.world.links), protocol))
+        self.rib.ways(prefix)
     }
 
     /// The neighbour an address is, if the route that covers it is a connected one on that neighbour's interface.
@@ -352,9 +373,16 @@ impl<D: Dataplane> Engine<D> {
 
     /// Makes a prefix do what it should.
     pub fn sync(&mut self, prefix: IpNet) {
+        let wanted = self.wanted(prefix);
+        self.bring(prefix, wanted);
+    }
+
+    /// Makes a prefix do what is `wanted`.
+    fn bring(&mut self, prefix: IpNet, wanted: Option<(Ways, u8)>) {
         let tables = self.dataplane.tables();
         let have = self.fib.group(tables, prefix);
-        let Some((ways, protocol)) = self.wanted(prefix) else {
+        let wanted = wanted.map(|(ways, protocol)| (ways.beside_links(&self.world.links), protocol));
+        let Some((ways, protocol)) = wanted else {
             self.unplaced.remove(&prefix);
             if let Some(group) = self.fib.withdraw(tables, prefix) {
                 self.adjacencies.release(tables, group);

@@ -30,6 +30,9 @@ use super::{
 };
 use crate::{dataplane::Tables, source::event::Ifindex};
 
+/// How many groups asked for lately are remembered.
+const RECENT: usize = 256;
+
 pub(super) struct GroupState {
     /// `None` for one that an earlier controller left and no route has claimed.
     pub plan: Option<Plan>,
@@ -45,6 +48,8 @@ pub struct Adjacencies {
     pub(super) anchors: Anchors,
     groups: Vec<Option<GroupState>>,
     by_plan: HashMap<Plan, u32, foldhash::fast::RandomState>,
+    /// Groups asked for lately, by where their paths stand in memory: hashing a plan means hashing all its next hops.
+    recent: [u32; RECENT],
     /// Groups an earlier controller left, until a route claims them.
     adopted: HashMap<(u64, Option<IpNet>), u32>,
     free: BTreeSet<u32>,
@@ -64,6 +69,7 @@ impl Adjacencies {
             anchors: Anchors::default(),
             groups: (0..tables.sizes.groups).map(|_| None).collect(),
             by_plan: HashMap::default(),
+            recent: [0; RECENT],
             adopted: HashMap::new(),
             // Group numbers that fit a leaf go to routes, the rest to neighbours.
             free: (1..tables.sizes.groups)
@@ -160,7 +166,11 @@ impl Adjacencies {
 
     /// The group for a plan, with one reference more. `None`: no group or next hop is left.
     pub fn acquire(&mut self, known: Known<'_>, plan: &Plan) -> Option<u32> {
-        if let Some(group) = self.by_plan.get(plan).copied() {
+        let place = plan.place() % RECENT;
+        let same = |state: &GroupState| state.plan.as_ref().is_some_and(|known| known.is(plan));
+        let recent = Some(self.recent[place]).filter(|group| self.state(*group).is_some_and(same));
+        if let Some(group) = recent.or_else(|| self.by_plan.get(plan).copied()) {
+            self.recent[place] = group;
             if let Some(state) = &mut self.groups[group as usize] {
                 state.references += 1;
             }

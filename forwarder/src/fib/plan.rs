@@ -90,6 +90,28 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Whether the two are made of the very same paths, which is quicker to see than that they are equal.
+    pub(super) fn is(&self, other: &Plan) -> bool {
+        let same = match (&self.ways.alternate, &other.ways.alternate) {
+            (None, None) => true,
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+            _ => false,
+        };
+        same && Arc::ptr_eq(&self.ways.path, &other.ways.path) && self.anchor == other.anchor
+    }
+
+    /// A number that spreads plans in use, by where their paths stand in memory.
+    pub(super) fn place(&self) -> usize {
+        let address = |path: &Arc<Path>| Arc::as_ptr(path) as usize / size_of::<Path>();
+        let anchor = match self.anchor {
+            Some(IpNet::V4(net)) => u32::from(net.network()) as usize >> 8,
+            Some(IpNet::V6(net)) => (u128::from(net.network()) >> 80) as usize,
+            None => 0,
+        };
+        let alternate = self.ways.alternate.as_ref().map_or(0, address);
+        address(&self.ways.path) ^ alternate.rotate_left(3) ^ anchor ^ anchor >> 8
+    }
+
     /// For prefixes that find no room: the kernel takes their packets.
     pub fn refused() -> Plan {
         Plan {

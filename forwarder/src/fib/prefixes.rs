@@ -3,7 +3,7 @@
 //! A hash map over (network, length). Finding what covers a prefix probes the lengths in use from the longest down, which
 //! happens on withdrawals and for neighbours only, never per packet.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, hash_map::Entry};
 
 use super::family::Address;
 
@@ -42,6 +42,18 @@ impl<A: Address, V> Prefixes<A, V> {
             self.lengths[length as usize] += 1;
         }
         old
+    }
+
+    /// The value that is there; where none is, `value` is put there.
+    pub fn get_or_insert(&mut self, network: A, length: u8, value: impl FnOnce() -> V) -> Option<&mut V> {
+        match self.entries.entry((network, length)) {
+            Entry::Occupied(there) => Some(there.into_mut()),
+            Entry::Vacant(free) => {
+                free.insert(value());
+                self.lengths[length as usize] += 1;
+                None
+            }
+        }
     }
 
     /// Takes a prefix out.

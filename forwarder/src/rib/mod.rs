@@ -53,12 +53,36 @@ enum Entry {
 }
 
 impl Entry {
+    fn sole(&self) -> Option<Sole> {
+        match self {
+            Entry::One(Candidate { kind, protocol, .. }) => Some(Sole {
+                kind: *kind,
+                protocol: *protocol,
+            }),
+            Entry::Many(_) => None,
+        }
+    }
+
     fn as_slice(&self) -> &[Candidate] {
         match self {
             Entry::One(one) => std::slice::from_ref(one),
             Entry::Many(many) => many,
         }
     }
+}
+
+/// What there is of a prefix with one route.
+#[derive(Clone, Copy)]
+struct Sole {
+    kind: u32,
+    protocol: u8,
+}
+
+/// A prefix in a list of all.
+pub struct Listed {
+    /// The prefix.
+    pub prefix: IpNet,
+    sole: Option<Sole>,
 }
 
 /// A route of the RIB, for people.
@@ -86,15 +110,19 @@ struct Held {
 #[derive(Default)]
 struct Kinds {
     list: Vec<Held>,
-    index: HashMap<Kind, u32>,
+    index: HashMap<Kind, u32, foldhash::fast::RandomState>,
     free: Vec<u32>,
+    /// The kind asked for last: routes of one next hop come in runs.
+    last: Option<u32>,
 }
 
 impl Kinds {
     fn hold(&mut self, kind: Kind) -> u32 {
-        if let Some(id) = self.index.get(&kind) {
-            self.list[*id as usize].references += 1;
-            return *id;
+        let last = self.last.filter(|id| self.list[*id as usize].kind == kind);
+        if let Some(id) = last.or_else(|| self.index.get(&kind).copied()) {
+            self.list[id as usize].references += 1;
+            self.last = Some(id);
+            return id;
         }
         let held = Held {
             paths: [4, 6].map(|family| Arc::new(path_of(&kind, family))),
@@ -121,6 +149,7 @@ impl Kinds {
         if held.references == 0 {
             self.index.remove(&held.kind);
             self.free.push(id);
+            self.last = None;
         }
     }
 
@@ -286,19 +315,36 @@ impl Rib {
         }
     }
 
-    /// Every prefix by address, IPv4 first; of those that begin at the same, the shortest first. A list of its own: the
-    /// routes may change while it is gone through.
-    pub fn sorted(&self) -> impl Iterator<Item = IpNet> + use<> {
-        fn keys<A: Address>(prefixes: &Prefixes<A, Entry>) -> impl Iterator<Item = IpNet> + use<A> {
-            let mut keys: Vec<(A, u8)> = prefixes
+    /// Every prefix by address, IPv4 first; of those that begin at the same, the shortest first. A list of its own that
+    /// outlives changes; what it says of each stands until the next.
+    pub fn sorted(&self) -> impl Iterator<Item = Listed> + use<> {
+        fn list<A: Address>(prefixes: &Prefixes<A, Entry>) -> impl Iterator<Item = Listed> + use<A> {
+            let mut list: Vec<(A, u8, Option<Sole>)> = prefixes
                 .iter()
-                .map(|(address, length, _)| (address, length))
+                .map(|(address, length, entry)| (address, length, entry.sole()))
                 .collect();
-            keys.sort_unstable();
-            keys.into_iter()
-                .filter_map(|(address, length)| address.prefix(length))
+            list.sort_unstable_by_key(|(address, length, _)| (*address, *length));
+            list.into_iter().filter_map(|(address, length, sole)| {
+                let prefix = address.prefix(length)?;
+                Some(Listed { prefix, sole })
+            })
         }
-        keys(&self.v4).chain(keys(&self.v6))
+        list(&self.v4).chain(list(&self.v6))
+    }
+
+    /// [`Rib::ways`] of a prefix in a list, where that has one route only: without looking for it.
+    pub fn ways_listed(&self, listed: &Listed) -> Option<(Ways, u8)> {
+        let ipv6 = listed.prefix.addr().is_ipv6();
+        match listed.sole {
+            Some(Sole { kind, protocol }) if self.kinds.get(kind).tos == 0 => {
+                let ways = Ways {
+                    path: self.kinds.path(kind, ipv6).clone(),
+                    alternate: None,
+                };
+                Some((ways, protocol))
+            }
+            _ => self.ways(listed.prefix),
+        }
     }
 
     /// Makes room for so many prefixes.
@@ -325,8 +371,7 @@ fn announce<A: Address>(
     candidate: Candidate,
     change: Change,
 ) -> (Option<u32>, bool) {
-    let Some(entry) = prefixes.get_mut(address, length) else {
-        prefixes.insert(address, length, Entry::One(candidate));
+    let Some(entry) = prefixes.get_or_insert(address, length, || Entry::One(candidate)) else {
         return (None, true);
     };
     let mut all = entry.as_slice().to_vec();
