@@ -148,9 +148,13 @@ impl<D: Dataplane> Engine<D> {
         read: impl FnOnce(&mut dyn FnMut(Route)) -> Result<Dump, E>,
     ) -> Result<(), E> {
         let mut rib = Rib::default();
-        // As many as there were, or as an earlier controller laid: growing means to move them all.
-        let (known, laid) = (self.rib.len(), self.fib.len());
-        rib.reserve(known.0.max(laid.0), known.1.max(laid.1));
+        // As many as there were; at the start, as a full table that just fits would have: growing means to move them all,
+        // and room that is not used is not touched.
+        let slots = self.dataplane.tables().sizes.slots as usize;
+        match self.rib.len() {
+            (0, 0) => rib.reserve(slots / 4 * 3, slots / 8),
+            (v4, v6) => rib.reserve(v4, v6),
+        }
         let dump = read(&mut |route| {
             // Each behind the one before.
             let _certain = rib.announce(route, Change::Append);

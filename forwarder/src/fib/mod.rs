@@ -76,7 +76,7 @@ impl Fib {
     pub fn adopt(tables: &Tables, punt: u32) -> Result<Fib, String> {
         let mut fib = Fib::new(tables, punt);
         let (mut v4, mut v6, mut unfinished) = (Vec::new(), Vec::new(), Vec::new());
-        fib.slots.adopt(tables, |slot, prefix, entry, state| {
+        let used = fib.slots.adopt(tables, |slot, prefix, entry, state| {
             with_family!(
                 prefix,
                 |address, length| v4.push((address, length, slot)),
@@ -86,6 +86,10 @@ impl Fib {
                 unfinished.push((prefix, slot, entry, state));
             }
         })?;
+        if !used {
+            // Just made: no word of it names anything.
+            return Ok(fib);
+        }
         fib.v4.adopt(tables, &mut fib.slots, v4)?;
         fib.v6.adopt(tables, &mut fib.slots, v6)?;
         for (prefix, slot, entry, state) in unfinished {

@@ -62,7 +62,7 @@ impl Slots {
     }
 
     /// Reads the directory: `each` gets every slot that belongs to a prefix, in order. Retired slots are free again: no
-    /// program has seen them since before the earlier controller ended.
+    /// program has seen them since before the earlier controller ended. Answers whether any slot was ever used.
     ///
     /// # Errors
     /// An entry that makes no sense.
@@ -70,14 +70,16 @@ impl Slots {
         &mut self,
         tables: &Tables,
         mut each: impl FnMut(u32, IpNet, SlotEntry, State),
-    ) -> Result<(), String> {
+    ) -> Result<bool, String> {
+        let mut used = false;
         self.free.clear();
         for slot in RESERVED..self.tree.len() as u32 {
-            let number = (tables
+            let word = tables
                 .slot_directory
                 .word(slot as usize, STATE_WORD)
-                .load(Ordering::Acquire)
-                >> 16) as u8;
+                .load(Ordering::Acquire);
+            used |= word != 0;
+            let number = (word >> 16) as u8;
             let state = State::from_number(number)
                 .ok_or_else(|| format!("slot {slot} of the directory has state {number}"))?;
             match state {
@@ -94,7 +96,7 @@ impl Slots {
         }
         // The lowest is given out first.
         self.free.reverse();
-        Ok(())
+        Ok(used)
     }
 
     /// The leaf of a slot's prefix; none for slot 0.
