@@ -27,6 +27,9 @@ pub trait Address: Copy + Eq + Hash + Ord + Debug + Send + 'static {
     fn of_root(index: usize) -> Self;
     /// The address with the octet that begins at this bit set to `octet`, where it was 0.
     fn with_octet(self, bit: u8, octet: u8) -> Self;
+    /// The number of the /24 (IPv4) or /48 (IPv6) that the address is in, which is what most prefixes are; and the bits
+    /// behind that, folded.
+    fn unit(self) -> (u64, u64);
     /// The `index`th octet.
     fn octet(self, index: usize) -> usize;
     /// Octets in wire order; IPv4 in the first four.
@@ -97,6 +100,10 @@ address! { u32, 4, 4, std::net::Ipv4Addr, Ipv4Net, V4, fib::ROOT4_LEN, {
         (fib::root4(&self.to_be_bytes()), 24)
     }
 
+    fn unit(self) -> (u64, u64) {
+        ((self >> 8) as u64, (self & 0xff) as u64)
+    }
+
     fn of_root(index: usize) -> u32 {
         (index as u32) << 8
     }
@@ -110,6 +117,10 @@ address! { u128, 6, 16, std::net::Ipv6Addr, Ipv6Net, V6, fib::ROOT6_LEN, {
     fn root(self) -> (usize, u8) {
         let (index, octets) = fib::root6(&self.to_be_bytes());
         (index, octets as u8 * 8)
+    }
+
+    fn unit(self) -> (u64, u64) {
+        ((self >> 80) as u64, (self >> 64 & 0xffff) as u64 ^ (self as u64).rotate_left(16))
     }
 
     fn of_root(index: usize) -> u128 {
