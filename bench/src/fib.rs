@@ -6,13 +6,12 @@ use forwarder_bench_ebpf::abi::{NOTHING, TRACE_LEN, kernel_answer};
 use xtask::bench::Options;
 
 use crate::frame;
-use crate::model::Model;
 use crate::object::Object;
 use crate::report::{self, Timing};
 use crate::router::Router;
 use crate::run::{self, WARM_UP};
 use crate::table::{Family, Table, bits};
-use crate::trace::{Pattern, Trace};
+use crate::trace::{self, Pattern, Trace};
 use crate::walk;
 
 /// The arms, the harness alone first: name in the object without the family's digit, and as a candidate.
@@ -40,30 +39,23 @@ pub fn bench(options: &Options) -> Result<()> {
     }
     let cpu = run::pin(options.cpu)?;
     let mut rows = Vec::new();
-    for table in &tables {
-        let model = Model::new(&table.prefixes);
-        for pattern in Pattern::ALL {
-            if !options.wants(table.family.name(), pattern.name()) {
-                continue;
-            }
-            eprintln!("fib: {} {}", table.family, pattern.name());
-            let trace = Trace::new(table, &model, pattern);
-            object.lay(table.family, &trace);
-            let arena = Arena {
-                table,
-                trace: &trace,
-                router: &router,
-                ours: &ours,
-                object: &object,
-            };
-            for (arm, candidate) in ARMS {
-                arena
-                    .verify(arm)
-                    .with_context(|| format!("{candidate}, {} {}", table.family, pattern.name()))?;
-            }
-            rows.extend(arena.time(options.rounds, pattern)?);
+    trace::each("fib", options, &tables, |table, pattern, trace| {
+        object.lay(table.family, trace);
+        let arena = Arena {
+            table,
+            trace,
+            router: &router,
+            ours: &ours,
+            object: &object,
+        };
+        for (arm, candidate) in ARMS {
+            arena
+                .verify(arm)
+                .with_context(|| format!("{candidate}, {} {}", table.family, pattern.name()))?;
         }
-    }
+        rows.extend(arena.time(options.rounds, pattern)?);
+        Ok(())
+    })?;
     let title = "Lookup alone: nanoseconds a destination";
     report::show(options, title, &report::method(options, &tables, cpu), &rows)
 }

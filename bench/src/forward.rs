@@ -10,13 +10,12 @@ use forwarder_common::reason::Reason;
 use xtask::bench::Options;
 
 use crate::frame;
-use crate::model::Model;
 use crate::object::Object;
 use crate::report::{self, Timing};
 use crate::router::Router;
 use crate::run::{self, WARM_UP};
 use crate::table::{Family, Table, bits};
-use crate::trace::{Pattern, Trace};
+use crate::trace::{self, Pattern, Trace};
 
 /// `XDP_REDIRECT`.
 const REDIRECT: u32 = 4;
@@ -77,33 +76,26 @@ pub fn bench(options: &Options) -> Result<()> {
     }
     let cpu = run::pin(options.cpu)?;
     let mut rows = Vec::new();
-    for table in &tables {
-        let model = Model::new(&table.prefixes);
-        for pattern in Pattern::ALL {
-            if !options.wants(table.family.name(), pattern.name()) {
-                continue;
-            }
-            eprintln!("forward: {} {}", table.family, pattern.name());
-            let trace = Trace::new(table, &model, pattern);
-            object.lay(table.family, &trace);
-            let mut arena = Arena {
-                table,
-                trace: &trace,
-                router: &router,
-                shipped: &shipped,
-                object: &mut object,
-                runs: 0,
-            };
-            let before = Counted::read(&router, &ours);
-            for candidate in Candidate::ALL {
-                arena
-                    .verify(candidate)
-                    .with_context(|| format!("{}, {} {}", candidate.name(), table.family, pattern.name()))?;
-            }
-            rows.extend(arena.time(options.rounds, pattern)?);
-            Counted::read(&router, &ours).moved_by(&before, arena.runs)?;
+    trace::each("forward", options, &tables, |table, pattern, trace| {
+        object.lay(table.family, trace);
+        let mut arena = Arena {
+            table,
+            trace,
+            router: &router,
+            shipped: &shipped,
+            object: &mut object,
+            runs: 0,
+        };
+        let before = Counted::read(&router, &ours);
+        for candidate in Candidate::ALL {
+            arena
+                .verify(candidate)
+                .with_context(|| format!("{}, {} {}", candidate.name(), table.family, pattern.name()))?;
         }
-    }
+        rows.extend(arena.time(options.rounds, pattern)?);
+        Counted::read(&router, &ours).moved_by(&before, arena.runs)?;
+        Ok(())
+    })?;
     let title = "The whole program: nanoseconds a packet of 64 octets";
     report::show(options, title, &report::method(options, &tables, cpu), &rows)
 }

@@ -1,7 +1,9 @@
 //! Traces: which destinations come, in which order.
 
+use anyhow::Result;
 use forwarder_bench_ebpf::abi::TRACE_LEN;
 use serde::Serialize;
+use xtask::bench::Options;
 
 use crate::model::Model;
 use crate::random::Random;
@@ -37,6 +39,28 @@ impl Pattern {
             Pattern::Zipf => "zipf",
         }
     }
+}
+
+/// Calls `run` with the trace of every table and pattern that the options want.
+///
+/// # Errors
+/// Those of `run`.
+pub fn each<'a>(
+    bench: &str,
+    options: &Options,
+    tables: &'a [Table; 2],
+    mut run: impl FnMut(&'a Table, Pattern, &Trace) -> Result<()>,
+) -> Result<()> {
+    for table in tables {
+        let model = Model::new(&table.prefixes);
+        for pattern in Pattern::ALL {
+            if options.wants(table.family.name(), pattern.name()) {
+                eprintln!("{bench}: {} {}", table.family, pattern.name());
+                run(table, pattern, &Trace::new(table, &model, pattern))?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Addresses drawn from a prefix before one that a longer prefix owns is taken: some prefixes are covered whole.

@@ -13,6 +13,45 @@ use crate::sandbox::index_of;
 /// `PACKET_OUTGOING`, include/uapi/linux/if_packet.h.
 const OUTGOING: u8 = 4;
 
+/// Listens on an interface; `protocol` in network order.
+pub(crate) fn bind(socket: &OwnedFd, ifindex: u32, protocol: u16) -> io::Result<()> {
+    let address = address(ifindex, protocol);
+    // SAFETY: the address is live and its size is given.
+    let bound = unsafe {
+        libc::bind(
+            socket.as_raw_fd(),
+            (&raw const address).cast(),
+            size_of::<libc::sockaddr_ll>() as u32,
+        )
+    };
+    if bound == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Sends a frame as it is.
+pub(crate) fn transmit(socket: &OwnedFd, ifindex: u32, frame: &[u8]) -> io::Result<()> {
+    let address = address(ifindex, 0);
+    // SAFETY: frame and address are live and their sizes are given.
+    let sent = unsafe {
+        libc::sendto(
+            socket.as_raw_fd(),
+            frame.as_ptr().cast(),
+            frame.len(),
+            0,
+            (&raw const address).cast(),
+            size_of::<libc::sockaddr_ll>() as u32,
+        )
+    };
+    if usize::try_from(sent) == Ok(frame.len()) {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
 /// A raw socket on one interface of the namespace it was opened in.
 pub struct Wire {
     socket: OwnedFd,
@@ -40,18 +79,7 @@ impl Wire {
         }
         // SAFETY: the descriptor is new and nobody else's.
         let socket = unsafe { OwnedFd::from_raw_fd(fd) };
-        let address = address(ifindex, every);
-        // SAFETY: the address is live and its size is given.
-        let bound = unsafe {
-            libc::bind(
-                socket.as_raw_fd(),
-                (&raw const address).cast(),
-                size_of::<libc::sockaddr_ll>() as u32,
-            )
-        };
-        if bound != 0 {
-            return Err(io::Error::last_os_error()).with_context(|| format!("cannot listen on {ifname}"));
-        }
+        bind(&socket, ifindex, every).with_context(|| format!("cannot listen on {ifname}"))?;
         let octets: libc::c_int = 32 << 20;
         // SAFETY: an integer and its size. A smaller buffer than asked for shows as missing frames.
         unsafe {
@@ -71,22 +99,7 @@ impl Wire {
     /// # Errors
     /// The kernel's refusal.
     pub fn send(&self, frame: &[u8]) -> Result<()> {
-        let address = address(self.ifindex, 0);
-        // SAFETY: frame and address are live and their sizes are given.
-        let sent = unsafe {
-            libc::sendto(
-                self.socket.as_raw_fd(),
-                frame.as_ptr().cast(),
-                frame.len(),
-                0,
-                (&raw const address).cast(),
-                size_of::<libc::sockaddr_ll>() as u32,
-            )
-        };
-        if usize::try_from(sent) != Ok(frame.len()) {
-            return Err(io::Error::last_os_error()).context("cannot send a frame");
-        }
-        Ok(())
+        transmit(&self.socket, self.ifindex, frame).context("cannot send a frame")
     }
 
     /// The next frame that came in and for which `wanted` says so; `None` when `limit` has passed without one.

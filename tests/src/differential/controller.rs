@@ -11,8 +11,8 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
-use super::{netns::Namespace, output, topology::PORTS};
-use crate::{controller::binary, sandbox::BpfFs};
+use super::{netns::Namespace, topology::PORTS};
+use crate::{controller::binary, lab::run, sandbox::BpfFs};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -112,7 +112,7 @@ impl<'a> Controller<'a> {
             .arg("--json")
             .env("FORWARDER_BPFFS", self.bpffs.path().join("forwarder"))
             .env("FORWARDER_SOCKET", self.dir.join("socket"));
-        let text = output(&mut command)?;
+        let text = run(&mut command)?;
         serde_json::from_str(&text).with_context(|| format!("forwarder {words} --json"))
     }
 

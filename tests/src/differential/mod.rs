@@ -14,9 +14,9 @@ pub mod payload;
 pub mod topology;
 pub mod wire;
 
-use std::{collections::BTreeMap, fmt::Write, process::Command};
+use std::{collections::BTreeMap, fmt::Write};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, ensure};
 
 use self::{
     controller::{Controller, Counters, moved},
@@ -39,20 +39,6 @@ pub const fn chance(r: &mut Random, percent: usize) -> bool {
 /// Random octets.
 pub fn octets(r: &mut Random, length: usize) -> Vec<u8> {
     (0..length).map(|_| r.bits() as u8).collect()
-}
-
-/// Runs a command to its end; answers what it printed.
-///
-/// # Errors
-/// It cannot be run, or fails.
-pub fn output(command: &mut Command) -> Result<String> {
-    let output = command
-        .output()
-        .with_context(|| format!("cannot run {command:?}"))?;
-    if !output.status.success() {
-        bail!("{command:?}: {}", String::from_utf8_lossy(&output.stderr).trim());
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// The routers' namespaces. The second is where forwarder will run.

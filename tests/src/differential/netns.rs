@@ -101,7 +101,7 @@ impl Namespace {
     pub fn ethtool(&self, ifname: &str, words: &str) -> Result<()> {
         let mut command = self.command("ethtool");
         command.args(["-K", ifname]).args(words.split_whitespace());
-        crate::differential::output(&mut command).map(drop)
+        crate::lab::run(&mut command).map(drop)
     }
 
     /// Writes sysctls: a path below `/proc/sys/net` and a value on each line.

@@ -18,7 +18,11 @@ use super::{
     pass,
     topology::{INGRESSES, PORTS, mac},
 };
-use crate::{frame, sandbox::index_of};
+use crate::{
+    frame,
+    packets::{bind, transmit},
+    sandbox::index_of,
+};
 
 const MAGIC: &[u8; 8] = b"marker!!";
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -248,20 +252,7 @@ impl End {
         set(libc::SOL_PACKET, libc::PACKET_AUXDATA, 1)?;
         set(libc::SOL_PACKET, libc::PACKET_IGNORE_OUTGOING, 1)?;
         set(libc::SOL_PACKET, libc::PACKET_QDISC_BYPASS, 1)?;
-        // SAFETY: sockaddr_ll is plain integers, for which all zeroes is a value.
-        let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
-        address.sll_family = libc::AF_PACKET as u16;
-        address.sll_protocol = every;
-        address.sll_ifindex = ifindex as i32;
-        // SAFETY: the address is live and its size is given.
-        let bound = unsafe {
-            libc::bind(
-                socket.as_raw_fd(),
-                (&raw const address).cast(),
-                size_of::<libc::sockaddr_ll>() as u32,
-            )
-        };
-        ensure!(bound == 0, "bind: {}", io::Error::last_os_error());
+        bind(&socket, ifindex, every).context("bind")?;
         Ok(End {
             socket,
             ifindex,
@@ -270,25 +261,9 @@ impl End {
     }
 
     fn send(&self, frame: &[u8]) -> Result<()> {
-        // SAFETY: as above.
-        let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
-        address.sll_family = libc::AF_PACKET as u16;
-        address.sll_ifindex = self.ifindex as i32;
-        // SAFETY: frame and address are live and their sizes are given.
-        let sent = unsafe {
-            libc::sendto(
-                self.socket.as_raw_fd(),
-                frame.as_ptr().cast(),
-                frame.len(),
-                0,
-                (&raw const address).cast(),
-                size_of::<libc::sockaddr_ll>() as u32,
-            )
-        };
-        if usize::try_from(sent) == Ok(frame.len()) {
+        let Err(error) = transmit(&self.socket, self.ifindex, frame) else {
             return Ok(());
-        }
-        let error = io::Error::last_os_error();
+        };
         // A device that drops what it is given answers so; the routers' side of a cable drops what is too long for it.
         match error.raw_os_error() {
             Some(libc::ENOBUFS) => Ok(()),
