@@ -3,4 +3,5 @@
 //! Nothing in here knows about maps; nothing outside knows about wire formats.
 
 pub mod event;
+pub mod feed;
 pub mod kernel;
