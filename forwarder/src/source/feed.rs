@@ -18,6 +18,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::event::{Hop, NexthopKind};
+use super::tap::Tap;
 
 /// Number of a feed: given by whoever starts it, and kept for as long as the controller runs.
 pub type FeedId = u16;
@@ -247,6 +248,8 @@ pub struct FeedHandle {
     pub name: String,
     /// Counts; the feed writes, anybody reads.
     pub counts: Arc<FeedCounts>,
+    /// Tap on the octets that it reads.
+    pub tap: Arc<Tap>,
 }
 
 /// Counts of a feed since the controller started.

@@ -5,3 +5,4 @@
 pub mod event;
 pub mod feed;
 pub mod kernel;
+pub mod tap;
