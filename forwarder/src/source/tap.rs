@@ -157,7 +157,8 @@ mod tests {
         tap.begin();
         tap.read(b"octets");
         tap.end();
-        let got: Vec<_> = receiver
+        let got: Vec<_> = recording
+            .chunks
             .try_iter()
             .map(|chunk| (chunk.kind, chunk.bytes))
             .collect();
@@ -199,7 +200,8 @@ mod tests {
         tap.end();
         assert_eq!(recording.chunks.iter().take(ROOM).count(), ROOM);
         tap.read(b"again");
-        let rest: Vec<_> = receiver
+        let rest: Vec<_> = recording
+            .chunks
             .try_iter()
             .map(|chunk| (chunk.kind, chunk.bytes))
             .collect();
