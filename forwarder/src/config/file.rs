@@ -7,8 +7,9 @@ use serde::{Deserialize, Deserializer, de::Error as _, de::IgnoredAny};
 use toml::Spanned;
 
 use super::{
-    ApiConfig, Config, ConfigError, DEFAULT_MAX_AGE, DEFAULT_METRICS, DEFAULT_SOCKET, DEFAULT_TABLES,
-    FilterConfig, InterfaceConfig, MAX_ROUTES, Role, RoutesConfig, Source, TablesConfig, XdpMode, name_fault,
+    ApiConfig, Config, ConfigError, DEFAULT_MAX_AGE, DEFAULT_METRICS, DEFAULT_SOCKET, DEFAULT_SYNC_TIMEOUT,
+    DEFAULT_TABLES, FilterConfig, InterfaceConfig, MAX_ROUTES, Role, RoutesConfig, Source, TablesConfig,
+    XdpMode, name_fault,
 };
 
 #[derive(Deserialize)]
@@ -43,6 +44,7 @@ struct Interface {
 struct Routes {
     max_age: Option<Age>,
     sources: Option<Spanned<Vec<Spanned<String>>>>,
+    sync_timeout: Option<Age>,
     bgp: Option<Spanned<IgnoredAny>>,
     fpm: Option<Spanned<IgnoredAny>>,
 }
@@ -111,7 +113,12 @@ pub(super) fn parse(name: &str, text: &str) -> Result<Config, ConfigError> {
         interfaces: check.interfaces(&file.interface)?,
         routes: RoutesConfig {
             max_age: file.routes.max_age.as_ref().map_or(DEFAULT_MAX_AGE, |age| age.0),
-            sources: check.sources(file.routes.sources.as_ref())?,
+            sources: check.sources(&file.routes)?,
+            sync_timeout: file
+                .routes
+                .sync_timeout
+                .as_ref()
+                .map_or(DEFAULT_SYNC_TIMEOUT, |age| age.0),
         },
         filter: FilterConfig {
             bogons: file.filter.bogons.unwrap_or(true),
@@ -198,32 +205,36 @@ impl Check<'_> {
         Ok(interfaces)
     }
 
-    fn sources(&self, written: Option<&Spanned<Vec<Spanned<String>>>>) -> Result<Vec<Source>, ConfigError> {
-        let Some(list) = written else {
+    fn sources(&self, routes: &Routes) -> Result<Vec<Source>, ConfigError> {
+        let Some(list) = &routes.sources else {
             return Ok(vec![Source::Kernel]);
         };
         let mut sources = Vec::new();
-        for source in list.get_ref() {
-            match source.get_ref().as_str() {
-                "kernel" if sources.is_empty() => sources.push(Source::Kernel),
-                "kernel" => {
-                    return Err(self.error(source, "`kernel` stands here twice".into(), "write it once"));
-                }
-                later @ ("bgp" | "fpm") => {
-                    return Err(self.error(
-                        source,
-                        format!("`{later}`: this version does not have this source"),
-                        "write sources = [\"kernel\"]: it works with every routing daemon",
-                    ));
-                }
-                other => {
-                    return Err(self.error(
-                        source,
-                        format!("`{other}` is not a source of routes"),
-                        "allowed here: kernel",
-                    ));
-                }
+        for written in list.get_ref() {
+            let word = written.get_ref();
+            let Some(source) = Source::ALL.into_iter().find(|source| source.name() == word) else {
+                return Err(self.error(
+                    written,
+                    format!("`{word}` is not a source of routes"),
+                    "allowed here: kernel, bgp, fpm",
+                ));
+            };
+            if sources.contains(&source) {
+                return Err(self.error(written, format!("`{word}` stands here twice"), "write it once"));
             }
+            let configured = match source {
+                Source::Kernel => true,
+                Source::Bgp => routes.bgp.is_some(),
+                Source::Fpm => routes.fpm.is_some(),
+            };
+            if !configured {
+                return Err(self.error(
+                    written,
+                    format!("`{word}` is not configured"),
+                    &format!("add the section [routes.{word}], or remove the word"),
+                ));
+            }
+            sources.push(source);
         }
         if sources.is_empty() {
             return Err(self.error(

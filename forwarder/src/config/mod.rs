@@ -80,6 +80,24 @@ pub struct InterfaceConfig {
 pub enum Source {
     /// The kernel's own tables.
     Kernel,
+    /// BGP sessions.
+    Bgp,
+    /// FRR's forwarding plane manager.
+    Fpm,
+}
+
+impl Source {
+    /// Every source there is.
+    pub const ALL: [Source; 3] = [Source::Kernel, Source::Bgp, Source::Fpm];
+
+    /// The word in the file, in JSON and on screens.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Source::Kernel => "kernel",
+            Source::Bgp => "bgp",
+            Source::Fpm => "fpm",
+        }
+    }
 }
 
 /// Routes.
@@ -87,8 +105,11 @@ pub enum Source {
 pub struct RoutesConfig {
     /// How old the heartbeat may be before packets pass to the kernel; zero = any age.
     pub max_age: Duration,
-    /// Sources, the preferred one first.
+    /// Sources, the preferred one first. One that is configured and not named here only tells attributes.
     pub sources: Vec<Source>,
+    /// How long after its start the controller keeps the routes it found laid, while a source has not ended its first
+    /// synchronisation; zero = as long as that takes.
+    pub sync_timeout: Duration,
 }
 
 /// The source filter.
@@ -199,6 +220,7 @@ impl Config {
             routes: RoutesConfig {
                 max_age: DEFAULT_MAX_AGE,
                 sources: vec![Source::Kernel],
+                sync_timeout: DEFAULT_SYNC_TIMEOUT,
             },
             filter: FilterConfig {
                 bogons: true,
@@ -219,6 +241,7 @@ impl Config {
 }
 
 const DEFAULT_MAX_AGE: Duration = Duration::from_secs(30);
+const DEFAULT_SYNC_TIMEOUT: Duration = Duration::from_secs(300);
 const DEFAULT_METRICS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9177);
 const DEFAULT_TABLES: TablesConfig = TablesConfig {
     routes: 1_536_000,

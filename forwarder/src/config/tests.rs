@@ -13,6 +13,7 @@ name = "core0"
 [routes]
 max-age = "5m"
 sources = ["kernel"]
+sync-timeout = "2m"
 
 [filter]
 bogons = false
@@ -51,6 +52,7 @@ fn a_whole_file_is_read() {
     };
     assert_eq!(config.interfaces[1], core);
     assert_eq!(config.routes.max_age, Duration::from_secs(300));
+    assert_eq!(config.routes.sync_timeout, Duration::from_secs(120));
     assert!(!config.filter.bogons);
     assert_eq!(config.filter.own_prefixes.len(), 2);
     assert_eq!((config.tables.routes, config.tables.next_hops), (20_000, 128));
@@ -64,6 +66,7 @@ fn what_is_not_written_has_the_same_default_from_file_and_command_line() {
     let file = parse("f.toml", "[[interface]]\nname = \"eth0\"\n").unwrap();
     assert_eq!(file, Config::from_interfaces(&["eth0"]).unwrap());
     assert_eq!(file.routes.max_age, Duration::from_secs(30));
+    assert_eq!(file.routes.sync_timeout, Duration::from_secs(300));
     assert!(file.filter.bogons);
     let sizes = file.tables.sizes(8);
     assert_eq!((sizes.slots, sizes.ports, sizes.cpus), (1_536_000, 65, 8));
@@ -206,7 +209,12 @@ fn what_later_versions_have_is_refused_by_name() {
         "{text}"
     );
     let text = with("[routes]\nsources = [\"kernel\", \"bgp\"]");
-    assert!(text.contains("line 4, column 22: `bgp`: this version"), "{text}");
+    assert!(
+        text.contains("line 4, column 22: `bgp` is not configured"),
+        "{text}"
+    );
+    let text = with("[routes]\nsources = [\"kernel\", \"kernel\"]");
+    assert!(text.contains("`kernel` stands here twice"), "{text}");
     let text = with("source-check = \"loose\"");
     assert!(
         text.contains("this version does not have source validation"),
