@@ -6,6 +6,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, de::Error as _, de::IgnoredAny};
 use toml::Spanned;
 
+use super::fpm::Fpm;
 use super::{
     ApiConfig, Config, ConfigError, DEFAULT_MAX_AGE, DEFAULT_METRICS, DEFAULT_SOCKET, DEFAULT_SYNC_TIMEOUT,
     DEFAULT_TABLES, FilterConfig, InterfaceConfig, MAX_ROUTES, Role, RoutesConfig, Source, TablesConfig,
@@ -46,7 +47,7 @@ struct Routes {
     sources: Option<Spanned<Vec<Spanned<String>>>>,
     sync_timeout: Option<Age>,
     bgp: Option<Spanned<IgnoredAny>>,
-    fpm: Option<Spanned<IgnoredAny>>,
+    fpm: Option<Spanned<Fpm>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -76,7 +77,7 @@ struct Api {
 }
 
 /// A duration: "30s", "5m", "1h", "500ms" or "0".
-struct Age(Duration);
+pub(super) struct Age(pub(super) Duration);
 
 impl<'de> Deserialize<'de> for Age {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Age, D::Error> {
@@ -119,6 +120,12 @@ pub(super) fn parse(name: &str, text: &str) -> Result<Config, ConfigError> {
                 .sync_timeout
                 .as_ref()
                 .map_or(DEFAULT_SYNC_TIMEOUT, |age| age.0),
+            fpm: file
+                .routes
+                .fpm
+                .as_ref()
+                .map(|fpm| fpm.get_ref().check(&check))
+                .transpose()?,
         },
         filter: FilterConfig {
             bogons: file.filter.bogons.unwrap_or(true),
@@ -129,13 +136,13 @@ pub(super) fn parse(name: &str, text: &str) -> Result<Config, ConfigError> {
     })
 }
 
-struct Check<'a> {
+pub(super) struct Check<'a> {
     name: &'a str,
     text: &'a str,
 }
 
 impl Check<'_> {
-    fn error<T>(&self, at: &Spanned<T>, message: String, advice: &str) -> ConfigError {
+    pub(super) fn error<T>(&self, at: &Spanned<T>, message: String, advice: &str) -> ConfigError {
         ConfigError::at(self.name, self.text, at.span(), message, advice)
     }
 
@@ -145,7 +152,6 @@ impl Check<'_> {
             ("account", &file.account, "accounts"),
             ("filter.rule", &file.filter.rule, "filter rules"),
             ("routes.bgp", &file.routes.bgp, "the BGP feed"),
-            ("routes.fpm", &file.routes.fpm, "the FPM feed"),
         ];
         for (section, value, what) in sections {
             if let Some(at) = value {

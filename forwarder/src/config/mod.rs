@@ -5,6 +5,7 @@
 
 mod error;
 mod file;
+mod fpm;
 #[cfg(test)]
 mod tests;
 
@@ -19,6 +20,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 pub use error::ConfigError;
+pub use fpm::FpmConfig;
 
 /// Where the configuration is, unless the command line says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/forwarder/forwarder.toml";
@@ -110,6 +112,8 @@ pub struct RoutesConfig {
     /// How long after its start the controller keeps the routes it found laid, while a source has not ended its first
     /// synchronisation; zero = as long as that takes.
     pub sync_timeout: Duration,
+    /// FRR's forwarding plane manager, where it is configured.
+    pub fpm: Option<FpmConfig>,
 }
 
 /// The source filter.
@@ -221,6 +225,7 @@ impl Config {
                 max_age: DEFAULT_MAX_AGE,
                 sources: vec![Source::Kernel],
                 sync_timeout: DEFAULT_SYNC_TIMEOUT,
+                fpm: None,
             },
             filter: FilterConfig {
                 bogons: true,

@@ -268,3 +268,35 @@ fn a_file_that_is_not_there_is_one_clear_sentence() {
     );
     assert!(error.contains("forwarder run --interface NAME"), "{error}");
 }
+
+#[test]
+fn the_fpm_feed_has_frrs_port_on_loopback_unless_told_otherwise() {
+    let plain = "[[interface]]\nname = \"eth0\"\n[routes]\nsources = [\"fpm\", \"kernel\"]\n";
+    let config = parse("f.toml", &format!("{plain}[routes.fpm]\n")).unwrap();
+    assert_eq!(config.routes.fpm, Some(FpmConfig::default()));
+    assert_eq!(FpmConfig::default().listen, "127.0.0.1:2620".parse().unwrap());
+    let text = format!(
+        "{plain}[routes.fpm]\nlisten = \"[::1]:2621\"\nrestart-time = \"0\"\nquiet-time = \"3s\"\n\
+         sync-time = \"1m\"\nmax-routes = 500000\n"
+    );
+    let wanted = FpmConfig {
+        listen: "[::1]:2621".parse().unwrap(),
+        restart_time: Duration::ZERO,
+        quiet_time: Duration::from_secs(3),
+        sync_time: Duration::from_secs(60),
+        max_routes: 500_000,
+    };
+    assert_eq!(parse("f.toml", &text).unwrap().routes.fpm, Some(wanted));
+}
+
+#[test]
+fn what_is_wrong_with_the_fpm_feed_is_said_with_its_line() {
+    let wrong = with("[routes.fpm]\nlisten = \"localhost\"");
+    assert!(wrong.contains("line 4, column 10"), "{wrong}");
+    assert!(wrong.contains("write address:port, as 127.0.0.1:2620"), "{wrong}");
+    let wrong = with("[routes.fpm]\nquiet-time = \"0\"");
+    assert!(wrong.contains("a replay has no end of its own"), "{wrong}");
+    let wrong = with("[routes.fpm]\nmax-routes = 0");
+    assert!(wrong.contains("out of range"), "{wrong}");
+    assert!(with("[routes.fpm]\nport = 1").contains("unknown key `port`"));
+}

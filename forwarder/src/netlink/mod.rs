@@ -8,6 +8,7 @@
 //! - [`socket`]: requests, acknowledgements, dumps, and what can go wrong with them ([`Error`])
 //! - [`parse`]: octets into our types, pure
 //! - [`watch`]: the stream of changes; [`dump`]: the state as it stands
+//! - [`relayed`]: the same messages from a routing daemon
 //! - [`command`], [`lookup`]: neighbours to keep alive, and what the kernel would do with a packet
 
 pub mod command;
@@ -16,6 +17,7 @@ pub mod dump;
 mod error;
 pub mod lookup;
 pub mod parse;
+pub mod relayed;
 pub mod socket;
 #[cfg(test)]
 mod tests;

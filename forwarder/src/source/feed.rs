@@ -267,6 +267,8 @@ pub struct FeedCounts {
     pub errors: AtomicU64,
     /// Routes refused because the session's limit was reached.
     pub over_limit: AtomicU64,
+    /// Messages that were understood and are none of ours: other tables, MPLS, what the kernel tells better.
+    pub left_out: AtomicU64,
     /// The last thing that went wrong, as a sentence.
     last_error: Mutex<Option<String>>,
 }

@@ -4,5 +4,6 @@
 
 pub mod event;
 pub mod feed;
+pub mod fpm;
 pub mod kernel;
 pub mod tap;

@@ -1,0 +1,323 @@
+//! The socket that zebra connects to, and the thread that reads it.
+//!
+//! One connection at a time: two zebras would undo each other's routes. When the RIB is behind, the channel is full and
+//! the socket is not read; zebra waits, with at most eight megabytes of its own.
+
+use std::io::{self, ErrorKind, PipeWriter, Read};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::mpsc::{SyncSender, TrySendError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use socket2::{SockRef, TcpKeepalive};
+use tracing::{info, warn};
+
+use super::session::Session;
+use crate::config::FpmConfig;
+use crate::netlink::watch::poll;
+use crate::source::feed::{Batch, FeedCounts, FeedEvent, FeedHandle, FeedId, FeedState};
+use crate::source::tap::Tap;
+
+/// Octets read at once.
+const READ: usize = 256 << 10;
+/// Events in a batch, about.
+const BATCH: usize = 4_096;
+/// Reads before the other descriptors are looked at.
+const ROUNDS: usize = 64;
+/// How long to wait for room in the channel before looking whether to stop.
+const PATIENCE: Duration = Duration::from_millis(1);
+/// At most one log line about refused connections and the like in this time.
+const LOG_INTERVAL: Duration = Duration::from_secs(10);
+
+/// The feed cannot begin.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The address cannot be listened on.
+    #[error(
+        "cannot listen for zebra on {address}: {source}; another program has it, or `listen` in [routes.fpm] is wrong"
+    )]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why not.
+        source: io::Error,
+    },
+    /// No thread, or no pipe.
+    #[error("cannot start the FPM thread: {0}")]
+    Thread(#[from] io::Error),
+}
+
+/// A feed at work; dropping it ends its thread and closes its sockets.
+#[derive(Debug)]
+pub struct Fpm {
+    address: SocketAddr,
+    /// Its closing is the signal.
+    stop: Option<PipeWriter>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Fpm {
+    /// Listens, and sends what zebra says to `sender`.
+    ///
+    /// # Errors
+    /// The address is in use or not ours.
+    pub fn start(
+        config: FpmConfig,
+        id: FeedId,
+        sender: SyncSender<Batch>,
+    ) -> Result<(Self, FeedHandle), Error> {
+        let listening = TcpListener::bind(config.listen).and_then(|listener| {
+            listener.set_nonblocking(true)?;
+            let address = listener.local_addr()?;
+            Ok((listener, address))
+        });
+        let (listener, address) = listening.map_err(|source| Error::Listen {
+            address: config.listen,
+            source,
+        })?;
+        let handle = FeedHandle {
+            id,
+            kind: "fpm",
+            name: address.to_string(),
+            counts: Arc::new(FeedCounts::default()),
+            tap: Arc::new(Tap::default()),
+        };
+        let (stopped, stop) = io::pipe()?;
+        let counts = Arc::clone(&handle.counts);
+        let mut reader = Reader {
+            listener,
+            connection: None,
+            stopped: OwnedFd::from(stopped),
+            session: Session::new(config, Arc::clone(&counts)),
+            events: Vec::new(),
+            feed: id,
+            sender,
+            counts,
+            tap: Arc::clone(&handle.tap),
+            buffer: vec![0; READ],
+            logged: None,
+        };
+        let thread = thread::Builder::new().name("fpm".into()).spawn(move || {
+            // Why it ends is said where it is seen.
+            let Ended = reader.run();
+        })?;
+        info!(%address, "waiting for zebra");
+        let fpm = Self {
+            address,
+            stop: Some(stop),
+            thread: Some(thread),
+        };
+        Ok((fpm, handle))
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Drop for Fpm {
+    fn drop(&mut self) {
+        self.stop.take();
+        if let Some(thread) = self.thread.take() {
+            // Its panic has been reported by the panic hook.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The thread is to end: it was told so, or nobody listens to it any more.
+struct Ended;
+
+struct Reader {
+    listener: TcpListener,
+    connection: Option<(TcpStream, SocketAddr)>,
+    stopped: OwnedFd,
+    session: Session,
+    events: Vec<FeedEvent>,
+    feed: FeedId,
+    sender: SyncSender<Batch>,
+    counts: Arc<FeedCounts>,
+    tap: Arc<Tap>,
+    buffer: Vec<u8>,
+    logged: Option<Instant>,
+}
+
+impl Reader {
+    fn run(&mut self) -> Ended {
+        loop {
+            if let Err(ended) = self.round() {
+                return ended;
+            }
+        }
+    }
+
+    fn round(&mut self) -> Result<(), Ended> {
+        let due = self.session.due();
+        let timeout = due.map(|due| due.saturating_duration_since(Instant::now()) + PATIENCE);
+        let (stop, listener) = (self.stopped.as_fd(), self.listener.as_fd());
+        let polled = match &self.connection {
+            Some((stream, _)) => poll([stop, listener, stream.as_fd()], timeout),
+            None => poll([stop, listener], timeout).map(|[stop, listener]| [stop, listener, false]),
+        };
+        let [stop, knocking, readable] = polled.map_err(|why| {
+            warn!(%why, "the FPM feed has ended");
+            Ended
+        })?;
+        if stop {
+            return Err(Ended);
+        }
+        // What the connection still has to say, its end above all, comes before whoever wants its place.
+        if readable {
+            self.read()?;
+        } else if due.is_some_and(|due| Instant::now() >= due)
+            && let Err(fault) = self.session.tick(Instant::now(), &mut self.events)
+        {
+            self.close(&fault.to_string(), true);
+        }
+        if knocking {
+            self.accept();
+        }
+        self.send()
+    }
+
+    fn accept(&mut self) {
+        let (stream, peer) = match self.listener.accept() {
+            Ok(accepted) => accepted,
+            Err(why) if why.kind() == ErrorKind::WouldBlock => return,
+            Err(why) => {
+                self.error(&format!("cannot accept a connection: {why}"));
+                // Out of descriptors: it stays readable, and there is nothing to do but wait.
+                thread::sleep(Duration::from_millis(100));
+                return;
+            }
+        };
+        if let Some((_, other)) = &self.connection {
+            let text = format!("{peer} wants to connect while {other} is connected: refused");
+            self.error(&text);
+            return;
+        }
+        // A zebra on another machine that vanishes without a word is noticed within half a minute.
+        let keepalive = TcpKeepalive::new()
+            .with_time(Duration::from_secs(10))
+            .with_interval(Duration::from_secs(5))
+            .with_retries(4);
+        let ready = stream
+            .set_nonblocking(true)
+            .and_then(|()| SockRef::from(&stream).set_tcp_keepalive(&keepalive));
+        if let Err(why) = ready {
+            self.error(&format!("cannot serve {peer}: {why}"));
+            return;
+        }
+        info!(%peer, "zebra has connected");
+        self.connection = Some((stream, peer));
+        self.tap.begin();
+        self.session.connected(Instant::now(), &mut self.events);
+    }
+
+    /// Reads what there is. Time passes for the session only when nothing is left.
+    fn read(&mut self) -> Result<(), Ended> {
+        for _ in 0..ROUNDS {
+            let Some((stream, _)) = &mut self.connection else {
+                return Ok(());
+            };
+            let length = match stream.read(&mut self.buffer) {
+                Ok(0) => {
+                    self.close("it closed the connection", false);
+                    return Ok(());
+                }
+                Ok(length) => length,
+                Err(why) if why.kind() == ErrorKind::WouldBlock => {
+                    if let Err(fault) = self.session.tick(Instant::now(), &mut self.events) {
+                        self.close(&fault.to_string(), true);
+                    }
+                    return Ok(());
+                }
+                Err(why) if why.kind() == ErrorKind::Interrupted => continue,
+                Err(why) => {
+                    self.close(&why.to_string(), false);
+                    return Ok(());
+                }
+            };
+            let bytes = &self.buffer[..length];
+            self.tap.read(bytes);
+            if let Err(fault) = self.session.received(bytes, Instant::now(), &mut self.events) {
+                self.close(&fault.to_string(), true);
+                return Ok(());
+            }
+            if self.events.len() >= BATCH {
+                self.send()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn close(&mut self, why: &str, fault: bool) {
+        let Some((_, peer)) = self.connection.take() else {
+            return;
+        };
+        self.tap.end();
+        self.session.lost(Instant::now(), &mut self.events);
+        let routes = self.session.routes();
+        if fault {
+            self.counts.errors.fetch_add(1, Relaxed);
+        }
+        self.counts.note(format!("{peer}: {why}"));
+        let kept = if self.session.state() == FeedState::Stale {
+            "kept as stale"
+        } else {
+            "none kept"
+        };
+        // Once for a session, and zebra comes again after three seconds at the earliest; others are held to the same.
+        if self.may_log() {
+            warn!(%peer, why, routes, kept, "the FPM session is lost");
+        }
+    }
+
+    /// Counts it, and says it unless something was said just now.
+    fn error(&mut self, text: &str) {
+        self.counts.errors.fetch_add(1, Relaxed);
+        self.counts.note(text.to_string());
+        if self.may_log() {
+            warn!("FPM: {text}");
+        }
+    }
+
+    fn may_log(&mut self) -> bool {
+        let now = Instant::now();
+        let may = self.logged.is_none_or(|last| now >= last + LOG_INTERVAL);
+        if may {
+            self.logged = Some(now);
+        }
+        may
+    }
+
+    /// Hands over what was said; waits while the RIB is behind.
+    fn send(&mut self) -> Result<(), Ended> {
+        if self.events.is_empty() {
+            return Ok(());
+        }
+        let mut batch = Batch {
+            feed: self.feed,
+            events: std::mem::take(&mut self.events),
+        };
+        loop {
+            batch = match self.sender.try_send(batch) {
+                Ok(()) => return Ok(()),
+                Err(TrySendError::Disconnected(_)) => return Err(Ended),
+                Err(TrySendError::Full(batch)) => batch,
+            };
+            if let Ok([true]) | Err(_) = poll([self.stopped.as_fd()], Some(PATIENCE)) {
+                return Err(Ended);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "listen_tests.rs"]
+mod tests;
