@@ -100,6 +100,9 @@ reasons! {
     SameInterface, Pass, "same-interface", "Would leave by the interface it came in on: the kernel may owe an ICMP redirect";
     NoDevice, Pass, "no-device", "The egress device is not in the redirect map";
     Internal, Pass, "internal", "A table entry that should exist does not: please report";
+
+    // Behind all others: pinned counters and next hops know reasons by their number.
+    GatewayUnresolved, Pass, "gateway-unresolved", "No route leads to the BGP gateway or next-hop object that its route names";
 }
 
 impl Reason {

@@ -10,6 +10,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use forwarder::{
+    config::Source,
     daemon::{engine::Engine, monotonic_ns, ports},
     dataplane::{
         Dataplane, Sizes,
@@ -125,7 +126,8 @@ impl Sandbox {
             ..sizes
         };
         pins.create(sizes, network_namespace()?)?;
-        let engine = Engine::new(KernelDataplane::open(&pins)?)?;
+        let sources = [Source::Kernel, Source::Bgp];
+        let engine = Engine::with_sources(KernelDataplane::open(&pins)?, &sources)?;
         let programs = Programs::load(&pins, sizes)?;
         let sandbox = Sandbox {
             engine,

@@ -3,15 +3,24 @@
 //! No sockets and no clocks in here; with the in-memory data path it runs in any test. One rule serves start, change,
 //! restart and loss alike: [`Engine::sync`] compares what a prefix should do with what it does, and mends the difference.
 
+#[path = "engine_feeds.rs"]
+mod feeds;
+#[path = "engine_load.rs"]
+mod load;
+
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     net::IpAddr,
 };
 
 use anyhow::{Context, Result, anyhow};
 use ipnet::IpNet;
 
+pub use self::feeds::FeedStatus;
+use self::feeds::Work;
+use super::gate::Gate;
 use crate::{
+    config::Source,
     dataplane::{Dataplane, Tables},
     fib::{
         Fib, Outcome,
@@ -20,8 +29,15 @@ use crate::{
         plan::{Known, Plan, Ways},
     },
     link::Served,
-    rib::Rib,
-    source::event::{Action, Address, Change, Dump, Event, Ifindex, Link, Route},
+    rib::{
+        Choice, Rib,
+        decision::{Class, FIRST},
+        flows::Flows,
+    },
+    source::{
+        event::{Action, Address, Event, Ifindex, Link},
+        feed::{FeedId, Gateway},
+    },
 };
 
 /// What the engine leaves to whoever drives it.
@@ -38,7 +54,7 @@ pub enum Demand {
 /// Counts of what happened, for `status`.
 #[derive(Clone, Copy, Debug, Default, serde::Serialize)]
 pub struct Activity {
-    /// Route announcements and withdrawals handled since start.
+    /// Route announcements and withdrawals of the kernel handled since start.
     pub updates: u64,
     /// Full dumps compared with what was there.
     pub resyncs: u64,
@@ -52,8 +68,10 @@ pub struct Engine<D> {
     pub dataplane: D,
     /// Links, neighbours, next-hop objects.
     pub world: Topology,
-    /// The kernel's routes.
+    /// The routes of every source.
     pub rib: Rib,
+    /// FlowSpec rules of every feed.
+    pub flows: Flows,
     /// What is laid.
     pub fib: Fib,
     /// Groups and next hops.
@@ -62,6 +80,15 @@ pub struct Engine<D> {
     pub addresses: BTreeSet<(Ifindex, IpNet)>,
     /// Counts.
     pub activity: Activity,
+    /// Now, seconds since 1970, as whoever drives the engine says.
+    pub clock: u32,
+    feeds: BTreeMap<FeedId, FeedStatus>,
+    gate: Option<Gate>,
+    /// What the gate kept is being mended.
+    releasing: bool,
+    work: VecDeque<Work>,
+    /// A gateway came or went: prefixes with several routes must choose again.
+    choose_again: bool,
     punt: u32,
     gateways_changed: bool,
     /// Prefixes whose path found no group or next hop.
@@ -69,11 +96,19 @@ pub struct Engine<D> {
 }
 
 impl<D: Dataplane> Engine<D> {
-    /// Takes over the tables of the data path, empty or left by an earlier controller.
+    /// Takes over the tables of the data path, empty or left by an earlier controller; follows the kernel.
     ///
     /// # Errors
     /// Where the tables contradict themselves.
     pub fn new(dataplane: D) -> Result<Engine<D>> {
+        Self::with_sources(dataplane, &[Source::Kernel])
+    }
+
+    /// The same, following these sources, the preferred one first.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn with_sources(dataplane: D, sources: &[Source]) -> Result<Engine<D>> {
         let tables = dataplane.tables();
         let mut references: HashMap<u32, u32> = HashMap::new();
         // Group 1 is always the punt group: it is the first ever acquired.
@@ -98,11 +133,18 @@ impl<D: Dataplane> Engine<D> {
         Ok(Engine {
             dataplane,
             world,
-            rib: Rib::default(),
+            rib: Rib::new(sources),
+            flows: Flows::default(),
             fib,
             adjacencies,
             addresses: BTreeSet::new(),
             activity: Activity::default(),
+            clock: 0,
+            feeds: BTreeMap::new(),
+            gate: None,
+            releasing: false,
+            work: VecDeque::new(),
+            choose_again: false,
             punt,
             gateways_changed: true,
             unplaced: BTreeSet::new(),
@@ -125,136 +167,22 @@ impl<D: Dataplane> Engine<D> {
         self.gateways_changed = true;
     }
 
-    /// Replaces everything known with a dump and mends every difference.
-    pub fn load(&mut self, mut dump: Dump) {
-        let routes = std::mem::take(&mut dump.routes);
-        let loaded: Result<(), std::convert::Infallible> = self.load_from(|each| {
-            routes.into_iter().for_each(each);
-            Ok(dump)
-        });
-        match loaded {
-            Ok(()) => {}
-            Err(never) => match never {},
-        }
-    }
-
-    /// The same with the routes given one by one, in the kernel's order, so that a full table is not held twice. `read`
-    /// answers the rest of the dump.
-    ///
-    /// # Errors
-    /// Those of `read`; then everything is as it was.
-    pub fn load_from<E>(
-        &mut self,
-        read: impl FnOnce(&mut dyn FnMut(Route)) -> Result<Dump, E>,
-    ) -> Result<(), E> {
-        let mut rib = Rib::default();
-        // As many as there were; at the start, as a full table that just fits would have: growing means to move them all,
-        // and room that is not used is not touched.
-        let slots = self.dataplane.tables().sizes.slots as usize;
-        match self.rib.len() {
-            (0, 0) => rib.reserve(slots / 4 * 3, slots / 8),
-            (v4, v6) => rib.reserve(v4, v6),
-        }
-        let dump = read(&mut |route| {
-            // Each behind the one before.
-            let _certain = rib.announce(route, Change::Append);
-        })?;
-        self.reconcile(dump, rib);
-        Ok(())
-    }
-
-    fn reconcile(&mut self, dump: Dump, rib: Rib) {
-        let mut links = BTreeSet::new();
-        for link in dump.links {
-            links.insert(link.ifindex);
-            self.world.links.insert(link);
-        }
-        for gone in self
-            .world
-            .links
-            .indices()
-            .into_iter()
-            .filter(|ifindex| !links.contains(ifindex))
-        {
-            self.world.links.remove(gone);
-            self.world.links.serve(gone, None);
-        }
-        self.addresses = dump.addresses.iter().map(|a| (a.ifindex, a.address)).collect();
-        self.world.nexthops = dump
-            .nexthops
-            .into_iter()
-            .map(|object| (object.id, object.kind))
-            .collect();
-        let neighbours = self.world.neighbours.replace(dump.neighbours);
-        self.rib = rib;
-        self.adjacencies
-            .refresh_all(known(&self.dataplane, &self.world, &self.fib));
-        // By address, what covers before what it covers: neighbours in the address space get neighbouring slots, and a
-        // prefix finds its backup laid.
-        for listed in self.rib.sorted() {
-            if listed.prefix.prefix_len() == listed.prefix.max_prefix_len() {
-                self.sync(listed.prefix);
-            } else {
-                let wanted = self.rib.ways_listed(&listed);
-                self.bring(listed.prefix, wanted);
-            }
-        }
-        let hosts: BTreeSet<IpNet> = self
-            .world
-            .neighbours
-            .iter()
-            .map(|n| n.address)
-            .chain(neighbours.into_iter().map(|(_, address)| address))
-            .map(IpNet::from)
-            .collect();
-        for host in &hosts {
-            self.sync(*host);
-        }
-        self.sweep(&hosts);
-        for prefix in self.fib.take_refused(usize::MAX) {
-            self.sync(prefix);
-        }
-        self.fib.adoption_ends(self.dataplane.tables());
-        self.adjacencies.adoption_ends(self.dataplane.tables());
-        self.gateways_changed = true;
-        self.activity.resyncs += 1;
-    }
-
-    /// Takes away what is laid and no longer wanted, where every route and every one of `hosts` is laid.
-    fn sweep(&mut self, hosts: &BTreeSet<IpNet>) {
-        let tables = self.dataplane.tables();
-        let beside = hosts
-            .iter()
-            .filter(|host| self.fib.slot(tables, **host).is_some() && self.rib.ways(**host).is_none());
-        let sum = |(v4, v6): (usize, usize)| v4 + v6;
-        // As many laid as there should be, and all that should be are: then there is nothing else.
-        if sum(self.fib.refused()) == 0 && sum(self.fib.len()) == sum(self.rib.len()) + beside.count() {
-            return;
-        }
-        let mut unwanted = Vec::new();
-        self.fib.each(tables, |prefix, _, _| {
-            if self.wanted(prefix).is_none() {
-                unwanted.push(prefix);
-            }
-        });
-        for prefix in unwanted {
-            self.sync(prefix);
-        }
-    }
-
     /// Applies one event.
     pub fn apply(&mut self, event: Event, demands: &mut Vec<Demand>) {
         match event {
             Event::Route { route, change } => {
                 let prefix = route.prefix.trunc();
-                if !self.rib.announce(route, change) {
+                if !self.rib.kernel.announce(route, change) {
                     demands.push(Demand::Resync);
                 }
+                self.activity.updates += 1;
                 self.route_changed(prefix);
             }
             Event::RouteGone(route) => {
                 let prefix = route.prefix.trunc();
-                if self.rib.withdraw(&route) {
+                if self.rib.kernel.withdraw(&route) {
+                    self.activity.updates += 1;
+                    self.withdrawn(Some(Source::Kernel), prefix);
                     self.route_changed(prefix);
                 }
             }
@@ -270,20 +198,17 @@ impl<D: Dataplane> Engine<D> {
             }
             Event::Nexthop(object) => {
                 self.world.nexthops.insert(object.id, object.kind);
-                self.adjacencies
-                    .refresh(known(&self.dataplane, &self.world, &self.fib), |_| false, true);
-                self.gateways_changed = true;
+                self.kernel_objects_changed();
             }
             Event::NexthopGone(id) => {
                 self.world.nexthops.remove(&id);
-                self.adjacencies
-                    .refresh(known(&self.dataplane, &self.world, &self.fib), |_| false, true);
-                self.gateways_changed = true;
+                self.kernel_objects_changed();
             }
             Event::Link(link) => self.link_changed(link, demands),
             Event::LinkGone(ifindex) => {
                 if self.world.links.remove(ifindex).is_some() {
                     self.world.links.serve(ifindex, None);
+                    self.resolve_on(ifindex);
                     self.served_changed();
                     demands.push(Demand::Interface(ifindex));
                 }
@@ -307,26 +232,56 @@ impl<D: Dataplane> Engine<D> {
         if old.as_ref() == Some(&link) {
             return;
         }
+        if old.is_none() {
+            self.resolve_on(ifindex);
+        }
         let same_port = old.is_some_and(|old| old.name == link.name && old.mac == link.mac);
         if self.world.links.served(ifindex).is_some() {
             let concerned = |key: &Key| matches!(key, Key::Neighbour { ifindex: i, .. } if *i == ifindex);
             self.adjacencies
-                .refresh(known(&self.dataplane, &self.world, &self.fib), concerned, false);
+                .refresh(known(&self.dataplane, &self.world, &self.fib), concerned, |_| {
+                    false
+                });
         }
         if !same_port {
             demands.push(Demand::Interface(ifindex));
         }
     }
 
+    fn kernel_objects_changed(&mut self) {
+        let leads = |path: &Path| matches!(path, Path::Object { .. } | Path::Recursive { .. });
+        self.adjacencies
+            .refresh(known(&self.dataplane, &self.world, &self.fib), |_| false, leads);
+        self.gateways_changed = true;
+    }
+
+    /// Finds the way of gateways that are on an interface again.
+    fn resolve_on(&mut self, ifindex: Ifindex) {
+        let on = |(gateway, _): &(&Gateway, _)| gateway.interface == Some(ifindex);
+        let gateways = self.world.gateways.iter().filter(on);
+        let gateways = gateways.map(|(gateway, _)| *gateway).collect();
+        self.resolve_again(gateways);
+    }
+
     fn neighbour_changed(&mut self, ifindex: Ifindex, address: IpAddr) {
         let concerned = |key: &Key| matches!(key, Key::Neighbour { ifindex: i, address: a, .. } if *i == ifindex && *a == address);
         self.adjacencies
-            .refresh(known(&self.dataplane, &self.world, &self.fib), concerned, false);
+            .refresh(known(&self.dataplane, &self.world, &self.fib), concerned, |_| {
+                false
+            });
         self.sync(IpNet::from(address));
     }
 
     fn route_changed(&mut self, prefix: IpNet) {
-        self.activity.updates += 1;
+        self.route_chosen(prefix);
+        let gateways = self.world.gateways.inside(prefix);
+        if !gateways.is_empty() {
+            self.resolve_again(gateways);
+        }
+    }
+
+    /// Another route may count for a prefix, and so for the hosts inside.
+    fn route_chosen(&mut self, prefix: IpNet) {
         self.sync(prefix);
         for address in self.world.neighbours.inside(prefix) {
             self.sync(IpNet::from(address));
@@ -334,13 +289,17 @@ impl<D: Dataplane> Engine<D> {
     }
 
     /// What packets to a prefix should do.
-    fn wanted(&self, prefix: IpNet) -> Option<(Ways, u8)> {
+    fn wanted(&self, prefix: IpNet) -> Option<Choice> {
         if prefix.prefix_len() == prefix.max_prefix_len()
             && let Some(path) = self.host_path(prefix.addr())
         {
-            return Some((Ways::only(path), 0));
+            return Some(Choice {
+                ways: Ways::only(path),
+                protocol: 0,
+                class: FIRST,
+            });
         }
-        self.rib.ways(prefix)
+        self.rib.choose(prefix)
     }
 
     /// The neighbour an address is, if the route that covers it is a connected one on that neighbour's interface.
@@ -359,7 +318,7 @@ impl<D: Dataplane> Engine<D> {
         if special {
             return None;
         }
-        let (_, kind) = self.rib.covering(address)?;
+        let kind = self.rib.kernel_cover(address)?.kind;
         let Action::Hops(hops) = &kind.action else {
             return None;
         };
@@ -381,12 +340,30 @@ impl<D: Dataplane> Engine<D> {
         self.bring(prefix, wanted);
     }
 
+    /// Whether a prefix may be brought to do what a source of this rank wants; `None`: what nobody wants. If so, it has
+    /// been spoken for.
+    fn passes_gate(&mut self, prefix: IpNet, class: Option<Class>) -> bool {
+        let Some(gate) = &mut self.gate else { return true };
+        match self.fib.slot(self.dataplane.tables(), prefix) {
+            Some(slot) if gate.holds(slot) => {
+                let passes = class.is_some_and(|class| gate.admits(class, prefix.addr().is_ipv6()));
+                if passes {
+                    gate.clear(slot);
+                }
+                passes
+            }
+            _ => true,
+        }
+    }
+
     /// Makes a prefix do what is `wanted`.
-    fn bring(&mut self, prefix: IpNet, wanted: Option<(Ways, u8)>) {
+    fn bring(&mut self, prefix: IpNet, wanted: Option<Choice>) {
+        if self.gate.is_some() && !self.passes_gate(prefix, wanted.as_ref().map(|choice| choice.class)) {
+            return;
+        }
         let tables = self.dataplane.tables();
         let have = self.fib.group(tables, prefix);
-        let wanted = wanted.map(|(ways, protocol)| (ways.beside_links(&self.world.links), protocol));
-        let Some((ways, protocol)) = wanted else {
+        let Some(Choice { ways, protocol, .. }) = wanted else {
             self.unplaced.remove(&prefix);
             if let Some(group) = self.fib.withdraw(tables, prefix) {
                 self.adjacencies.release(tables, group);
@@ -394,6 +371,7 @@ impl<D: Dataplane> Engine<D> {
             }
             return;
         };
+        let ways = ways.beside_links(&self.world.links);
         if let Some(group) = have
             && self.adjacencies.serves(group, &ways)
         {

@@ -11,13 +11,15 @@ use forwarder_common::{
 use super::*;
 use crate::{
     dataplane::{Sizes, memory::MemoryDataplane},
-    source::event::{Change, Hop, Neighbour, NexthopKind, NexthopObject, Route},
+    source::event::{Change, Dump, Hop, Neighbour, NexthopKind, NexthopObject, Route},
 };
 
 #[path = "engine_dump_tests.rs"]
 mod dumps;
 #[path = "engine_failover_tests.rs"]
 mod failover;
+#[path = "engine_feeds_tests.rs"]
+mod feeds;
 
 const IN: Ifindex = 2;
 const OUT: Ifindex = 3;

@@ -4,6 +4,7 @@
 //! packets to the kernel. `forwarder detach` is the only thing that removes it.
 
 pub mod engine;
+mod gate;
 pub mod interfaces;
 pub mod keepalive;
 pub mod ports;

@@ -38,7 +38,7 @@ pub fn starting(config: &Config) -> State {
 
 /// The state as it is now. `in_step` says whether the tables are known to be what the kernel says.
 pub fn fill<D: Dataplane>(state: &mut State, engine: &Engine<D>, in_step: bool, mut problems: Vec<String>) {
-    let (routes4, routes6) = engine.rib.len();
+    let (routes4, routes6) = engine.rib.kernel.len();
     let (laid4, laid6) = engine.fib.len();
     let (refused4, refused6) = engine.fib.refused();
     let (groups, next_hops) = engine.adjacencies.used();

@@ -30,6 +30,8 @@ use super::{
 };
 use crate::{dataplane::Tables, source::event::Ifindex};
 
+/// The digest of groups that the next controller cannot claim.
+const NAMELESS: u64 = 0;
 /// How many groups asked for lately are remembered.
 const RECENT: usize = 256;
 
@@ -176,8 +178,9 @@ impl Adjacencies {
             }
             return Some(group);
         }
-        let key = (plan.ways.digest(), plan.anchor);
-        let claimed = self.adopted.get(&key).copied();
+        let digest = plan.ways.digest();
+        let key = (digest.unwrap_or(NAMELESS), plan.anchor);
+        let claimed = digest.and_then(|_| self.adopted.get(&key).copied());
         let on_backup = claimed
             .and_then(|group| self.state(group))
             .is_some_and(|state| state.tiers.active != 0);
@@ -186,7 +189,9 @@ impl Adjacencies {
             self.let_go(known.tables, &tiers);
             return None;
         };
-        self.adopted.remove(&key);
+        if claimed.is_some() {
+            self.adopted.remove(&key);
+        }
         let (old, references) = match self.groups[group as usize].take() {
             Some(state) => (state.tiers, state.references),
             None => (Tiers::default(), 0),
@@ -260,18 +265,21 @@ impl Adjacencies {
             .collect()
     }
 
-    /// Something about these interfaces, neighbours or objects changed: brings next hops and groups up to date. `matters`
-    /// says which next hops are concerned; with `objects`, groups of next-hop objects are resolved anew.
-    pub fn refresh(&mut self, known: Known<'_>, matters: impl Fn(&Key) -> bool, objects: bool) {
+    /// Something about these interfaces, neighbours, objects or gateways changed: brings next hops and groups up to date.
+    /// `matters` says which next hops are concerned, `leads` which paths lead elsewhere now.
+    pub fn refresh(
+        &mut self,
+        known: Known<'_>,
+        matters: impl Fn(&Key) -> bool,
+        leads: impl Fn(&Path) -> bool,
+    ) {
         let touched = self.nexthops.refresh(known.tables, known.world, matters);
         let concerned = |state: &GroupState| {
             let ways = state.plan.as_ref().map(|plan| &plan.ways);
-            let object = |path: &Path| matches!(path, Path::Object { .. });
-            let by_object = objects
-                && ways.is_some_and(|ways| {
-                    object(&ways.path) || ways.alternate.as_ref().is_some_and(|path| object(path))
-                });
-            by_object
+            let by_path = ways.is_some_and(|ways| {
+                leads(&ways.path) || ways.alternate.as_ref().is_some_and(|path| leads(path))
+            });
+            by_path
                 || state
                     .tiers
                     .all()
@@ -391,5 +399,5 @@ impl Adjacencies {
 fn has_choice(state: &GroupState) -> bool {
     let Some(plan) = &state.plan else { return false };
     let alone = plan.ways.alternate.is_none() && plan.anchor.is_none();
-    !alone || state.tiers.members[0].len() > 1 || matches!(*plan.ways.path, Path::Object { .. })
+    !alone || state.tiers.members[0].len() > 1 || plan.ways.path.is_indirect()
 }

@@ -15,7 +15,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use super::{
     adjacency::Adjacencies,
     nexthops::Member,
-    path::{Key, Path, Standing, Topology, resolve, standing},
+    path::{Key, Path, Standing, Topology, is_nowhere, resolve, standing},
     plan::{Known, Plan, Ways},
 };
 
@@ -55,7 +55,8 @@ impl Adjacencies {
             None => Vec::new(),
         };
         let anchored = match plan.anchor {
-            Some(anchor) if !ends(&alternate) => self.behind(known, anchor, &own),
+            // What leads nowhere is the kernel's: only what the prefix itself offers beside it is better.
+            Some(anchor) if !ends(&alternate) && !is_nowhere(&own) => self.behind(known, anchor, &own),
             _ => Vec::new(),
         };
         let keys = [own, alternate, anchored];
@@ -120,7 +121,7 @@ impl Adjacencies {
             .and_then(|group| self.state(group))
             .and_then(|state| state.inherited);
         let anchor = match inherited {
-            Some((digest, anchor)) if digest == ways.digest() => anchor,
+            Some((digest, anchor)) if Some(digest) == ways.digest() => anchor,
             _ if ways.want_anchor() => self.anchor_for(known, prefix, &ways.path),
             _ => None,
         };
@@ -191,8 +192,9 @@ fn first_way(
 }
 
 /// Whether packets end there, or are the kernel's: a blackhole, a connected subnet. Nothing behind it is a backup; the
-/// kernel's way out of an interface without XDP is no end, only none for us.
+/// kernel's way out of an interface without XDP is no end, only none for us, and a gateway that does not resolve is no way.
 fn ends(keys: &[(Key, u32)]) -> bool {
-    let end = |key: &Key| matches!(key, Key::Special(reason) if *reason != Reason::EgressWithoutXdp);
+    let none = |reason: &Reason| matches!(reason, Reason::EgressWithoutXdp | Reason::GatewayUnresolved);
+    let end = |key: &Key| matches!(key, Key::Special(reason) if !none(reason));
     keys.iter().any(|(key, _)| end(key))
 }

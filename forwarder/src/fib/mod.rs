@@ -22,6 +22,7 @@ mod nexthops;
 pub mod path;
 pub mod plan;
 pub mod prefixes;
+pub mod recursion;
 mod refusal;
 pub mod slots;
 pub mod stride;

@@ -2,7 +2,11 @@
 //!
 //! Pure: from a [`Path`] and what is known of the world to the identity of next hops ([`Key`]) and the words of each.
 
-use std::{collections::HashMap, net::IpAddr, sync::atomic::Ordering};
+use std::{
+    collections::{BTreeSet, HashMap},
+    net::IpAddr,
+    sync::atomic::Ordering,
+};
 
 use forwarder_common::{
     directory::{NextHopEntry, State},
@@ -10,12 +14,18 @@ use forwarder_common::{
     reason::Reason,
 };
 
-use super::family::Address;
+use super::{
+    family::Address,
+    recursion::{Gateways, Resolution},
+};
 use crate::{
     dataplane::Tables,
     link::Links,
     neighbour::Neighbours,
-    source::event::{Hop, Ifindex, NexthopKind},
+    source::{
+        event::{Hop, Ifindex, NexthopKind},
+        feed::{FeedId, Gateway},
+    },
 };
 
 /// What a route does, in canonical form.
@@ -41,6 +51,22 @@ pub enum Path {
         /// Family of the packets, 4 or 6.
         family: u8,
     },
+    /// A gateway that other routes lead to.
+    Recursive {
+        /// The gateway.
+        gateway: Gateway,
+        /// Family of the packets, 4 or 6.
+        family: u8,
+    },
+    /// A next-hop object of a feed.
+    FeedObject {
+        /// Whose numbers these are.
+        feed: FeedId,
+        /// Its id.
+        id: u32,
+        /// Family of the packets, 4 or 6.
+        family: u8,
+    },
     /// A resolved neighbour on a connected subnet.
     Neighbour {
         /// Its interface.
@@ -56,9 +82,22 @@ impl Path {
     pub fn has_gateways(&self) -> bool {
         match self {
             Path::Hops { hops, .. } => hops.iter().all(|hop| hop.gateway.is_some() && !hop.unsupported),
-            Path::Object { .. } => true,
+            Path::Object { .. } | Path::Recursive { .. } | Path::FeedObject { .. } => true,
             Path::Special(_) | Path::Neighbour { .. } => false,
         }
+    }
+
+    /// Whether what it leads to may change while it stays the same.
+    pub fn is_indirect(&self) -> bool {
+        match self {
+            Path::Object { .. } | Path::Recursive { .. } | Path::FeedObject { .. } => true,
+            Path::Special(_) | Path::Hops { .. } | Path::Neighbour { .. } => false,
+        }
+    }
+
+    /// Whether it means the same to another controller: numbers that a daemon gives may not outlive it.
+    pub fn is_lasting(&self) -> bool {
+        !matches!(self, Path::FeedObject { .. })
     }
 }
 
@@ -89,7 +128,46 @@ pub struct Topology {
     pub neighbours: Neighbours,
     /// Next-hop objects.
     pub nexthops: HashMap<u32, NexthopKind>,
+    /// Gateways of recursive routes.
+    pub gateways: Gateways,
+    /// Next-hop objects of feeds.
+    pub feed_nexthops: HashMap<(FeedId, u32), NexthopKind>,
 }
+
+impl Topology {
+    /// Whether an object of a feed is one of these, or a group that leads to one of them.
+    pub fn names(&self, feed: FeedId, id: u32, these: &BTreeSet<u32>) -> bool {
+        self.names_within(feed, id, these, DEPTH, &mut 0)
+    }
+
+    fn names_within(
+        &self,
+        feed: FeedId,
+        id: u32,
+        these: &BTreeSet<u32>,
+        depth: usize,
+        looks: &mut usize,
+    ) -> bool {
+        *looks += 1;
+        if *looks > MOST_LOOKS || these.contains(&id) {
+            return true;
+        }
+        match self.feed_nexthops.get(&(feed, id)) {
+            Some(NexthopKind::Group(members)) if depth > 0 => members
+                .iter()
+                .any(|(member, _)| self.names_within(feed, *member, these, depth - 1, looks)),
+            _ => false,
+        }
+    }
+}
+
+/// Most next hops that an object of a feed leads to, groups of groups flattened; and most objects looked at for that.
+const MOST_HOPS: usize = 256;
+const MOST_LOOKS: usize = 4096;
+/// Most that one next hop of a nested group weighs.
+const MOST_WEIGHT: u32 = 1 << 16;
+/// How deep groups of a feed may nest.
+const DEPTH: usize = 4;
 
 /// The next hops a path leads to, with weights; weight 0 for one that the kernel does not use now.
 pub(super) fn resolve(world: &Topology, path: &Path) -> Vec<(Key, u32)> {
@@ -110,12 +188,103 @@ pub(super) fn resolve(world: &Topology, path: &Path) -> Vec<(Key, u32)> {
             .iter()
             .map(|hop| hop_key(world, hop, *family, *mtu))
             .collect(),
-        Path::Object { id, mtu, family } => resolve_object(world, *id, *family, *mtu),
+        Path::Object { id, mtu, family } => resolve_object(world, *id, *family, *mtu, None),
+        Path::Recursive { gateway, family } => match world.gateways.get(gateway) {
+            Some(Resolution::Hops { hops, mtu, .. }) => {
+                let keys = hops.iter().map(|hop| hop_key(world, hop, *family, *mtu));
+                keys.collect()
+            }
+            Some(Resolution::Object { id, mtu, direct, .. }) => {
+                resolve_object(world, *id, *family, *mtu, Some(*direct))
+            }
+            Some(Resolution::Special { reason, .. }) => vec![(Key::Special(*reason), 1)],
+            Some(Resolution::Unresolved(_)) | None => nowhere(),
+        },
+        Path::FeedObject { feed, id, family } => {
+            let mut flat = Flat {
+                world,
+                feed: *feed,
+                family: *family,
+                looks: 0,
+                hops: Vec::new(),
+            };
+            flat.add(*id, 1, DEPTH);
+            if flat.hops.is_empty() {
+                return nowhere();
+            }
+            flat.hops
+        }
     }
 }
 
-fn resolve_object(world: &Topology, id: u32, family: u8, mtu: u32) -> Vec<(Key, u32)> {
+/// What leads nowhere is left to the kernel, and weighs nothing: anything else is better.
+fn nowhere() -> Vec<(Key, u32)> {
+    vec![(Key::Special(Reason::GatewayUnresolved), 0)]
+}
+
+/// Whether these next hops are nowhere.
+pub(super) fn is_nowhere(keys: &[(Key, u32)]) -> bool {
+    keys.iter()
+        .all(|(key, _)| *key == Key::Special(Reason::GatewayUnresolved))
+}
+
+/// Whether a path leads anywhere at all, working or not.
+pub fn leads_somewhere(world: &Topology, path: &Path) -> bool {
+    !path.is_indirect() || !is_nowhere(&resolve(world, path))
+}
+
+/// The next hops of a feed's object. What it names and nobody has told of yet is left out.
+struct Flat<'a> {
+    world: &'a Topology,
+    feed: FeedId,
+    family: u8,
+    looks: usize,
+    hops: Vec<(Key, u32)>,
+}
+
+impl Flat<'_> {
+    fn add(&mut self, id: u32, weight: u32, depth: usize) {
+        self.looks += 1;
+        if self.looks > MOST_LOOKS || self.hops.len() >= MOST_HOPS {
+            return;
+        }
+        let world = self.world;
+        match world.feed_nexthops.get(&(self.feed, id)) {
+            Some(NexthopKind::Hop(hop)) => {
+                let (key, usable) = hop_key(world, hop, self.family, 0);
+                self.hops.push((key, usable.min(1) * weight));
+            }
+            Some(NexthopKind::Group(members)) if depth > 0 => {
+                for (member, share) in members {
+                    let weight = weight.saturating_mul((*share).max(1) as u32).min(MOST_WEIGHT);
+                    self.add(*member, weight, depth - 1);
+                }
+            }
+            Some(NexthopKind::Blackhole) => self.hops.push((Key::Special(Reason::Blackhole), weight)),
+            Some(NexthopKind::Group(_) | NexthopKind::Unsupported) => {
+                self.hops.push((Key::Special(Reason::UnsupportedRoute), weight));
+            }
+            None => {}
+        }
+    }
+}
+
+/// `direct` is who is sent to where the object names an interface alone.
+fn resolve_object(
+    world: &Topology,
+    id: u32,
+    family: u8,
+    mtu: u32,
+    direct: Option<IpAddr>,
+) -> Vec<(Key, u32)> {
     let unsupported = || vec![(Key::Special(Reason::UnsupportedRoute), 1)];
+    let hop_key = |world, hop: &Hop, family, mtu| {
+        let hop = Hop {
+            gateway: hop.gateway.or(direct),
+            ..*hop
+        };
+        hop_key(world, &hop, family, mtu)
+    };
     match world.nexthops.get(&id) {
         Some(NexthopKind::Hop(hop)) => vec![hop_key(world, hop, family, mtu)],
         Some(NexthopKind::Blackhole) => vec![(Key::Special(Reason::Blackhole), 1)],

@@ -52,11 +52,16 @@ impl Ways {
         }
     }
 
-    /// What names them in the pinned group directory: their printed form, hashed.
-    pub fn digest(&self) -> u64 {
+    /// What names them in the pinned group directory: their printed form, hashed. `None` of ways that mean nothing to the
+    /// next controller.
+    pub fn digest(&self) -> Option<u64> {
+        let lasting = |path: &Arc<Path>| path.is_lasting();
+        if !lasting(&self.path) || !self.alternate.as_ref().is_none_or(lasting) {
+            return None;
+        }
         let mut hasher = Fnv(0xcbf2_9ce4_8422_2325);
         format!("{self:?}").hash(&mut hasher);
-        hasher.finish()
+        Some(hasher.finish())
     }
 }
 

@@ -170,6 +170,11 @@ impl<A: Address, V> Prefixes<A, V> {
             .map(|(Key(network, length), value)| (*network, *length, value))
     }
 
+    /// Every value, in no order.
+    pub fn values_mut(&mut self) -> impl Iterator<Item = &mut V> {
+        self.entries.values_mut()
+    }
+
     /// How many.
     pub fn len(&self) -> usize {
         self.entries.len()

@@ -1,493 +1,261 @@
-//! The routes of the kernel, per prefix, and which of them counts.
+//! Every route of every source, per prefix, and which of them counts.
 //!
-//! A full table is a million prefixes that do one of a few hundred things, so what a route does is kept once
-//! ([`Kind`]) and a route is twelve octets. The best route is that of table local, else the lowest metric, else the
-//! first of equals: as `fib_table_lookup` (net/ipv4/fib_trie.c) and `fib6_select_path` choose.
+//! The kernel's routes ([`kernel`]) and those of the feeds ([`feeds`]) are kept apart: a dump replaces the one and leaves the
+//! other, and where there are no feeds nothing is looked for in them. [`decision`] says which counts; [`recursion`] where
+//! the gateway of a BGP route is.
+//!
+//! Connected and local routes are always the kernel's and always first: what is ours and what is next to us nobody else can
+//! know better. Behind them come the sources in the order of `[routes] sources`. Feeds that are not named there only tell
+//! attributes. If the kernel is not named there, its other routes still decide where nobody else has anything to say: they are
+//! laid as the kernel's to carry out, so that a shorter prefix of a feed does not take what the kernel sends elsewhere.
 
-use std::{collections::HashMap, net::IpAddr, sync::Arc};
+pub mod decision;
+pub mod feeds;
+pub mod flows;
+mod interned;
+pub mod kernel;
+pub mod recursion;
+pub mod targets;
+
+use std::{net::IpAddr, sync::Arc};
 
 use forwarder_common::reason::Reason;
 use ipnet::IpNet;
 
+use self::{
+    decision::{Class, Contender, FIRST, UNLISTED},
+    feeds::{FeedRoutes, View},
+    kernel::{Cover, Found, KernelRoutes, Listed},
+};
 use crate::{
-    fib::{family::Address, path::Path, plan::Ways, prefixes::Prefixes},
-    source::event::{Action, Change, Hop, Route},
-    with_family,
+    config::Source,
+    fib::{path::Path, plan::Ways},
+    source::feed::FeedId,
 };
 
-/// Table local, `RT_TABLE_LOCAL`.
-pub const TABLE_LOCAL: u32 = 255;
-
-/// What a route does.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Kind {
-    /// What it does.
-    pub action: Action,
-    /// Route MTU.
-    pub mtu: Option<u32>,
-    /// TOS it is for; 0 = any.
-    pub tos: u8,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Candidate {
-    kind: u32,
-    metric: u32,
-    protocol: u8,
-    local: bool,
-}
-
-impl Candidate {
-    fn rank(&self) -> (bool, u32) {
-        (!self.local, self.metric)
-    }
-}
-
-enum Entry {
-    One(Candidate),
-    #[expect(
-        clippy::box_collection,
-        reason = "a thin pointer keeps the common entry at 16 octets"
-    )]
-    Many(Box<Vec<Candidate>>),
-}
-
-impl Entry {
-    fn sole(&self) -> Option<Sole> {
-        match self {
-            Entry::One(Candidate { kind, protocol, .. }) => Some(Sole {
-                kind: *kind,
-                protocol: *protocol,
-            }),
-            Entry::Many(_) => None,
-        }
-    }
-
-    fn as_slice(&self) -> &[Candidate] {
-        match self {
-            Entry::One(one) => std::slice::from_ref(one),
-            Entry::Many(many) => many,
-        }
-    }
-}
-
-/// What there is of a prefix with one route.
-#[derive(Clone, Copy)]
-struct Sole {
-    kind: u32,
-    protocol: u8,
-}
-
-/// A prefix in a list of all.
-pub struct Listed {
-    /// The prefix.
-    pub prefix: IpNet,
-    sole: Option<Sole>,
-}
-
-/// A route of the RIB, for people.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Shown {
-    /// What it does.
-    pub kind: Kind,
-    /// Metric.
-    pub metric: u32,
-    /// `RTPROT_*`.
-    pub protocol: u8,
-    /// From table local.
-    pub local: bool,
-}
-
-/// A kind in use.
-struct Held {
-    kind: Kind,
-    references: u32,
-    /// What it does with IPv4 and with IPv6 packets.
-    paths: [Arc<Path>; 2],
-}
-
-/// Kinds in use, each once.
-#[derive(Default)]
-struct Kinds {
-    list: Vec<Held>,
-    index: HashMap<Kind, u32, foldhash::fast::RandomState>,
-    free: Vec<u32>,
-    /// The kind asked for last: routes of one next hop come in runs.
-    last: Option<u32>,
-}
-
-impl Kinds {
-    fn hold(&mut self, kind: Kind) -> u32 {
-        let last = self.last.filter(|id| self.list[*id as usize].kind == kind);
-        if let Some(id) = last.or_else(|| self.index.get(&kind).copied()) {
-            self.list[id as usize].references += 1;
-            self.last = Some(id);
-            return id;
-        }
-        let held = Held {
-            paths: [4, 6].map(|family| Arc::new(path_of(&kind, family))),
-            kind: kind.clone(),
-            references: 1,
-        };
-        let id = match self.free.pop() {
-            Some(id) => {
-                self.list[id as usize] = held;
-                id
-            }
-            None => {
-                self.list.push(held);
-                self.list.len() as u32 - 1
-            }
-        };
-        self.index.insert(kind, id);
-        id
-    }
-
-    fn release(&mut self, id: u32) {
-        let held = &mut self.list[id as usize];
-        held.references -= 1;
-        if held.references == 0 {
-            self.index.remove(&held.kind);
-            self.free.push(id);
-            self.last = None;
-        }
-    }
-
-    fn get(&self, id: u32) -> &Kind {
-        &self.list[id as usize].kind
-    }
-
-    fn path(&self, id: u32, ipv6: bool) -> &Arc<Path> {
-        &self.list[id as usize].paths[usize::from(ipv6)]
-    }
-}
-
 /// All routes.
-#[derive(Default)]
 pub struct Rib {
-    v4: Prefixes<u32, Entry>,
-    v6: Prefixes<u128, Entry>,
-    kinds: Kinds,
+    /// Those of the kernel.
+    pub kernel: KernelRoutes,
+    /// Those of feeds.
+    pub feeds: FeedRoutes,
+    sources: Vec<Source>,
+    kernel_class: Class,
+    punt: Arc<Path>,
+}
+
+/// What packets of a prefix should do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Choice {
+    /// The best way, and the next.
+    pub ways: Ways,
+    /// Who installed the best route (`RTPROT_*`).
+    pub protocol: u8,
+    /// Whose word it is.
+    pub class: Class,
+}
+
+impl Default for Rib {
+    fn default() -> Rib {
+        Rib::new(&[Source::Kernel])
+    }
 }
 
 impl Rib {
-    /// Applies an announcement. Answers whether its effect is certain: IPv6 replaces the first route *of its kind* among
-    /// equals, which the message does not name, so then only a dump tells.
-    #[must_use]
-    pub fn announce(&mut self, route: Route, change: Change) -> bool {
-        let candidate = Candidate {
-            kind: self.kinds.hold(Kind {
-                action: route.action,
-                mtu: route.mtu,
-                tos: route.tos,
-            }),
-            metric: route.metric,
-            protocol: route.protocol,
-            local: route.table == TABLE_LOCAL,
-        };
-        let (dropped, certain) = with_family!(
-            route.prefix,
-            |address, length| announce(&mut self.v4, address, length, candidate, change),
-            |address, length| announce(&mut self.v6, address, length, candidate, change)
-        );
-        if let Some(kind) = dropped {
-            self.kinds.release(kind);
-        }
-        certain
-    }
-
-    /// Applies a withdrawal; answers whether there was such a route.
-    pub fn withdraw(&mut self, route: &Route) -> bool {
-        if route.prefix.addr().is_ipv6() && self.withdraw_hops(route) {
-            return true;
-        }
-        let kind = Kind {
-            action: route.action.clone(),
-            mtu: route.mtu,
-            tos: route.tos,
-        };
-        let kind = self.kinds.index.get(&kind).copied();
-        let same = |candidate: &Candidate| {
-            candidate.metric == route.metric && candidate.local == (route.table == TABLE_LOCAL)
-        };
-        let dropped = with_family!(
-            route.prefix,
-            |address, length| withdraw(&mut self.v4, address, length, kind, same),
-            |address, length| withdraw(&mut self.v6, address, length, kind, same)
-        );
-        if let Some(kind) = dropped {
-            self.kinds.release(kind);
-        }
-        dropped.is_some()
-    }
-
-    /// The kernel announces that one next hop of an IPv6 set is gone by a withdrawal that names just that one
-    /// (`fib6_del_route`): the rest stays. Answers whether that is what happened.
-    fn withdraw_hops(&mut self, gone: &Route) -> bool {
-        let Action::Hops(gone_hops) = &gone.action else {
-            return false;
-        };
-        let local = gone.table == TABLE_LOCAL;
-        let address = match gone.prefix.trunc() {
-            IpNet::V6(net) => u128::from(net.network()),
-            IpNet::V4(_) => return false,
-        };
-        let Some(entry) = self.v6.get(address, gone.prefix.prefix_len()) else {
-            return false;
-        };
-        let named = |hop: &Hop| {
-            gone_hops
-                .iter()
-                .any(|g| (g.ifindex, g.gateway) == (hop.ifindex, hop.gateway))
-        };
-        let found = entry.as_slice().iter().find_map(|candidate| {
-            if candidate.metric != gone.metric || candidate.local != local {
-                return None;
-            }
-            let kind = self.kinds.get(candidate.kind);
-            let Action::Hops(hops) = &kind.action else {
-                return None;
-            };
-            let rest: Vec<Hop> = hops.iter().filter(|hop| !named(hop)).copied().collect();
-            let partly = !rest.is_empty() && rest.len() < hops.len();
-            partly.then(|| {
-                (
-                    *candidate,
-                    Kind {
-                        action: Action::Hops(rest),
-                        ..kind.clone()
-                    },
-                )
-            })
-        });
-        let Some((old, kind)) = found else { return false };
-        let new = Candidate {
-            kind: self.kinds.hold(kind),
-            ..old
-        };
-        let Some(entry) = self.v6.get_mut(address, gone.prefix.prefix_len()) else {
-            return false;
-        };
-        match entry {
-            Entry::One(one) => *one = new,
-            Entry::Many(many) => {
-                if let Some(place) = many.iter_mut().find(|candidate| **candidate == old) {
-                    *place = new;
-                }
-            }
-        }
-        self.kinds.release(old.kind);
-        true
-    }
-
-    /// The routes of a prefix, the best first.
-    pub fn routes(&self, prefix: IpNet) -> Vec<Shown> {
-        let mut candidates = with_family!(
-            prefix,
-            |address, length| self.v4.get(address, length).map(|e| e.as_slice().to_vec()),
-            |address, length| self.v6.get(address, length).map(|e| e.as_slice().to_vec())
-        )
-        .unwrap_or_default();
-        candidates.sort_by_key(Candidate::rank);
-        let shown = |c: &Candidate| Shown {
-            kind: self.kinds.get(c.kind).clone(),
-            metric: c.metric,
-            protocol: c.protocol,
-            local: c.local,
-        };
-        candidates.iter().map(shown).collect()
-    }
-
-    /// What packets of a prefix do, what they would do without its best route, and the protocol of that.
-    pub fn ways(&self, prefix: IpNet) -> Option<(Ways, u8)> {
-        with_family!(
-            prefix,
-            |address, length| ways(self.v4.get(address, length)?, &self.kinds, false),
-            |address, length| ways(self.v6.get(address, length)?, &self.kinds, true)
-        )
-    }
-
-    /// The best route that covers an address: its prefix and what it does.
-    pub fn covering(&self, address: IpAddr) -> Option<(IpNet, &Kind)> {
-        match address {
-            IpAddr::V4(v4) => covering(&self.v4, u32::from(v4), &self.kinds),
-            IpAddr::V6(v6) => covering(&self.v6, u128::from(v6), &self.kinds),
+    /// No routes. `sources` are those that forward, the preferred one first.
+    pub fn new(sources: &[Source]) -> Rib {
+        Rib {
+            kernel: KernelRoutes::default(),
+            feeds: FeedRoutes::default(),
+            sources: sources.to_vec(),
+            kernel_class: class_of(sources, Source::Kernel),
+            punt: Arc::new(Path::Special(Reason::UnsupportedRoute)),
         }
     }
 
-    /// Every prefix by address, IPv4 first; of those that begin at the same, the shortest first. A list of its own that
-    /// outlives changes; what it says of each stands until the next.
-    pub fn sorted(&self) -> impl Iterator<Item = Listed> + use<> {
-        fn list<A: Address>(prefixes: &Prefixes<A, Entry>) -> impl Iterator<Item = Listed> + use<A> {
-            let mut list: Vec<(A, u8, Option<Sole>)> = prefixes
-                .iter()
-                .map(|(address, length, entry)| (address, length, entry.sole()))
-                .collect();
-            list.sort_unstable_by_key(|(address, length, _)| (*address, *length));
-            list.into_iter().filter_map(|(address, length, sole)| {
-                let prefix = address.prefix(length)?;
-                Some(Listed { prefix, sole })
-            })
-        }
-        list(&self.v4).chain(list(&self.v6))
+    /// Who forwards, the preferred one first.
+    pub fn sources(&self) -> &[Source] {
+        &self.sources
     }
 
-    /// [`Rib::ways`] of a prefix in a list, where that has one route only: without looking for it.
-    pub fn ways_listed(&self, listed: &Listed) -> Option<(Ways, u8)> {
-        let ipv6 = listed.prefix.addr().is_ipv6();
-        match listed.sole {
-            Some(Sole { kind, protocol }) if self.kinds.get(kind).tos == 0 => {
-                let ways = Ways {
-                    path: self.kinds.path(kind, ipv6).clone(),
-                    alternate: None,
+    /// The rank of a source.
+    pub fn class_of(&self, source: Source) -> Class {
+        class_of(&self.sources, source)
+    }
+
+    /// From now on there is this feed.
+    pub fn register(&mut self, feed: FeedId, source: Source) {
+        self.feeds.register(feed, source, self.class_of(source));
+    }
+
+    /// Whether any source has a route for exactly this prefix, used or not.
+    pub fn knows(&self, prefix: IpNet) -> bool {
+        self.kernel.find(prefix).is_some() || self.feeds.routes(prefix).next().is_some()
+    }
+
+    /// What packets of a prefix should do.
+    pub fn choose(&self, prefix: IpNet) -> Option<Choice> {
+        self.choose_with(prefix, self.kernel.find(prefix))
+    }
+
+    /// The same of a prefix in a list of the kernel's.
+    pub fn choose_listed(&self, listed: &Listed) -> Option<Choice> {
+        self.choose_with(listed.prefix, self.kernel.find_listed(listed))
+    }
+
+    fn choose_with(&self, prefix: IpNet, found: Option<Found<'_>>) -> Option<Choice> {
+        if self.feeds.is_empty() {
+            return found.map(|found| self.by_kernel(&found, None));
+        }
+        let mut feeds = self.feeds.routes(prefix).filter(|view| view.class != UNLISTED);
+        let Some(first) = feeds.next() else {
+            return found.map(|found| self.by_kernel(&found, None));
+        };
+        match (found, feeds.next()) {
+            (None, None) => Some(by_feed(&first, None)),
+            (Some(found), None) => {
+                let class = self.class_of_found(&found);
+                let (kernel_first, behind) = if class == UNLISTED {
+                    (false, false)
+                } else {
+                    (class < first.class || !first.usable, first.usable)
                 };
-                Some((ways, protocol))
+                Some(if kernel_first {
+                    self.by_kernel(&found, behind.then_some(first.path))
+                } else {
+                    let path = (class != UNLISTED).then(|| self.path_of(&found));
+                    by_feed(&first, path.filter(|path| *path != first.path))
+                })
             }
-            _ => self.ways(listed.prefix),
+            (found, Some(second)) => {
+                let views: Vec<View<'_>> = [first, second].into_iter().chain(feeds).collect();
+                Some(self.choose_among(found, &views))
+            }
         }
     }
 
-    /// Makes room for so many prefixes.
-    pub fn reserve(&mut self, v4: usize, v6: usize) {
-        self.v4.reserve(v4);
-        self.v6.reserve(v6);
-    }
-
-    /// Prefixes: IPv4 and IPv6.
-    pub fn len(&self) -> (usize, usize) {
-        (self.v4.len(), self.v6.len())
-    }
-
-    /// Whether there are no routes.
-    pub fn is_empty(&self) -> bool {
-        self.len() == (0, 0)
-    }
-}
-
-fn announce<A: Address>(
-    prefixes: &mut Prefixes<A, Entry>,
-    address: A,
-    length: u8,
-    candidate: Candidate,
-    change: Change,
-) -> (Option<u32>, bool) {
-    let Some(entry) = prefixes.get_or_insert(address, length, || Entry::One(candidate)) else {
-        return (None, true);
-    };
-    let mut all = entry.as_slice().to_vec();
-    let equal = |other: &Candidate| other.rank() == candidate.rank();
-    let first = all.iter().position(equal);
-    let certain = A::FAMILY == 4 || change != Change::Replace || all.iter().filter(|c| equal(c)).count() < 2;
-    if all.contains(&candidate) {
-        // Already there, from the dump that this notification overlapped.
-        return (Some(candidate.kind), certain);
-    }
-    let dropped = match (change, first) {
-        (Change::Replace, Some(at)) => Some(std::mem::replace(&mut all[at], candidate).kind),
-        // Without NLM_F_APPEND a new one goes before its equals (net/ipv4/fib_trie.c fib_table_insert).
-        (Change::Add, Some(at)) => {
-            all.insert(at, candidate);
-            None
+    fn choose_among(&self, found: Option<Found<'_>>, views: &[View<'_>]) -> Choice {
+        let kernel = found
+            .as_ref()
+            .map(|found| self.class_of_found(found))
+            .filter(|class| *class != UNLISTED);
+        let mut left: Vec<&View<'_>> = views.iter().collect();
+        let mut contenders: Vec<Contender<'_>> = views.iter().map(contend).collect();
+        let Some(at) = decision::best(&contenders) else {
+            return refused(&self.punt);
+        };
+        let best = left[at];
+        let kernel_first = kernel.is_some_and(|class| class < best.class || !best.usable);
+        if let (true, Some(found)) = (kernel_first, &found) {
+            return self.by_kernel(found, best.usable.then_some(best.path));
         }
-        (Change::Append, _) | (_, None) => {
-            all.push(candidate);
-            None
-        }
-    };
-    *entry = if all.len() == 1 {
-        Entry::One(all[0])
-    } else {
-        Entry::Many(Box::new(all))
-    };
-    (dropped, certain)
-}
-
-fn withdraw<A: Address>(
-    prefixes: &mut Prefixes<A, Entry>,
-    address: A,
-    length: u8,
-    kind: Option<u32>,
-    same: impl Fn(&Candidate) -> bool,
-) -> Option<u32> {
-    let mut all = prefixes.get(address, length)?.as_slice().to_vec();
-    // The very route if it is known; else one of that metric (its next hops' flags may have changed since).
-    let exact = all
-        .iter()
-        .position(|candidate| same(candidate) && Some(candidate.kind) == kind);
-    let at = exact.or_else(|| all.iter().position(&same))?;
-    let dropped = all.remove(at).kind;
-    match all.as_slice() {
-        [] => prefixes.remove(address, length),
-        [one] => prefixes.insert(address, length, Entry::One(*one)),
-        _ => prefixes.insert(address, length, Entry::Many(Box::new(all))),
-    };
-    Some(dropped)
-}
-
-/// The best candidate, and whether the prefix and metric alone do not decide: a route for one TOS, or several IPv6 routes
-/// of one metric that are no set (the kernel chooses among those by reachability, RFC 4191).
-fn best<'a>(entry: &'a Entry, kinds: &Kinds, ipv6: bool) -> Option<(&'a Candidate, bool)> {
-    let all = entry.as_slice();
-    let best = all.iter().min_by_key(|candidate| candidate.rank())?;
-    let by_tos = all.iter().any(|candidate| kinds.get(candidate.kind).tos != 0);
-    let several = ipv6
-        && all
+        // The best of those that do something else, the kernel's among them.
+        let keep: Vec<bool> = left
             .iter()
-            .filter(|candidate| candidate.rank() == best.rank())
-            .count()
-            > 1;
-    Some((best, by_tos || several))
-}
-
-fn ways(entry: &Entry, kinds: &Kinds, ipv6: bool) -> Option<(Ways, u8)> {
-    let (candidate, undecided) = best(entry, kinds, ipv6)?;
-    if undecided {
-        let path = Path::Special(Reason::UnsupportedRoute);
-        return Some((Ways::only(path), candidate.protocol));
+            .map(|view| view.usable && view.path != best.path)
+            .collect();
+        let mut kept = keep.iter();
+        left.retain(|_| kept.next() == Some(&true));
+        let mut kept = keep.iter();
+        contenders.retain(|_| kept.next() == Some(&true));
+        let next = decision::best(&contenders).map(|at| left[at]);
+        let path = match (next, kernel) {
+            (Some(next), Some(class)) if class < next.class => found.as_ref().map(|f| self.path_of(f)),
+            (Some(next), _) => Some(next.path),
+            (None, Some(_)) => found.as_ref().map(|f| self.path_of(f)),
+            (None, None) => None,
+        };
+        by_feed(best, path.filter(|path| *path != best.path))
     }
-    let path = kinds.path(candidate.kind, ipv6);
-    let alternate = match entry {
-        Entry::Many(all) if path.has_gateways() => {
-            let others = all.iter().map(|other| (other, kinds.path(other.kind, ipv6)));
-            let others = others.filter(|(_, other)| *other != path);
-            others
-                .min_by_key(|(other, _)| other.rank())
-                .map(|(_, other)| other)
+
+    fn class_of_found(&self, found: &Found<'_>) -> Class {
+        if found.first { FIRST } else { self.kernel_class }
+    }
+
+    /// What the kernel's best route does, where the kernel is asked.
+    fn path_of<'a>(&'a self, found: &Found<'a>) -> &'a Arc<Path> {
+        if found.undecided || self.class_of_found(found) == UNLISTED {
+            &self.punt
+        } else {
+            found.best.path
         }
-        _ => None,
-    };
-    let ways = Ways {
-        path: path.clone(),
-        alternate: alternate.cloned(),
-    };
-    Some((ways, candidate.protocol))
+    }
+
+    fn by_kernel(&self, found: &Found<'_>, behind: Option<&Arc<Path>>) -> Choice {
+        let path = self.path_of(found);
+        let next = || found.next.map(|offer| offer.path).or(behind);
+        let alternate = if path.has_gateways() { next() } else { None };
+        Choice {
+            ways: Ways {
+                path: path.clone(),
+                alternate: alternate.filter(|other| *other != path).cloned(),
+            },
+            protocol: found.best.protocol,
+            class: self.class_of_found(found),
+        }
+    }
+
+    /// The route of the kernel that covers an address, unless a feed has a longer one, or one that comes before it.
+    pub fn kernel_cover(&self, address: IpAddr) -> Option<Cover<'_>> {
+        let cover = self.kernel.covering(address)?;
+        if self.feeds.is_empty() {
+            return Some(cover);
+        }
+        let class = if cover.first { FIRST } else { self.kernel_class };
+        if class == UNLISTED {
+            return None;
+        }
+        let longest = cover.prefix.max_prefix_len();
+        match self.feeds.covering(address, longest) {
+            Some(by_feed) if by_feed.prefix_len() > cover.prefix.prefix_len() => None,
+            Some(by_feed) if by_feed.prefix_len() == cover.prefix.prefix_len() => {
+                let chosen = self.choose(by_feed)?;
+                (chosen.class == class).then_some(cover)
+            }
+            _ => Some(cover),
+        }
+    }
 }
 
-fn covering<'a, A: Address>(
-    prefixes: &Prefixes<A, Entry>,
-    address: A,
-    kinds: &'a Kinds,
-) -> Option<(IpNet, &'a Kind)> {
-    let (network, length, entry) = prefixes.covering(address, A::BITS)?;
-    let (candidate, _) = best(entry, kinds, A::FAMILY == 6)?;
-    Some((network.prefix(length)?, kinds.get(candidate.kind)))
+fn class_of(sources: &[Source], source: Source) -> Class {
+    let place = sources.iter().position(|known| *known == source);
+    place.map_or(UNLISTED, |place| FIRST + 1 + place as Class)
 }
 
-fn path_of(kind: &Kind, family: u8) -> Path {
-    let mtu = kind.mtu.unwrap_or(0);
-    match &kind.action {
-        Action::Hops(hops) => {
-            let mut hops = hops.clone();
-            hops.sort_unstable();
-            Path::Hops { hops, mtu, family }
-        }
-        Action::Nexthop(id) => Path::Object { id: *id, mtu, family },
-        Action::Local => Path::Special(Reason::Local),
-        Action::Broadcast => Path::Special(Reason::Broadcast),
-        Action::Blackhole => Path::Special(Reason::Blackhole),
-        Action::Unreachable => Path::Special(Reason::Unreachable),
-        Action::Prohibit => Path::Special(Reason::Prohibit),
-        Action::Unsupported => Path::Special(Reason::UnsupportedRoute),
+/// A route of a feed for the decision.
+pub fn contend<'a>(view: &View<'a>) -> Contender<'a> {
+    Contender {
+        usable: view.usable,
+        class: view.class,
+        main: true,
+        metric: view.attributes.metric,
+        least_preferred: view.least_preferred,
+        attributes: Some(view.attributes),
+        feed: view.feed,
+        order: view.path_id,
+    }
+}
+
+fn by_feed(view: &View<'_>, next: Option<&Arc<Path>>) -> Choice {
+    let alternate = if view.path.has_gateways() { next } else { None };
+    Choice {
+        ways: Ways {
+            path: view.path.clone(),
+            alternate: alternate.cloned(),
+        },
+        protocol: view.attributes.protocol,
+        class: view.class,
+    }
+}
+
+fn refused(punt: &Arc<Path>) -> Choice {
+    Choice {
+        ways: Ways {
+            path: punt.clone(),
+            alternate: None,
+        },
+        protocol: 0,
+        class: UNLISTED,
     }
 }
 

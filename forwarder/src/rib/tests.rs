@@ -1,118 +1,126 @@
-//! Which route of a prefix counts, as the kernel announces and chooses.
+//! What a choice offers beside its best way.
 
 use super::*;
+use crate::source::{
+    event::{Action, Change, Hop, Route},
+    feed::{Attributes, FeedRoute, Target},
+};
 
-fn route(prefix: &str, metric: u32, gateway: &str) -> Route {
-    let hop = Hop {
+fn hop(gateway: &str) -> Hop {
+    Hop {
         ifindex: 2,
         gateway: Some(gateway.parse().expect("address")),
         weight: 1,
         dead: false,
         unsupported: false,
-    };
+    }
+}
+
+fn kernel(metric: u32, gateway: &str) -> Route {
     Route {
-        prefix: prefix.parse().expect("prefix"),
+        prefix: prefix(),
         table: 254,
         metric,
         protocol: 12,
         tos: 0,
         mtu: None,
-        action: Action::Hops(vec![hop]),
+        action: Action::Hops(vec![hop(gateway)]),
     }
 }
 
-fn gateway(rib: &Rib, prefix: &str) -> Option<String> {
-    match rib.ways(prefix.parse().expect("prefix"))?.0.path.as_ref() {
-        Path::Hops { hops, .. } => Some(hops[0].gateway?.to_string()),
-        other => Some(format!("{other:?}")),
+fn prefix() -> IpNet {
+    "192.0.2.0/24".parse().expect("prefix")
+}
+
+fn announce(rib: &mut Rib, feed: FeedId, local_pref: u32, gateway: &str) {
+    let attributes = Attributes {
+        local_pref,
+        ..Attributes::default()
+    };
+    let route = FeedRoute {
+        target: Target::Hops(vec![hop(gateway)]),
+        attributes: Arc::new(attributes),
+    };
+    rib.feeds.announce(feed, prefix(), 0, &route, 0);
+}
+
+/// The gateways of best and next.
+fn offered(rib: &Rib) -> (String, Option<String>) {
+    let text = |path: &Arc<Path>| match path.as_ref() {
+        Path::Hops { hops, .. } => hops[0].gateway.expect("gateway").to_string(),
+        other => format!("{other:?}"),
+    };
+    let ways = rib.choose(prefix()).expect("a choice").ways;
+    (text(&ways.path), ways.alternate.as_ref().map(text))
+}
+
+fn rib(sources: &[Source]) -> Rib {
+    let mut rib = Rib::new(sources);
+    rib.register(1, Source::Bgp);
+    rib.register(2, Source::Bgp);
+    rib
+}
+
+#[test]
+fn the_next_best_that_does_something_else_is_offered_whoever_has_it() {
+    let mut all = rib(&[Source::Bgp, Source::Kernel]);
+    announce(&mut all, 1, 200, "198.51.100.1");
+    assert_eq!(offered(&all), ("198.51.100.1".into(), None));
+    let _ = all.kernel.announce(kernel(0, "198.51.100.9"), Change::Add);
+    assert_eq!(
+        offered(&all),
+        ("198.51.100.1".into(), Some("198.51.100.9".into()))
+    );
+    announce(&mut all, 2, 100, "198.51.100.1");
+    assert_eq!(
+        offered(&all),
+        ("198.51.100.1".into(), Some("198.51.100.9".into())),
+        "the second does the same"
+    );
+    announce(&mut all, 2, 100, "198.51.100.2");
+    assert_eq!(
+        offered(&all),
+        ("198.51.100.1".into(), Some("198.51.100.2".into()))
+    );
+
+    let mut all = rib(&[Source::Kernel, Source::Bgp]);
+    announce(&mut all, 1, 200, "198.51.100.1");
+    let _ = all.kernel.announce(kernel(0, "198.51.100.9"), Change::Add);
+    assert_eq!(
+        offered(&all),
+        ("198.51.100.9".into(), Some("198.51.100.1".into()))
+    );
+    let _ = all.kernel.announce(kernel(5, "198.51.100.8"), Change::Add);
+    assert_eq!(
+        offered(&all),
+        ("198.51.100.9".into(), Some("198.51.100.8".into())),
+        "the kernel's own next comes first"
+    );
+}
+
+#[test]
+fn a_full_tables_route_costs_what_the_kernels_costs_and_what_is_shared_is_kept_once() {
+    let mut all = rib(&[Source::Bgp]);
+    for number in 0..1000u32 {
+        let prefix: IpNet = format!("10.{}.{}.0/24", number >> 8, number & 255)
+            .parse()
+            .expect("prefix");
+        let attributes = Attributes {
+            local_pref: 100 + number % 10,
+            ..Attributes::default()
+        };
+        let route = FeedRoute {
+            target: Target::Hops(vec![hop("198.51.100.1")]),
+            attributes: Arc::new(attributes),
+        };
+        all.feeds.announce(1, prefix, 0, &route, 0);
     }
-}
-
-#[test]
-fn the_lowest_metric_wins_and_the_next_takes_over() {
-    let mut rib = Rib::default();
-    let _ = rib.announce(route("192.0.2.0/24", 200, "198.51.100.2"), Change::Add);
-    let _ = rib.announce(route("192.0.2.0/24", 100, "198.51.100.1"), Change::Add);
-    assert_eq!(gateway(&rib, "192.0.2.0/24").as_deref(), Some("198.51.100.1"));
-    assert!(rib.withdraw(&route("192.0.2.0/24", 100, "198.51.100.1")));
-    assert_eq!(gateway(&rib, "192.0.2.0/24").as_deref(), Some("198.51.100.2"));
-    assert!(rib.withdraw(&route("192.0.2.0/24", 200, "198.51.100.2")));
-    assert!(rib.is_empty() && rib.kinds.index.is_empty());
-}
-
-#[test]
-fn a_replace_takes_the_place_and_table_local_wins() {
-    let mut rib = Rib::default();
-    let _ = rib.announce(route("192.0.2.1/32", 0, "198.51.100.1"), Change::Add);
-    let _ = rib.announce(route("192.0.2.1/32", 0, "198.51.100.9"), Change::Replace);
-    assert_eq!(rib.routes("192.0.2.1/32".parse().expect("prefix")).len(), 1);
-    let local = Route {
-        table: TABLE_LOCAL,
-        action: Action::Local,
-        ..route("192.0.2.1/32", 0, "::")
-    };
-    let _ = rib.announce(local, Change::Add);
-    assert_eq!(gateway(&rib, "192.0.2.1/32").as_deref(), Some("Special(Local)"));
-}
-
-#[test]
-fn the_same_route_twice_is_one() {
-    let mut rib = Rib::default();
-    let _ = rib.announce(route("2001:db8::/32", 1024, "2001:db8::1"), Change::Add);
-    let _ = rib.announce(route("2001:db8::/32", 1024, "2001:db8::1"), Change::Append);
-    assert!(rib.withdraw(&route("2001:db8::/32", 1024, "2001:db8::1")));
-    assert!(rib.is_empty());
-    assert!(!rib.withdraw(&route("2001:db8::/32", 1024, "2001:db8::1")));
-}
-
-#[test]
-fn a_route_for_one_tos_leaves_the_prefix_to_the_kernel() {
-    let mut rib = Rib::default();
-    let _ = rib.announce(route("192.0.2.0/24", 0, "198.51.100.1"), Change::Add);
-    let _ = rib.announce(
-        Route {
-            tos: 8,
-            ..route("192.0.2.0/24", 0, "198.51.100.2")
-        },
-        Change::Add,
-    );
-    assert_eq!(
-        gateway(&rib, "192.0.2.0/24").as_deref(),
-        Some("Special(UnsupportedRoute)")
-    );
-}
-
-#[test]
-fn the_loss_of_one_ipv6_hop_leaves_the_others() {
-    let mut rib = Rib::default();
-    let one = route("2001:db8::/32", 1024, "2001:db8:1::1");
-    let two = route("2001:db8::/32", 1024, "2001:db8:1::2");
-    let (Action::Hops(a), Action::Hops(b)) = (&one.action, &two.action) else {
-        panic!("hops")
-    };
-    let both = Route {
-        action: Action::Hops([a.as_slice(), b].concat()),
-        ..one.clone()
-    };
-    let _ = rib.announce(both, Change::Add);
-    assert!(rib.withdraw(&one));
-    assert_eq!(gateway(&rib, "2001:db8::/32").as_deref(), Some("2001:db8:1::2"));
-    assert!(rib.withdraw(&two));
-    assert!(rib.is_empty() && rib.kinds.index.is_empty());
-}
-
-#[test]
-fn a_new_equal_goes_first_in_ipv4_and_to_the_kernel_in_ipv6() {
-    let mut rib = Rib::default();
-    let _ = rib.announce(route("192.0.2.0/24", 0, "198.51.100.1"), Change::Add);
-    let _ = rib.announce(route("192.0.2.0/24", 0, "198.51.100.2"), Change::Add);
-    let _ = rib.announce(route("192.0.2.0/24", 0, "198.51.100.3"), Change::Append);
-    assert_eq!(gateway(&rib, "192.0.2.0/24").as_deref(), Some("198.51.100.2"));
-    let _ = rib.announce(route("2001:db8::/32", 0, "2001:db8:1::1"), Change::Add);
-    let _ = rib.announce(route("2001:db8::/32", 0, "2001:db8:1::2"), Change::Append);
-    assert_eq!(
-        gateway(&rib, "2001:db8::/32").as_deref(),
-        Some("Special(UnsupportedRoute)")
-    );
-    assert!(!rib.announce(route("2001:db8::/32", 0, "2001:db8:1::3"), Change::Replace));
+    assert_eq!(all.feeds.shared(), (10, 10, 1));
+    for number in 0..1000u32 {
+        let prefix: IpNet = format!("10.{}.{}.0/24", number >> 8, number & 255)
+            .parse()
+            .expect("prefix");
+        assert!(all.feeds.withdraw(1, prefix, 0));
+    }
+    assert_eq!(all.feeds.shared(), (0, 0, 0));
 }

@@ -1,12 +1,16 @@
 //! The router that the golden packets cross: its interfaces, routes and neighbours, and how a record is held against it.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use anyhow::{Context, Result, bail, ensure};
 use forwarder::{
+    config::Source,
     dataplane::{Dataplane, Sizes, tracer::Tracer},
     filter::{self, Sources},
-    source::event::{Action, Event, Route},
+    source::{
+        event::{Action, Event, Route},
+        feed::{Batch, FeedEvent, FeedId, FeedRoute, Gateway, Target},
+    },
 };
 use forwarder_common::{
     counters::Counter,
@@ -19,6 +23,9 @@ use forwarder_tests::{
     sandbox::{Sandbox, Spec, index_of, mac, neighbour_mac},
 };
 use ipnet::IpNet;
+
+/// A BGP session of the house.
+const FEED: FeedId = 1;
 
 /// What must become of a packet.
 #[derive(Clone, Debug)]
@@ -240,7 +247,26 @@ impl House {
             self.sandbox.announce(route(v4, action.clone())?);
             self.sandbox.announce(route(v6, action)?);
         }
+        // By a gateway that nothing leads to.
         let engine = &mut self.sandbox.engine;
+        let lost = |prefix: &str| -> Result<FeedEvent> {
+            let gateway = Gateway {
+                address: "192.0.2.99".parse()?,
+                link_local: None,
+                interface: None,
+            };
+            Ok(FeedEvent::Route {
+                prefix: prefix.parse()?,
+                path_id: 0,
+                route: FeedRoute {
+                    target: Target::Gateway(gateway),
+                    attributes: Arc::default(),
+                },
+            })
+        };
+        engine.register(FEED, Source::Bgp);
+        let events = vec![lost("7.9.0.0/16")?, lost("2a07:9::/32")?];
+        engine.apply_feed(Batch { feed: FEED, events });
         let own = [u32::from_be_bytes([203, 0, 113, 254])].into();
         engine.dataplane.set_own_addresses(&own)?;
         let compiled = filter::compile(&Sources {

@@ -29,6 +29,11 @@ fn routes(house: &House) -> Vec<Record> {
         ),
         ("a tunnel", [7, 7, 0, 1], Reason::UnsupportedRoute),
         (
+            "a BGP gateway that nothing leads to",
+            [7, 9, 0, 1],
+            Reason::GatewayUnresolved,
+        ),
+        (
             "a next-hop object nobody announced",
             [7, 8, 0, 1],
             Reason::UnsupportedRoute,

@@ -234,6 +234,11 @@ fn routes(house: &House) -> Vec<Record> {
         ),
         ("a tunnel", "2a07:7::1", Reason::UnsupportedRoute),
         (
+            "a BGP gateway that nothing leads to",
+            "2a07:9::1",
+            Reason::GatewayUnresolved,
+        ),
+        (
             "a next-hop object nobody announced",
             "2a07:8::1",
             Reason::UnsupportedRoute,

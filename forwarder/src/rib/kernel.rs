@@ -1,0 +1,555 @@
+//! The routes of the kernel, per prefix, and which of them counts.
+//!
+//! A full table is a million prefixes that do one of a few hundred things, so what a route does is kept once
+//! ([`Kind`]) and a route is twelve octets. The best route is that of table local, else the lowest metric, else the
+//! first of equals: as `fib_table_lookup` (net/ipv4/fib_trie.c) and `fib6_select_path` choose.
+
+use std::{collections::HashMap, net::IpAddr, sync::Arc};
+
+use forwarder_common::reason::Reason;
+use ipnet::IpNet;
+
+use crate::{
+    fib::{family::Address, path::Path, prefixes::Prefixes},
+    source::event::{Action, Change, Hop, Route},
+    with_family,
+};
+
+/// Table local, `RT_TABLE_LOCAL`.
+pub const TABLE_LOCAL: u32 = 255;
+/// Routes that the kernel made itself: with an address, or by autoconfiguration's prefix (`RTPROT_KERNEL`).
+const RTPROT_KERNEL: u8 = 2;
+
+/// What a route does.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Kind {
+    /// What it does.
+    pub action: Action,
+    /// Route MTU.
+    pub mtu: Option<u32>,
+    /// TOS it is for; 0 = any.
+    pub tos: u8,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Candidate {
+    kind: u32,
+    metric: u32,
+    protocol: u8,
+    local: bool,
+}
+
+impl Candidate {
+    fn rank(&self) -> (bool, u32) {
+        (!self.local, self.metric)
+    }
+}
+
+enum Entry {
+    One(Candidate),
+    #[expect(
+        clippy::box_collection,
+        reason = "a thin pointer keeps the common entry at 16 octets"
+    )]
+    Many(Box<Vec<Candidate>>),
+}
+
+impl Entry {
+    fn sole(&self) -> Option<Sole> {
+        match self {
+            Entry::One(one) => Some(Sole {
+                kind: one.kind,
+                protocol: one.protocol,
+                local: one.local,
+            }),
+            Entry::Many(_) => None,
+        }
+    }
+
+    fn as_slice(&self) -> &[Candidate] {
+        match self {
+            Entry::One(one) => std::slice::from_ref(one),
+            Entry::Many(many) => many,
+        }
+    }
+}
+
+/// What there is of a prefix with one route.
+#[derive(Clone, Copy)]
+struct Sole {
+    kind: u32,
+    protocol: u8,
+    local: bool,
+}
+
+/// A prefix in a list of all.
+pub struct Listed {
+    /// The prefix.
+    pub prefix: IpNet,
+    sole: Option<Sole>,
+}
+
+/// The routes of a prefix, as the choice among all sources looks at them.
+pub struct Found<'a> {
+    /// The best, which is also what the kernel would use.
+    pub best: Offer<'a>,
+    /// The prefix and metric alone do not decide: the kernel must.
+    pub undecided: bool,
+    /// The next best that does something else; only where the best can fail.
+    pub next: Option<Offer<'a>>,
+    /// It is of table local or a connected subnet.
+    pub first: bool,
+}
+
+/// A route as an offer.
+#[derive(Clone, Copy)]
+pub struct Offer<'a> {
+    /// What it does.
+    pub path: &'a Arc<Path>,
+    /// `RTPROT_*`.
+    pub protocol: u8,
+}
+
+/// What covers an address.
+pub struct Cover<'a> {
+    /// The prefix.
+    pub prefix: IpNet,
+    /// What its best route does.
+    pub kind: &'a Kind,
+    /// `RTPROT_*` of that.
+    pub protocol: u8,
+    /// The prefix and metric alone do not decide.
+    pub undecided: bool,
+    /// It is of table local or a connected subnet.
+    pub first: bool,
+}
+
+/// A route of the RIB, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shown {
+    /// What it does.
+    pub kind: Kind,
+    /// Metric.
+    pub metric: u32,
+    /// `RTPROT_*`.
+    pub protocol: u8,
+    /// From table local.
+    pub local: bool,
+}
+
+/// A kind in use.
+struct Held {
+    kind: Kind,
+    references: u32,
+    /// What it does with IPv4 and with IPv6 packets.
+    paths: [Arc<Path>; 2],
+}
+
+/// Kinds in use, each once.
+#[derive(Default)]
+struct Kinds {
+    list: Vec<Held>,
+    index: HashMap<Kind, u32, foldhash::fast::RandomState>,
+    free: Vec<u32>,
+    /// The kind asked for last: routes of one next hop come in runs.
+    last: Option<u32>,
+}
+
+impl Kinds {
+    fn hold(&mut self, kind: Kind) -> u32 {
+        let last = self.last.filter(|id| self.list[*id as usize].kind == kind);
+        if let Some(id) = last.or_else(|| self.index.get(&kind).copied()) {
+            self.list[id as usize].references += 1;
+            self.last = Some(id);
+            return id;
+        }
+        let held = Held {
+            paths: [4, 6].map(|family| Arc::new(path_of(&kind, family))),
+            kind: kind.clone(),
+            references: 1,
+        };
+        let id = match self.free.pop() {
+            Some(id) => {
+                self.list[id as usize] = held;
+                id
+            }
+            None => {
+                self.list.push(held);
+                self.list.len() as u32 - 1
+            }
+        };
+        self.index.insert(kind, id);
+        id
+    }
+
+    fn release(&mut self, id: u32) {
+        let held = &mut self.list[id as usize];
+        held.references -= 1;
+        if held.references == 0 {
+            self.index.remove(&held.kind);
+            self.free.push(id);
+            self.last = None;
+        }
+    }
+
+    fn get(&self, id: u32) -> &Kind {
+        &self.list[id as usize].kind
+    }
+
+    fn path(&self, id: u32, ipv6: bool) -> &Arc<Path> {
+        &self.list[id as usize].paths[usize::from(ipv6)]
+    }
+}
+
+/// All routes of the kernel.
+#[derive(Default)]
+pub struct KernelRoutes {
+    v4: Prefixes<u32, Entry>,
+    v6: Prefixes<u128, Entry>,
+    kinds: Kinds,
+}
+
+impl KernelRoutes {
+    /// Applies an announcement. Answers whether its effect is certain: IPv6 replaces the first route *of its kind* among
+    /// equals, which the message does not name, so then only a dump tells.
+    #[must_use]
+    pub fn announce(&mut self, route: Route, change: Change) -> bool {
+        let candidate = Candidate {
+            kind: self.kinds.hold(Kind {
+                action: route.action,
+                mtu: route.mtu,
+                tos: route.tos,
+            }),
+            metric: route.metric,
+            protocol: route.protocol,
+            local: route.table == TABLE_LOCAL,
+        };
+        let (dropped, certain) = with_family!(
+            route.prefix,
+            |address, length| announce(&mut self.v4, address, length, candidate, change),
+            |address, length| announce(&mut self.v6, address, length, candidate, change)
+        );
+        if let Some(kind) = dropped {
+            self.kinds.release(kind);
+        }
+        certain
+    }
+
+    /// Applies a withdrawal; answers whether there was such a route.
+    pub fn withdraw(&mut self, route: &Route) -> bool {
+        if route.prefix.addr().is_ipv6() && self.withdraw_hops(route) {
+            return true;
+        }
+        let kind = Kind {
+            action: route.action.clone(),
+            mtu: route.mtu,
+            tos: route.tos,
+        };
+        let kind = self.kinds.index.get(&kind).copied();
+        let same = |candidate: &Candidate| {
+            candidate.metric == route.metric && candidate.local == (route.table == TABLE_LOCAL)
+        };
+        let dropped = with_family!(
+            route.prefix,
+            |address, length| withdraw(&mut self.v4, address, length, kind, same),
+            |address, length| withdraw(&mut self.v6, address, length, kind, same)
+        );
+        if let Some(kind) = dropped {
+            self.kinds.release(kind);
+        }
+        dropped.is_some()
+    }
+
+    /// The kernel announces that one next hop of an IPv6 set is gone by a withdrawal that names just that one
+    /// (`fib6_del_route`): the rest stays. Answers whether that is what happened.
+    fn withdraw_hops(&mut self, gone: &Route) -> bool {
+        let Action::Hops(gone_hops) = &gone.action else {
+            return false;
+        };
+        let local = gone.table == TABLE_LOCAL;
+        let address = match gone.prefix.trunc() {
+            IpNet::V6(net) => u128::from(net.network()),
+            IpNet::V4(_) => return false,
+        };
+        let Some(entry) = self.v6.get(address, gone.prefix.prefix_len()) else {
+            return false;
+        };
+        let named = |hop: &Hop| {
+            gone_hops
+                .iter()
+                .any(|g| (g.ifindex, g.gateway) == (hop.ifindex, hop.gateway))
+        };
+        let found = entry.as_slice().iter().find_map(|candidate| {
+            if candidate.metric != gone.metric || candidate.local != local {
+                return None;
+            }
+            let kind = self.kinds.get(candidate.kind);
+            let Action::Hops(hops) = &kind.action else {
+                return None;
+            };
+            let rest: Vec<Hop> = hops.iter().filter(|hop| !named(hop)).copied().collect();
+            let partly = !rest.is_empty() && rest.len() < hops.len();
+            partly.then(|| {
+                (
+                    *candidate,
+                    Kind {
+                        action: Action::Hops(rest),
+                        ..kind.clone()
+                    },
+                )
+            })
+        });
+        let Some((old, kind)) = found else { return false };
+        let new = Candidate {
+            kind: self.kinds.hold(kind),
+            ..old
+        };
+        let Some(entry) = self.v6.get_mut(address, gone.prefix.prefix_len()) else {
+            return false;
+        };
+        match entry {
+            Entry::One(one) => *one = new,
+            Entry::Many(many) => {
+                if let Some(place) = many.iter_mut().find(|candidate| **candidate == old) {
+                    *place = new;
+                }
+            }
+        }
+        self.kinds.release(old.kind);
+        true
+    }
+
+    /// The routes of a prefix, the best first.
+    pub fn routes(&self, prefix: IpNet) -> Vec<Shown> {
+        let mut candidates = with_family!(
+            prefix,
+            |address, length| self.v4.get(address, length).map(|e| e.as_slice().to_vec()),
+            |address, length| self.v6.get(address, length).map(|e| e.as_slice().to_vec())
+        )
+        .unwrap_or_default();
+        candidates.sort_by_key(Candidate::rank);
+        let shown = |c: &Candidate| Shown {
+            kind: self.kinds.get(c.kind).clone(),
+            metric: c.metric,
+            protocol: c.protocol,
+            local: c.local,
+        };
+        candidates.iter().map(shown).collect()
+    }
+
+    /// The routes of a prefix, for the choice among all sources.
+    pub fn find(&self, prefix: IpNet) -> Option<Found<'_>> {
+        with_family!(
+            prefix,
+            |address, length| find(self.v4.get(address, length)?, &self.kinds, false),
+            |address, length| find(self.v6.get(address, length)?, &self.kinds, true)
+        )
+    }
+
+    /// The best route that covers an address.
+    pub fn covering(&self, address: IpAddr) -> Option<Cover<'_>> {
+        match address {
+            IpAddr::V4(v4) => covering(&self.v4, u32::from(v4), &self.kinds),
+            IpAddr::V6(v6) => covering(&self.v6, u128::from(v6), &self.kinds),
+        }
+    }
+
+    /// Every prefix by address, IPv4 first; of those that begin at the same, the shortest first. A list of its own that
+    /// outlives changes; what it says of each stands until the next.
+    pub fn sorted(&self) -> impl Iterator<Item = Listed> + use<> {
+        fn list<A: Address>(prefixes: &Prefixes<A, Entry>) -> impl Iterator<Item = Listed> + use<A> {
+            let mut list: Vec<(A, u8, Option<Sole>)> = prefixes
+                .iter()
+                .map(|(address, length, entry)| (address, length, entry.sole()))
+                .collect();
+            list.sort_unstable_by_key(|(address, length, _)| (*address, *length));
+            list.into_iter().filter_map(|(address, length, sole)| {
+                let prefix = address.prefix(length)?;
+                Some(Listed { prefix, sole })
+            })
+        }
+        list(&self.v4).chain(list(&self.v6))
+    }
+
+    /// [`Self::find`] of a prefix in a list, where that has one route only: without looking for it.
+    pub fn find_listed(&self, listed: &Listed) -> Option<Found<'_>> {
+        let ipv6 = listed.prefix.addr().is_ipv6();
+        match listed.sole {
+            Some(sole) if self.kinds.get(sole.kind).tos == 0 => Some(Found {
+                best: Offer {
+                    path: self.kinds.path(sole.kind, ipv6),
+                    protocol: sole.protocol,
+                },
+                undecided: false,
+                next: None,
+                first: sole.local || is_connected(self.kinds.get(sole.kind), sole.protocol),
+            }),
+            _ => self.find(listed.prefix),
+        }
+    }
+
+    /// Makes room for so many prefixes.
+    pub fn reserve(&mut self, v4: usize, v6: usize) {
+        self.v4.reserve(v4);
+        self.v6.reserve(v6);
+    }
+
+    /// Prefixes: IPv4 and IPv6.
+    pub fn len(&self) -> (usize, usize) {
+        (self.v4.len(), self.v6.len())
+    }
+
+    /// Whether there are no routes.
+    pub fn is_empty(&self) -> bool {
+        self.len() == (0, 0)
+    }
+}
+
+fn announce<A: Address>(
+    prefixes: &mut Prefixes<A, Entry>,
+    address: A,
+    length: u8,
+    candidate: Candidate,
+    change: Change,
+) -> (Option<u32>, bool) {
+    let Some(entry) = prefixes.get_or_insert(address, length, || Entry::One(candidate)) else {
+        return (None, true);
+    };
+    let mut all = entry.as_slice().to_vec();
+    let equal = |other: &Candidate| other.rank() == candidate.rank();
+    let first = all.iter().position(equal);
+    let certain = A::FAMILY == 4 || change != Change::Replace || all.iter().filter(|c| equal(c)).count() < 2;
+    if all.contains(&candidate) {
+        // Already there, from the dump that this notification overlapped.
+        return (Some(candidate.kind), certain);
+    }
+    let dropped = match (change, first) {
+        (Change::Replace, Some(at)) => Some(std::mem::replace(&mut all[at], candidate).kind),
+        // Without NLM_F_APPEND a new one goes before its equals (net/ipv4/fib_trie.c fib_table_insert).
+        (Change::Add, Some(at)) => {
+            all.insert(at, candidate);
+            None
+        }
+        (Change::Append, _) | (_, None) => {
+            all.push(candidate);
+            None
+        }
+    };
+    *entry = if all.len() == 1 {
+        Entry::One(all[0])
+    } else {
+        Entry::Many(Box::new(all))
+    };
+    (dropped, certain)
+}
+
+fn withdraw<A: Address>(
+    prefixes: &mut Prefixes<A, Entry>,
+    address: A,
+    length: u8,
+    kind: Option<u32>,
+    same: impl Fn(&Candidate) -> bool,
+) -> Option<u32> {
+    let mut all = prefixes.get(address, length)?.as_slice().to_vec();
+    // The very route if it is known; else one of that metric (its next hops' flags may have changed since).
+    let exact = all
+        .iter()
+        .position(|candidate| same(candidate) && Some(candidate.kind) == kind);
+    let at = exact.or_else(|| all.iter().position(&same))?;
+    let dropped = all.remove(at).kind;
+    match all.as_slice() {
+        [] => prefixes.remove(address, length),
+        [one] => prefixes.insert(address, length, Entry::One(*one)),
+        _ => prefixes.insert(address, length, Entry::Many(Box::new(all))),
+    };
+    Some(dropped)
+}
+
+/// The best candidate, and whether the prefix and metric alone do not decide: a route for one TOS, or several IPv6 routes
+/// of one metric that are no set (the kernel chooses among those by reachability, RFC 4191).
+fn best<'a>(entry: &'a Entry, kinds: &Kinds, ipv6: bool) -> Option<(&'a Candidate, bool)> {
+    let all = entry.as_slice();
+    let best = all.iter().min_by_key(|candidate| candidate.rank())?;
+    let by_tos = all.iter().any(|candidate| kinds.get(candidate.kind).tos != 0);
+    let several = ipv6
+        && all
+            .iter()
+            .filter(|candidate| candidate.rank() == best.rank())
+            .count()
+            > 1;
+    Some((best, by_tos || several))
+}
+
+/// A subnet that an address of ours is on.
+fn is_connected(kind: &Kind, protocol: u8) -> bool {
+    let direct = |action: &Action| match action {
+        Action::Hops(hops) => hops.iter().all(|hop| hop.gateway.is_none()),
+        _ => false,
+    };
+    protocol == RTPROT_KERNEL && direct(&kind.action)
+}
+
+fn is_first(candidate: &Candidate, kinds: &Kinds) -> bool {
+    candidate.local || is_connected(kinds.get(candidate.kind), candidate.protocol)
+}
+
+fn find<'a>(entry: &'a Entry, kinds: &'a Kinds, ipv6: bool) -> Option<Found<'a>> {
+    let (candidate, undecided) = best(entry, kinds, ipv6)?;
+    let path = kinds.path(candidate.kind, ipv6);
+    let next = match entry {
+        Entry::Many(all) if path.has_gateways() => {
+            let others = all.iter().map(|other| (other, kinds.path(other.kind, ipv6)));
+            let others = others.filter(|(_, other)| *other != path);
+            others.min_by_key(|(other, _)| other.rank())
+        }
+        _ => None,
+    };
+    let offer = |candidate: &Candidate, path| Offer {
+        path,
+        protocol: candidate.protocol,
+    };
+    Some(Found {
+        best: offer(candidate, path),
+        undecided,
+        next: next.map(|(other, path)| offer(other, path)),
+        first: is_first(candidate, kinds),
+    })
+}
+
+fn covering<'a, A: Address>(
+    prefixes: &'a Prefixes<A, Entry>,
+    address: A,
+    kinds: &'a Kinds,
+) -> Option<Cover<'a>> {
+    let (network, length, entry) = prefixes.covering(address, A::BITS)?;
+    let (candidate, undecided) = best(entry, kinds, A::FAMILY == 6)?;
+    Some(Cover {
+        prefix: network.prefix(length)?,
+        kind: kinds.get(candidate.kind),
+        protocol: candidate.protocol,
+        undecided,
+        first: is_first(candidate, kinds),
+    })
+}
+
+fn path_of(kind: &Kind, family: u8) -> Path {
+    let mtu = kind.mtu.unwrap_or(0);
+    match &kind.action {
+        Action::Hops(hops) => {
+            let mut hops = hops.clone();
+            hops.sort_unstable();
+            Path::Hops { hops, mtu, family }
+        }
+        Action::Nexthop(id) => Path::Object { id: *id, mtu, family },
+        Action::Local => Path::Special(Reason::Local),
+        Action::Broadcast => Path::Special(Reason::Broadcast),
+        Action::Blackhole => Path::Special(Reason::Blackhole),
+        Action::Unreachable => Path::Special(Reason::Unreachable),
+        Action::Prohibit => Path::Special(Reason::Prohibit),
+        Action::Unsupported => Path::Special(Reason::UnsupportedRoute),
+    }
+}
+
+#[cfg(test)]
+#[path = "kernel_tests.rs"]
+mod tests;
