@@ -1,6 +1,7 @@
 //! The benches' BPF object in the kernel, on forwarder's pinned maps.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::os::fd::AsFd;
 use std::sync::atomic::Ordering;
 
@@ -10,10 +11,10 @@ use aya::maps::{Map, MapData, ProgramArray};
 use aya::programs::Xdp;
 use aya::programs::xdp::{XdpLink, XdpMode};
 use aya::{Ebpf, EbpfLoader};
-use forwarder::dataplane::program::refusal;
-use forwarder::dataplane::{Region, pins::Pins};
+use forwarder::dataplane::program::{self, refusal};
+use forwarder::dataplane::{Region, Sizes, pins::Pins};
 use forwarder_bench_ebpf::abi;
-use forwarder_common::maps::SHARED_TABLES;
+use forwarder_common::maps::{DEVICES, SELF_ADDRESSES};
 use xtask::bench::OBJECT;
 use xtask::interrupt;
 use xtask::progress::Progress;
@@ -32,6 +33,8 @@ pub struct Object {
     answers: Region,
     cursor: Region,
     sunk: Region,
+    /// Open for programs that are loaded later.
+    _tables: HashMap<&'static str, MapData>,
 }
 
 impl Object {
@@ -42,14 +45,16 @@ impl Object {
     pub fn load(pins: &Pins, tables: &[Table; 2]) -> Result<Object> {
         let path = given(OBJECT)?;
         let mut loader = EbpfLoader::new();
-        for name in SHARED_TABLES {
+        for name in [DEVICES, SELF_ADDRESSES] {
             loader.map_pin_path(name, Cow::Owned(pins.map(name)));
         }
         for (name, table) in [abi::LPM4, abi::LPM6].into_iter().zip(tables) {
             loader.map_max_entries(name, table.prefixes.len().max(1) as u32);
         }
+        let object = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let object = program::resolve(&object, pins, Sizes::of(&pins.meta()?))?;
         let mut ebpf = loader
-            .load_file(&path)
+            .load(&object.octets)
             .with_context(|| format!("cannot load {}", path.display()))?;
         let candidate = ebpf
             .take_map(abi::CANDIDATE)
@@ -62,6 +67,7 @@ impl Object {
             cursor: region(&ebpf, abi::CURSOR, 8)?,
             sunk: region(&ebpf, abi::SUNK, 16)?,
             ebpf,
+            _tables: object.tables,
         })
     }
 

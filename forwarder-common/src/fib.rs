@@ -111,17 +111,22 @@ pub const fn network6(index: usize) -> u128 {
     }
 }
 
-/// Walks the IPv4 table down to the leaf for `address` (octets in wire order).
+/// Walks the IPv4 table down to the leaf for `address` (host order).
 ///
 /// `root` reads the root at an index below [`ROOT4_LEN`], `pool` reads octet `u8` of a block. Either answers `None` where
 /// the word does not exist, which a sound table never leads to.
 #[inline(always)]
 pub fn walk4(
-    address: &[u8; 4],
+    address: u32,
     root: impl Fn(usize) -> Option<u32>,
     pool: impl Fn(u32, u8) -> Option<u32>,
 ) -> Option<Leaf> {
-    descend(address, 3, Leaf(root(root4(address))?), pool)
+    let leaf = Leaf(root((address >> 8) as usize)?);
+    let Some(block) = leaf.block() else {
+        return Some(leaf);
+    };
+    let leaf = Leaf(pool(block, address as u8)?);
+    if leaf.block().is_some() { None } else { Some(leaf) }
 }
 
 /// Walks the IPv6 table, as [`walk4`] does; `root` gets an index below [`ROOT6_LEN`].
@@ -176,14 +181,14 @@ mod tests {
     fn a_walk_that_never_ends_is_an_error_not_a_leaf() {
         assert_eq!(
             walk4(
-                &[1, 2, 3, 4],
+                0x0102_0304,
                 |_| Some(Leaf::child(0).0),
                 |_, _| Some(Leaf::child(0).0)
             ),
             None
         );
         let found = walk4(
-            &[1, 2, 3, 4],
+            0x0102_0304,
             |i| (i == 0x010203).then(|| Leaf::child(9).0),
             |b, o| Some(Leaf::route(b, o as u32).0),
         );

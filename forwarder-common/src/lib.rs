@@ -15,6 +15,7 @@
 #![cfg_attr(not(test), no_std)]
 
 pub mod counters;
+pub mod direct;
 pub mod directory;
 pub mod fib;
 pub mod filter;

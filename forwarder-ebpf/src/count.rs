@@ -1,21 +1,14 @@
 //! Counters: per port and reason for every packet; per prefix, next hop and egress port for those forwarded.
 //!
 //! Each CPU writes its own entries, with plain additions: XDP does not nest on a CPU. The prefix is counted one packet
-//! later, beside the next packet's lookup ([`Pending`]).
+//! later, beside the next packet's lookup ([`Pending`]). `cpu` is that of [`maps::cpu`].
 
-use aya_ebpf::helpers::generated::bpf_get_smp_processor_id;
 use forwarder_common::{
     counters::{Counter, Pending},
     reason::Reason,
 };
 
 use crate::{maps, nexthop::Chosen};
-
-#[inline(always)]
-fn cpu() -> u32 {
-    // SAFETY: no arguments, no side effects.
-    unsafe { bpf_get_smp_processor_id() }
-}
 
 #[inline(always)]
 fn add(counter: &mut Counter, bytes: usize) {
@@ -25,55 +18,73 @@ fn add(counter: &mut Counter, bytes: usize) {
 
 /// Counts the packet's exit.
 #[inline(always)]
-pub fn exit(port: u32, reason: usize, bytes: usize) {
-    if let Some(counters) = maps::REASON_COUNTERS.get_ptr_mut(cpu() * maps::PORTS.load() + port) {
+pub fn exit(cpu: u32, port: u32, reason: usize, bytes: usize) {
+    if let Some(counters) = maps::REASON_COUNTERS.get_ptr_mut(cpu * maps::PORTS.length() + port) {
         // SAFETY: this CPU's entry; see above.
         add(unsafe { &mut (*counters)[reason & (Reason::SLOTS - 1)] }, bytes);
     }
 }
 
-/// Counts the packet that this CPU forwarded last by its prefix.
+/// The verifier keeps one of the two ways.
 #[inline(always)]
-pub fn settle() {
-    let cpu = cpu();
-    let Some(pending) = maps::PENDING.get_ptr_mut(cpu) else {
-        return;
-    };
+fn prefix(index: u32) -> Option<*mut Counter> {
+    if maps::PREFIX_COUNTERS_DIRECT.length() != 0 {
+        maps::PREFIX_COUNTERS_DIRECT.get_ptr_mut(index)
+    } else {
+        maps::PREFIX_COUNTERS.get_ptr_mut(index)
+    }
+}
+
+/// Counts the packet that this CPU forwarded last by its prefix. Answers where the next is to be put down.
+#[inline(always)]
+pub fn settle(cpu: u32) -> Option<*mut Pending> {
+    let pending = maps::PENDING.get_ptr_mut(cpu)?;
     // SAFETY: this CPU's entry; volatile, because readers go by the order of these stores.
     unsafe {
         let word = &raw mut (*pending).word;
         let before = word.read_volatile();
         let slot = Pending::slot(before);
         if slot == 0 {
-            return;
+            return Some(pending);
         }
         word.write_volatile(before | Pending::COUNTING);
-        if let Some(counter) = maps::PREFIX_COUNTERS.get_ptr_mut(cpu * maps::SLOTS.load() + slot) {
+        if let Some(counter) = prefix(cpu * maps::SLOTS.length() + slot) {
             let (packets, bytes) = (&raw mut (*counter).packets, &raw mut (*counter).bytes);
             packets.write_volatile(packets.read_volatile().wrapping_add(1));
             bytes.write_volatile(bytes.read_volatile().wrapping_add(Pending::bytes(before)));
         }
         word.write_volatile(Pending::none(before));
     }
+    Some(pending)
+}
+
+/// Where a forwarded packet is counted.
+#[derive(Clone, Copy)]
+pub struct Place {
+    /// The CPU, [`maps::cpu`].
+    pub cpu: u32,
+    /// What [`settle`] answered.
+    pub pending: Option<*mut Pending>,
 }
 
 /// Counts a forwarded packet by next hop and egress, and puts it down to be counted by prefix.
 #[inline(always)]
-pub fn forwarded(slot: u32, chosen: &Chosen, bytes: usize) {
-    let cpu = cpu();
-    if let Some(pending) = maps::PENDING.get_ptr_mut(cpu) {
+pub fn forwarded(place: Place, slot: u32, chosen: &Chosen, bytes: usize) {
+    let Place { cpu, pending } = place;
+    if let Some(pending) = pending {
         // SAFETY: this CPU's entry; `settle` has counted what was there.
         unsafe {
             let word = &raw mut (*pending).word;
             word.write_volatile(Pending::packet(word.read_volatile(), slot, bytes));
         }
     }
-    if let Some(counter) = maps::NEXTHOP_COUNTERS.get_ptr_mut(cpu * maps::NEXTHOP_COUNT.load() + chosen.id) {
+    if let Some(counter) = maps::NEXTHOP_COUNTERS.get_ptr_mut(cpu * maps::NEXTHOP_COUNT.length() + chosen.id)
+    {
         // SAFETY: this CPU's entry.
         add(unsafe { &mut *counter }, bytes);
     }
     let port = chosen.hop.port as u32;
-    if let Some(egress) = maps::EGRESS_COUNTERS.get_ptr_mut(cpu * maps::PORTS.load() + port) {
+    if let Some(egress) = maps::EGRESS_COUNTERS.get_ptr_mut(cpu * maps::PORTS.length() + port) {
         // SAFETY: this CPU's entry.
         add(unsafe { &mut (*egress).forwarded }, bytes);
     }

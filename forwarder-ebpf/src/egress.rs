@@ -5,7 +5,7 @@
 
 use aya_ebpf::{
     EbpfContext, bindings::bpf_raw_tracepoint_args, helpers::bpf_probe_read_kernel,
-    helpers::generated::bpf_get_smp_processor_id, programs::RawTracePointContext,
+    programs::RawTracePointContext,
 };
 use forwarder_common::counters::{EgressCounters, EgressError};
 
@@ -46,11 +46,9 @@ fn port_of(ifindex: u32) -> Option<u32> {
 
 #[inline(always)]
 fn counters(port: u32) -> Option<&'static mut EgressCounters> {
-    // SAFETY: no arguments, no side effects.
-    let cpu = unsafe { bpf_get_smp_processor_id() };
     // SAFETY: this CPU's entry; the tracepoints fire in softirq, on the CPU that counted `forwarded`.
     maps::EGRESS_COUNTERS
-        .get_ptr_mut(cpu * maps::PORTS.load() + port)
+        .get_ptr_mut(maps::cpu() * maps::PORTS.length() + port)
         .map(|entry| unsafe { &mut *entry })
 }
 

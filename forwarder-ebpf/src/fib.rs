@@ -5,8 +5,7 @@ use forwarder_common::{
     reason::Reason,
 };
 
-use crate::maps;
-use aya_ebpf::maps::Array;
+use crate::{direct::Table, maps};
 
 /// What the table says of a destination.
 #[derive(Clone, Copy)]
@@ -17,27 +16,28 @@ pub struct Match {
     pub slot: u32,
 }
 
-/// A word of the root; the mask or bound is what the verifier goes by.
 #[inline(always)]
-fn root<const LEN: usize>(root: &Array<[u32; LEN]>, index: usize) -> Option<u32> {
-    root.get(0)?.get(index).copied()
-}
-
-#[inline(always)]
-fn pool(pool: &Array<Block>, block: u32, octet: u8) -> Option<u32> {
+fn pool<const NUMBER: u32>(pool: &Table<Block, NUMBER>, block: u32, octet: u8) -> Option<u32> {
     Some(pool.get(block)?[octet as usize])
 }
+
+/// What stands for a walk that led nowhere: a leaf that is none. No sound table has one.
+const BROKEN: Leaf = Leaf::child(0);
 
 /// What a leaf says.
 ///
 /// # Errors
-/// [`Reason::NoRoute`].
+/// [`Reason::NoRoute`], or [`Reason::Internal`] where the walk led nowhere.
 #[inline(always)]
-pub fn answer(leaf: Option<Leaf>) -> Result<Match, Reason> {
-    let leaf = leaf.ok_or(Reason::Internal)?;
+pub fn answer(leaf: Leaf) -> Result<Match, Reason> {
     maps::trace(|t| t.leaf = leaf.0);
-    if leaf.is_none() {
-        return Err(Reason::NoRoute);
+    // No route is 0 and a walk that led nowhere has the top bit: one comparison for both.
+    if leaf.0 as i32 <= 0 {
+        return Err(if leaf.is_none() {
+            Reason::NoRoute
+        } else {
+            Reason::Internal
+        });
     }
     let slot = leaf.slot();
     let group = match leaf.group() {
@@ -50,22 +50,24 @@ pub fn answer(leaf: Option<Leaf>) -> Result<Match, Reason> {
 
 /// The leaf for an IPv4 destination, host order.
 #[inline(always)]
-pub fn leaf4(destination: u32) -> Option<Leaf> {
-    walk4(
-        &destination.to_be_bytes(),
-        |index| root(&maps::FIB4_ROOT, index),
+pub fn leaf4(destination: u32) -> Leaf {
+    let leaf = walk4(
+        destination,
+        |index| maps::FIB4_ROOT.get().get(index).copied(),
         |block, octet| pool(&maps::FIB4_POOL, block, octet),
-    )
+    );
+    leaf.unwrap_or(BROKEN)
 }
 
 /// The leaf for an IPv6 destination, wire order.
 #[inline(always)]
-pub fn leaf6(destination: &[u8; 16]) -> Option<Leaf> {
-    walk6(
+pub fn leaf6(destination: &[u8; 16]) -> Leaf {
+    let leaf = walk6(
         destination,
-        |index| root(&maps::FIB6_ROOT, index),
+        |index| maps::FIB6_ROOT.get().get(index).copied(),
         |block, octet| pool(&maps::FIB6_POOL, block, octet),
-    )
+    );
+    leaf.unwrap_or(BROKEN)
 }
 
 /// IPv4: `destination` in host order.

@@ -5,7 +5,6 @@ use forwarder_common::{
     flow::self_bit,
     interface::{FILTER_SOURCES, Interface},
     reason::Reason,
-    settings::Settings,
 };
 
 use crate::maps;
@@ -27,17 +26,11 @@ fn verdict(class: u32) -> Result<(), Reason> {
 /// # Errors
 /// The reason to drop it.
 #[inline(always)]
-pub fn source<const OCTETS: usize>(
-    interface: &Interface,
-    settings: &Settings,
-    address: &[u8; OCTETS],
-) -> Result<(), Reason> {
+pub fn source<const OCTETS: usize>(interface: &Interface, address: &[u8; OCTETS]) -> Result<(), Reason> {
     if interface.flags & FILTER_SOURCES == 0 {
         return Ok(());
     }
-    let table: &SourceTable = maps::SOURCES
-        .get(settings.active_filter & 1)
-        .ok_or(Reason::Internal)?;
+    let table: &SourceTable = &maps::SOURCES.get()[(maps::SETTINGS.get().active_filter & 1) as usize];
     verdict(if OCTETS == 4 {
         classify(&table.v4, address)
     } else {
@@ -51,7 +44,7 @@ pub fn source<const OCTETS: usize>(
 /// [`Reason::OwnSource`].
 #[inline(always)]
 pub fn own_source(address: u32) -> Result<(), Reason> {
-    let bits = maps::SELF_BITS.get(0).ok_or(Reason::Internal)?;
+    let bits = maps::SELF_BITS.get();
     let (word, bit) = self_bit(address);
     if bits[word] >> bit & 1 == 0 {
         return Ok(());

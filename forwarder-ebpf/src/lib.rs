@@ -18,6 +18,8 @@ pub mod rewrite;
 #[cfg(target_arch = "bpf")]
 pub mod count;
 #[cfg(target_arch = "bpf")]
+pub mod direct;
+#[cfg(target_arch = "bpf")]
 pub mod egress;
 #[cfg(target_arch = "bpf")]
 pub mod fib;

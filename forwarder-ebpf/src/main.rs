@@ -18,13 +18,12 @@ mod program {
         interface::{FORWARD4, FORWARD6, Interface, REDIRECTS4},
         nexthop::NextHop,
         reason::{Policy, Reason},
-        settings::Settings,
         trace::Stage,
     };
     use forwarder_ebpf::{
         Exit, count, egress, fib, filter, log, maps, nexthop,
         packet::{Head, Packet},
-        parse::{self, ETHERNET, Headers, IPV4, IPV6, Ipv4, Ipv6},
+        parse::{self, ETHERNET, IPV4, IPV6, Ipv4, Ipv6, Network},
         redirect, rewrite,
     };
 
@@ -40,7 +39,6 @@ mod program {
         }
         bits
     }
-    const FORWARD: u64 = bits(Policy::Forward);
     const DROP: u64 = bits(Policy::Drop);
 
     #[xdp]
@@ -49,25 +47,34 @@ mod program {
         let packet = unsafe { Packet::new(ctx.data(), ctx.data_end()) };
         let bytes = packet.length();
         let ifindex = ctx.ingress_ifindex() as u32;
-        let (port, result) = match maps::INTERFACES.get(ifindex) {
-            Some(interface) => (interface.port, forward(&ctx, packet, ifindex, interface)),
-            None => (0, Err(Reason::Unconfigured.into())),
-        };
-        let reason = match result {
-            Ok(()) => Reason::Forwarded.index(),
-            Err(Exit(reason)) => reason,
-        };
-        maps::trace(|t| (t.port, t.reason) = (port, reason as u32));
-        count::exit(port, reason, bytes);
-        if reason == Reason::Internal.index() {
-            log::internal(&ctx);
-        }
-        if FORWARD >> reason & 1 != 0 {
-            xdp_action::XDP_REDIRECT
-        } else if DROP >> reason & 1 != 0 {
-            xdp_action::XDP_DROP
-        } else {
-            xdp_action::XDP_PASS
+        let cpu = maps::cpu();
+        match maps::INTERFACES.get(ifindex) {
+            Some(interface) if interface.port != 0 => {
+                let reason = match forward(&ctx, cpu, packet, ifindex, interface) {
+                    Ok(()) => {
+                        let forwarded = Reason::Forwarded;
+                        maps::trace(|t| (t.port, t.reason) = (interface.port, forwarded as u32));
+                        count::exit(cpu, interface.port, forwarded.index(), bytes);
+                        return xdp_action::XDP_REDIRECT;
+                    }
+                    Err(Exit(reason)) => reason,
+                };
+                maps::trace(|t| (t.port, t.reason) = (interface.port, reason as u32));
+                count::exit(cpu, interface.port, reason, bytes);
+                if reason == Reason::Internal.index() {
+                    log::internal(&ctx);
+                }
+                if DROP >> reason & 1 != 0 {
+                    xdp_action::XDP_DROP
+                } else {
+                    xdp_action::XDP_PASS
+                }
+            }
+            _ => {
+                maps::trace(|t| (t.port, t.reason) = (0, Reason::Unconfigured as u32));
+                count::exit(cpu, 0, Reason::Unconfigured.index(), bytes);
+                xdp_action::XDP_PASS
+            }
         }
     }
 
@@ -77,31 +84,33 @@ mod program {
     }
 
     #[inline(always)]
-    fn forward(ctx: &XdpContext, packet: Packet, ifindex: u32, interface: &Interface) -> Result<(), Exit> {
-        if interface.port == 0 {
-            return Err(Reason::Unconfigured.into());
-        }
-        let settings = maps::SETTINGS.get(0).ok_or(Reason::Internal)?;
-        match parse::headers(&packet, interface)? {
-            Headers::V4(ip) => ipv4(ctx, packet, ifindex, interface, settings, &ip),
-            Headers::V6(ip) => ipv6(ctx, packet, ifindex, interface, settings, &ip),
+    fn forward(
+        ctx: &XdpContext,
+        cpu: u32,
+        packet: Packet,
+        ifindex: u32,
+        interface: &Interface,
+    ) -> Result<(), Exit> {
+        match parse::network(&packet, interface)? {
+            Network::V4 => ipv4(ctx, cpu, packet, ifindex, interface, &parse::ipv4(&packet)?),
+            Network::V6 => ipv6(ctx, cpu, packet, ifindex, interface, &parse::ipv6(&packet)?),
         }
     }
 
     #[inline(always)]
     fn ipv4(
         ctx: &XdpContext,
+        cpu: u32,
         packet: Packet,
         ifindex: u32,
         interface: &Interface,
-        settings: &Settings,
         ip: &Ipv4,
     ) -> Result<(), Exit> {
         stage(Stage::Parse);
         // Both wait for memory, and neither for the other.
-        count::settle();
+        let pending = count::settle(cpu);
         let leaf = fib::leaf4(ip.destination);
-        filter::source(interface, settings, &ip.source.to_be_bytes())?;
+        filter::source(interface, &ip.source.to_be_bytes())?;
         stage(Stage::Filter);
         parse::forwardable4(ip)?;
         filter::own_source(ip.source)?;
@@ -115,40 +124,43 @@ mod program {
                 parse::ports::<IPV4, { IPV4 + 4 }>(&packet, protocol)
             };
             flow::hash(
-                settings.hash_seed,
+                maps::SETTINGS.get().hash_seed,
                 ip.source as u128,
                 ip.destination as u128,
                 protocol,
                 ports,
             )
         })?;
-        nexthop::usable(
-            chosen.hop,
-            interface,
-            settings,
-            FORWARD4,
-            ip.head.u8::<22>(),
-            ip.length,
-        )?;
+        nexthop::usable(chosen.hop, interface, FORWARD4, ip.head.u8::<22>(), ip.length)?;
         if chosen.hop.ifindex == ifindex && interface.flags & REDIRECTS4 != 0 {
             return Err(Reason::SameInterface.into());
         }
-        send(ctx, packet, ip.length, found, chosen, ip.head, rewrite::ipv4)
+        let place = count::Place { cpu, pending };
+        send(
+            ctx,
+            place,
+            packet,
+            ip.length,
+            found,
+            chosen,
+            ip.head,
+            rewrite::ipv4,
+        )
     }
 
     #[inline(always)]
     fn ipv6(
         ctx: &XdpContext,
+        cpu: u32,
         packet: Packet,
         ifindex: u32,
         interface: &Interface,
-        settings: &Settings,
         ip: &Ipv6,
     ) -> Result<(), Exit> {
         stage(Stage::Parse);
-        count::settle();
+        let pending = count::settle(cpu);
         let leaf = fib::leaf6(&ip.destination);
-        filter::source(interface, settings, &ip.source)?;
+        filter::source(interface, &ip.source)?;
         stage(Stage::Filter);
         parse::forwardable6(ip)?;
         let found = fib::answer(leaf)?;
@@ -160,27 +172,37 @@ mod program {
                 u128::from_be_bytes(ip.source),
                 u128::from_be_bytes(ip.destination),
             );
-            flow::hash(settings.hash_seed, source, destination, protocol, ports)
+            flow::hash(
+                maps::SETTINGS.get().hash_seed,
+                source,
+                destination,
+                protocol,
+                ports,
+            )
         })?;
-        nexthop::usable(
-            chosen.hop,
-            interface,
-            settings,
-            FORWARD6,
-            ip.head.u8::<21>(),
-            ip.length,
-        )?;
+        nexthop::usable(chosen.hop, interface, FORWARD6, ip.head.u8::<21>(), ip.length)?;
         // ip6_forward sends a redirect whenever the packet would leave where it came in; no sysctl stops it.
         if chosen.hop.ifindex == ifindex {
             return Err(Reason::SameInterface.into());
         }
-        send(ctx, packet, ip.length, found, chosen, ip.head, rewrite::ipv6)
+        let place = count::Place { cpu, pending };
+        send(
+            ctx,
+            place,
+            packet,
+            ip.length,
+            found,
+            chosen,
+            ip.head,
+            rewrite::ipv6,
+        )
     }
 
     /// The decision is made: asks for the redirect, then writes, then counts.
     #[inline(always)]
     fn send<const N: usize>(
         ctx: &XdpContext,
+        place: count::Place,
         packet: Packet,
         length: u32,
         found: fib::Match,
@@ -201,7 +223,7 @@ mod program {
         }
         rewrite(head, chosen.hop);
         stage(Stage::Rewrite);
-        count::forwarded(found.slot, &chosen, bytes);
+        count::forwarded(place, found.slot, &chosen, bytes);
         Ok(())
     }
 

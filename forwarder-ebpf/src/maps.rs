@@ -1,21 +1,63 @@
-//! The maps, with the sizes of a small table: the loader sets those of the configuration.
+//! The tables, whose addresses and lengths the loader writes into the program, and the maps.
 
 use aya_ebpf::{
     Global,
     bindings::BPF_F_MMAPABLE,
+    helpers::generated::bpf_get_smp_processor_id,
     macros::map,
     maps::{Array, DevMap, HashMap},
 };
 use forwarder_common::{
     counters::{Counter, EgressCounters, Pending, ReasonCounters},
+    direct::number,
+    directory::{NextHopEntry, PortEntry, SlotEntry},
     fib::{Block, Root4, Root6},
     filter::SourceTable,
     flow::SELF_WORDS,
     interface::{IFINDEX_MAX, Interface},
+    maps as names,
     nexthop::{Group, NextHop},
     settings::Settings,
     trace::Trace,
 };
+
+use crate::direct::{Single, Table};
+
+macro_rules! direct {
+    ($($name:ident: $kind:ident<$type:ty>;)+) => {
+        $(#[allow(missing_docs, reason = "forwarder_common::maps says what each is")]
+        pub static $name: $kind<$type, { number(names::$name) }> = $kind::new();)+
+    };
+}
+
+direct! {
+    FIB4_ROOT: Single<Root4>;
+    FIB4_POOL: Table<Block>;
+    FIB6_ROOT: Single<Root6>;
+    FIB6_POOL: Table<Block>;
+    SLOT_GROUP: Table<u32>;
+    GROUPS: Table<Group>;
+    NEXTHOPS: Table<NextHop>;
+    INTERFACES: Table<Interface>;
+    SETTINGS: Single<Settings>;
+    SOURCES: Single<[SourceTable; 2]>;
+    SELF_BITS: Single<[u64; SELF_WORDS]>;
+    REASON_COUNTERS: Table<ReasonCounters>;
+    PENDING: Table<Pending>;
+    NEXTHOP_COUNTERS: Table<Counter>;
+    EGRESS_COUNTERS: Table<EgressCounters>;
+}
+
+/// `PREFIX_COUNTERS` where it is one element; else as long as nothing, and the map is asked.
+pub static PREFIX_COUNTERS_DIRECT: Table<Counter, { number(names::PREFIX_COUNTERS) }> = Table::new();
+/// Counter slots: the stride of `PREFIX_COUNTERS` by CPU.
+pub static SLOTS: Table<SlotEntry, { number(names::SLOT_DIRECTORY) }> = Table::new();
+/// Next hops: the stride of `NEXTHOP_COUNTERS` by CPU.
+pub static NEXTHOP_COUNT: Table<NextHopEntry, { number(names::NEXTHOP_DIRECTORY) }> = Table::new();
+/// Ports: the stride of `REASON_COUNTERS` and `EGRESS_COUNTERS` by CPU.
+pub static PORTS: Table<PortEntry, { number(names::PORT_DIRECTORY) }> = Table::new();
+/// As long as there are instances that trace: 1 or 0.
+static TRACING: Table<Trace, { number(names::TRACE) }> = Table::new();
 
 macro_rules! arrays {
     ($($name:ident: $type:ty = $entries:expr;)+) => {
@@ -26,22 +68,7 @@ macro_rules! arrays {
 }
 
 arrays! {
-    FIB4_ROOT: Root4 = 1;
-    FIB4_POOL: Block = 1024;
-    FIB6_ROOT: Root6 = 1;
-    FIB6_POOL: Block = 1024;
-    SLOT_GROUP: u32 = 4096;
-    GROUPS: Group = 64;
-    NEXTHOPS: NextHop = 64;
-    INTERFACES: Interface = IFINDEX_MAX;
-    SETTINGS: Settings = 1;
-    SOURCES: SourceTable = 2;
-    SELF_BITS: [u64; SELF_WORDS] = 1;
-    REASON_COUNTERS: ReasonCounters = 64;
     PREFIX_COUNTERS: Counter = 4096;
-    PENDING: Pending = 64;
-    NEXTHOP_COUNTERS: Counter = 64;
-    EGRESS_COUNTERS: EgressCounters = 64;
     TRACE: Trace = 1;
     LOG_LIMIT: u64 = 1;
 }
@@ -53,19 +80,6 @@ pub static DEVICES: DevMap = DevMap::with_max_entries(IFINDEX_MAX, 0);
 /// The router's own IPv4 addresses, host order.
 #[map]
 pub static SELF_ADDRESSES: HashMap<u32, u32> = HashMap::with_max_entries(4096, 0);
-
-/// Counter slots: the stride of `PREFIX_COUNTERS` by CPU.
-#[unsafe(no_mangle)]
-pub static SLOTS: Global<u32> = Global::new(0);
-/// Next hops: the stride of `NEXTHOP_COUNTERS` by CPU.
-#[unsafe(no_mangle)]
-pub static NEXTHOP_COUNT: Global<u32> = Global::new(0);
-/// Ports: the stride of `REASON_COUNTERS` and `EGRESS_COUNTERS` by CPU.
-#[unsafe(no_mangle)]
-pub static PORTS: Global<u32> = Global::new(0);
-/// 1 in a tracing instance.
-#[unsafe(no_mangle)]
-pub static TRACING: Global<u32> = Global::new(0);
 
 /// Offset of `net_device.ifindex`, from BTF.
 #[unsafe(no_mangle)]
@@ -83,30 +97,20 @@ pub static NETNS: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 pub static DEVICES_ID: Global<u32> = Global::new(0);
 
-/// Whether this is a tracing instance. Read-only for everybody, so the compiler may read it once.
+/// Whether this is a tracing instance: a number to the verifier, which removes what it keeps from running.
 #[inline(always)]
 fn tracing() -> bool {
-    #[cfg(target_arch = "bpf")]
-    {
-        let word: u64;
-        // SAFETY: reads a word of the object's read-only data, which nothing writes once the program is loaded: `nomem`
-        // says that the answer does not depend on what else the program does.
-        unsafe {
-            core::arch::asm!(
-                "{word} = *(u32 *)({at} + 0)",
-                word = out(reg) word, at = in(reg) &raw const TRACING,
-                options(pure, nomem, nostack, preserves_flags)
-            );
-        }
-        word != 0
-    }
-    #[cfg(not(target_arch = "bpf"))]
-    {
-        TRACING.load() != 0
-    }
+    TRACING.length() != 0
 }
 
-/// Notes a step of a traced packet; compiled away in the live program, whose `TRACING` is a constant 0.
+/// The CPU whose counters are written.
+#[inline(always)]
+pub fn cpu() -> u32 {
+    // SAFETY: no arguments, no side effects.
+    unsafe { bpf_get_smp_processor_id() }
+}
+
+/// Notes a step of a traced packet; not there in the live program.
 #[inline(always)]
 pub fn trace(note: impl FnOnce(&mut Trace)) {
     if !tracing() {

@@ -39,19 +39,33 @@ pub fn choose(group: u32, hash: impl FnOnce() -> u32) -> Result<Chosen, Reason> 
     Ok(Chosen { id, hop })
 }
 
-/// Whether a packet may go there: in the order in which the kernel asks.
+/// Whether a packet may go there.
 ///
 /// # Errors
-/// The next hop's own reason, or the first that speaks against it.
+/// The next hop's own reason, or the first that speaks against it in the order in which the kernel asks.
 #[inline(always)]
 pub fn usable(
     hop: &NextHop,
     interface: &Interface,
-    settings: &Settings,
     forwarding: u32,
     ttl: u8,
     length: u32,
 ) -> Result<(), Exit> {
+    // The order matters to the reason, not to whether there is one.
+    if hop.state() == Reason::Forwarded.index()
+        && hop.flags & GENERIC == 0
+        && interface.flags & forwarding != 0
+        && ttl > 1
+        && length <= hop.mtu
+        && !stale(maps::SETTINGS.get())
+    {
+        return Ok(());
+    }
+    obstacle(hop, interface, forwarding, ttl, length)
+}
+
+#[inline(always)]
+fn obstacle(hop: &NextHop, interface: &Interface, forwarding: u32, ttl: u8, length: u32) -> Result<(), Exit> {
     let state = hop.state();
     // Delivery comes before forwarding: neither the sysctl nor the age of the routes matters to it.
     if state == Reason::Local.index() || state == Reason::Broadcast.index() {
@@ -60,7 +74,7 @@ pub fn usable(
     if interface.flags & forwarding == 0 {
         return Err(Reason::ForwardingOff.into());
     }
-    if stale(settings) {
+    if stale(maps::SETTINGS.get()) {
         return Err(Reason::ControllerStale.into());
     }
     if state != Reason::Forwarded.index() {
@@ -74,10 +88,6 @@ pub fn usable(
     }
     if hop.flags & GENERIC != 0 && interface.flags & GENERIC_MODE == 0 {
         return Err(Reason::EgressWithoutXdp.into());
-    }
-    // Pushing a tag is not done here; the controller makes no such next hop.
-    if hop.source >> 48 != 0 {
-        return Err(Reason::UnsupportedRoute.into());
     }
     Ok(())
 }

@@ -6,8 +6,8 @@
 /// The octets of a frame, between `data` and `data_end`.
 #[derive(Clone, Copy)]
 pub struct Packet {
-    start: usize,
-    end: usize,
+    start: *mut u8,
+    end: *mut u8,
 }
 
 impl Packet {
@@ -17,20 +17,23 @@ impl Packet {
     /// `start..end` is memory that may be read and written for as long as the view is used. In the program this is
     /// `data..data_end` of the context, taken anew after every helper that moves the packet.
     #[inline(always)]
-    pub const unsafe fn new(start: usize, end: usize) -> Packet {
-        Packet { start, end }
+    pub unsafe fn new(start: usize, end: usize) -> Packet {
+        Packet {
+            start: start as *mut u8,
+            end: end as *mut u8,
+        }
     }
 
     /// Octets in the frame, without FCS.
     #[inline(always)]
     pub fn length(&self) -> usize {
-        self.end - self.start
+        self.end as usize - self.start as usize
     }
 
     /// Proves that the first `N` octets exist; what is read inside needs no further check.
     #[inline(always)]
     pub fn head<const N: usize>(&self) -> Option<Head<N>> {
-        if self.start + N <= self.end {
+        if self.start.wrapping_add(N) <= self.end {
             Some(Head { start: self.start })
         } else {
             None
@@ -41,7 +44,8 @@ impl Packet {
 /// The first `N` octets of a frame, known to exist.
 #[derive(Clone, Copy)]
 pub struct Head<const N: usize> {
-    start: usize,
+    // A pointer and no number, or the compiler takes it apart where it shares its place with something else.
+    start: *mut u8,
 }
 
 macro_rules! word {
@@ -61,13 +65,15 @@ macro_rules! word {
                         word = out(reg) word, at = in(reg) self.start, offset = const OFFSET,
                         options(pure, readonly, nostack, preserves_flags)
                     );
+                    // The load fills the rest of the register with zeros (RFC 9669 5.2).
+                    core::hint::assert_unchecked(word <= <$type>::MAX as u64);
                 }
                 word as $type
             }
             #[cfg(not(target_arch = "bpf"))]
             // SAFETY: `head` compared OFFSET + size with the end; unaligned reads are asked for.
             unsafe {
-                ((self.start + OFFSET) as *const $type).read_unaligned()
+                self.start.add(OFFSET).cast::<$type>().read_unaligned()
             }
         }
 
@@ -87,7 +93,7 @@ macro_rules! word {
             #[cfg(not(target_arch = "bpf"))]
             // SAFETY: `head` compared OFFSET + size with the end; unaligned writes are asked for.
             unsafe {
-                ((self.start + OFFSET) as *mut $type).write_unaligned(value)
+                self.start.add(OFFSET).cast::<$type>().write_unaligned(value)
             }
         }
     };

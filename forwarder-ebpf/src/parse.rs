@@ -28,6 +28,13 @@ enum EtherType {
     QinQ = 0x88a8,
 }
 
+impl EtherType {
+    /// As it stands in a frame.
+    const fn wire(self) -> u16 {
+        (self as u16).to_be()
+    }
+}
+
 /// An IPv4 packet whose header is sound.
 #[derive(Clone, Copy)]
 pub struct Ipv4 {
@@ -54,69 +61,65 @@ pub struct Ipv6 {
     pub length: u32,
 }
 
-/// A packet that got through [`headers`].
-#[derive(Clone, Copy)]
-pub enum Headers {
+/// The version of IP in a frame that is for us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Network {
     /// IPv4.
-    V4(Ipv4),
+    V4,
     /// IPv6.
-    V6(Ipv6),
+    V6,
 }
 
-/// Reads and validates the headers.
+/// What the frame carries, if it was sent to us.
 ///
 /// # Errors
 /// The reason for which the packet is none of ours.
 #[inline(always)]
-pub fn headers(packet: &Packet, interface: &Interface) -> Result<Headers, Reason> {
+pub fn network(packet: &Packet, interface: &Interface) -> Result<Network, Reason> {
     let ethernet = packet.head::<ETHERNET>().ok_or(Reason::Truncated)?;
-    let ether_type = u16::from_be(ethernet.u16::<12>());
-    let v4 = match ether_type {
-        t if t == EtherType::Ipv4 as u16 => true,
-        t if t == EtherType::Ipv6 as u16 => false,
-        t if t == EtherType::Vlan as u16 || t == EtherType::QinQ as u16 => return Err(Reason::Tagged),
-        t if t == EtherType::Arp as u16 => return Err(Reason::Arp),
+    let network = match ethernet.u16::<12>() {
+        t if t == EtherType::Ipv4.wire() => Network::V4,
+        t if t == EtherType::Ipv6.wire() => Network::V6,
+        t if t == EtherType::Vlan.wire() || t == EtherType::QinQ.wire() => return Err(Reason::Tagged),
+        t if t == EtherType::Arp.wire() => return Err(Reason::Arp),
         _ => return Err(Reason::OtherProtocol),
     };
     let destination = ethernet.u64::<0>() & MAC_MASK;
+    let macs = &interface.macs;
+    // The first is the interface's own, which nearly every frame is for; none of them is a multicast address.
+    if destination == macs[0] {
+        return Ok(network);
+    }
     if destination & 1 != 0 {
         return Err(Reason::LinkMulticast);
     }
-    let macs = &interface.macs;
-    if destination != macs[0] && destination != macs[1] && destination != macs[2] && destination != macs[3] {
+    if destination != macs[1] && destination != macs[2] && destination != macs[3] {
         return Err(Reason::OtherMac);
     }
-    if v4 {
-        ipv4(packet).map(Headers::V4)
-    } else {
-        ipv6(packet).map(Headers::V6)
-    }
+    Ok(network)
 }
 
-/// RFC 1812 5.2.2, in its order.
+/// Reads and validates the header: RFC 1812 5.2.2, in its order.
+///
+/// # Errors
+/// What is wrong with it.
 #[inline(always)]
-fn ipv4(packet: &Packet) -> Result<Ipv4, Reason> {
+pub fn ipv4(packet: &Packet) -> Result<Ipv4, Reason> {
     let head = packet.head::<IPV4>().ok_or(Reason::Truncated)?;
     let version_length = head.u8::<14>();
-    if version_length >> 4 != 4 {
-        return Err(Reason::BadVersion);
-    }
-    if version_length & 0x0f < 5 {
-        return Err(Reason::BadHeaderLength);
-    }
     let length = u16::from_be(head.u16::<16>()) as u32;
     let available = (packet.length() - ETHERNET) as u32;
-    if length < (version_length & 0x0f) as u32 * 4 || length > available {
-        return Err(Reason::BadTotalLength);
-    }
-    // The checksum of a header with options covers them; the kernel computes it.
     if version_length != 0x45 {
-        return Err(Reason::Options);
+        return Err(unusual4(version_length, length, available));
+    }
+    // 20 to `available`, which is no less than 20, in one comparison.
+    if length.wrapping_sub(20) > available - 20 {
+        return Err(Reason::BadTotalLength);
     }
     let (source, destination) = (head.u32::<26>(), head.u32::<30>());
     let mut sum = head.u32::<14>() as u64 + head.u32::<18>() as u64 + head.u32::<22>() as u64;
     sum += source as u64 + destination as u64;
-    if fold(sum) != 0xffff {
+    if !sums_to_ones(sum) {
         return Err(Reason::BadChecksum);
     }
     Ok(Ipv4 {
@@ -127,8 +130,34 @@ fn ipv4(packet: &Packet) -> Result<Ipv4, Reason> {
     })
 }
 
-/// One's-complement sum of 32-bit words, folded to 16 bits.
+/// Why an IPv4 header that is not 20 octets long is none of ours.
 #[inline(always)]
+fn unusual4(version_length: u8, length: u32, available: u32) -> Reason {
+    let header = (version_length & 0x0f) as u32 * 4;
+    if version_length >> 4 != 4 {
+        Reason::BadVersion
+    } else if header < 20 {
+        Reason::BadHeaderLength
+    } else if length < header || length > available {
+        Reason::BadTotalLength
+    } else {
+        // The checksum of a header with options covers them; the kernel computes it.
+        Reason::Options
+    }
+}
+
+/// Whether the one's-complement sum of words, of which one is not zero, is all ones in 16 bits: whether `sum` is a multiple
+/// of 0xffff. It is one exactly if its product with the inverse of 0xffff modulo 2^64 is the quotient, and so no larger than
+/// the largest quotient there is.
+#[inline(always)]
+pub const fn sums_to_ones(sum: u64) -> bool {
+    const INVERSE: u64 = 0x0001_0001_0001_0001u64.wrapping_neg();
+    const _: () = assert!(INVERSE.wrapping_mul(0xffff) == 1);
+    sum.wrapping_mul(INVERSE) <= u64::MAX / 0xffff
+}
+
+/// One's-complement sum of 32-bit words, folded to 16 bits.
+#[cfg(test)]
 pub const fn fold(sum: u64) -> u64 {
     let sum = (sum & 0xffff_ffff) + (sum >> 32);
     let sum = (sum & 0xffff) + (sum >> 16);
@@ -136,8 +165,12 @@ pub const fn fold(sum: u64) -> u64 {
     (sum & 0xffff) + (sum >> 16)
 }
 
+/// Reads and validates the header (RFC 8200 3).
+///
+/// # Errors
+/// What is wrong with it.
 #[inline(always)]
-fn ipv6(packet: &Packet) -> Result<Ipv6, Reason> {
+pub fn ipv6(packet: &Packet) -> Result<Ipv6, Reason> {
     let head = packet.head::<IPV6>().ok_or(Reason::Truncated)?;
     if head.u8::<14>() >> 4 != 6 {
         return Err(Reason::BadVersion);
@@ -171,6 +204,9 @@ const fn octets(first: u64, second: u64) -> [u8; 16] {
     (first as u128 | (second as u128) << 64).to_le_bytes()
 }
 
+/// The /6s with addresses in them that [`forwardable4`] refuses: those of 0/8, 127/8, 169.254/16 and all from 224/4 up.
+const ODD4: u64 = 1 | 1 << (127 >> 2) | 1 << (169 >> 2) | 0xff << (224 >> 2);
+
 /// Whether the addresses and protocol are ones a router may forward by destination alone.
 ///
 /// # Errors
@@ -178,6 +214,9 @@ const fn octets(first: u64, second: u64) -> [u8; 16] {
 #[inline(always)]
 pub fn forwardable4(packet: &Ipv4) -> Result<(), Reason> {
     let (source, destination) = (packet.source, packet.destination);
+    if (ODD4 >> (source >> 26) | ODD4 >> (destination >> 26)) & 1 == 0 {
+        return Ok(());
+    }
     if source >> 28 == 0xe || destination >> 28 == 0xe {
         return Err(Reason::Multicast);
     }
@@ -199,6 +238,10 @@ pub fn forwardable4(packet: &Ipv4) -> Result<(), Reason> {
 #[inline(always)]
 pub fn forwardable6(packet: &Ipv6) -> Result<(), Reason> {
     let (source, destination) = (&packet.source, &packet.destination);
+    // Nothing in 2000::/3 is refused for its address.
+    if source[0] >> 5 == 1 && destination[0] >> 5 == 1 {
+        return extension6(packet);
+    }
     if source[0] == 0xff || destination[0] == 0xff {
         return Err(Reason::Multicast);
     }
@@ -214,6 +257,11 @@ pub fn forwardable6(packet: &Ipv6) -> Result<(), Reason> {
     if odd(source) || odd(destination) {
         return Err(Reason::MartianAddress);
     }
+    extension6(packet)
+}
+
+#[inline(always)]
+fn extension6(packet: &Ipv6) -> Result<(), Reason> {
     match packet.head.u8::<20>() {
         // Hop-by-hop, routing, fragment, authentication, destination options, mobility, HIP, shim6, experiments.
         0 | 43 | 44 | 51 | 60 | 135 | 139 | 140 | 253 | 254 => Err(Reason::ExtensionHeader),
@@ -275,15 +323,17 @@ mod tests {
         frame[24..26].copy_from_slice(&value.to_be_bytes());
     }
 
-    fn parse(frame: &mut [u8]) -> Result<Headers, Reason> {
+    fn parse(frame: &mut [u8]) -> Result<Ipv4, Reason> {
         let start = frame.as_mut_ptr() as usize;
         // SAFETY: the range is the slice.
-        headers(&unsafe { Packet::new(start, start + frame.len()) }, &interface())
+        let packet = unsafe { Packet::new(start, start + frame.len()) };
+        assert_eq!(network(&packet, &interface())?, Network::V4);
+        ipv4(&packet)
     }
 
     #[test]
     fn a_sound_packet_is_read() {
-        let Ok(Headers::V4(ip)) = parse(&mut frame4()) else {
+        let Ok(ip) = parse(&mut frame4()) else {
             panic!("refused")
         };
         assert_eq!(
@@ -331,6 +381,27 @@ mod tests {
             with(&|f| f[12..14].copy_from_slice(&[0x88, 0x09]), false),
             Some(Reason::OtherProtocol)
         );
+    }
+
+    #[test]
+    fn a_sum_is_right_exactly_when_it_folds_to_ones() {
+        for base in [0x45u64, 0xffff, 0x1_0000, 0xffff_fffe, 0x4_ffff_fffa] {
+            for sum in base..base + 0x3_0000 {
+                assert_eq!(sums_to_ones(sum), fold(sum) == 0xffff, "{sum:#x}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_the_short_way_lets_through_the_long_way_does_too() {
+        for address in (0..=u32::MAX).step_by(0xffff) {
+            let refused = address >> 28 == 0xe
+                || address >> 16 == 0xa9fe
+                || address >> 24 == 0
+                || address >> 24 == 127
+                || address == u32::MAX;
+            assert!(!refused || ODD4 >> (address >> 26) & 1 == 1, "{address:#x}");
+        }
     }
 
     #[test]

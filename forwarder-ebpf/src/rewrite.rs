@@ -1,16 +1,15 @@
 //! The only writes to a packet: MACs, TTL, checksum. Everything was decided before.
 
-use forwarder_common::nexthop::NextHop;
+use forwarder_common::nexthop::{MAC_MASK, NextHop};
 
 use crate::packet::Head;
 use crate::parse::{IPV4, IPV6};
 
-/// MACs of the next hop, in three stores (a copy of `[u8; 6]` becomes a call).
+/// MACs of the next hop, in two stores (a copy of `[u8; 6]` becomes a call).
 #[inline(always)]
 fn ethernet<const N: usize>(head: Head<N>, hop: &NextHop) {
     // 12 octets: destination 0..6, source 6..12.
-    head.set_u32::<0>(hop.destination as u32);
-    head.set_u32::<4>((hop.destination >> 32) as u32 & 0xffff | (hop.source as u32) << 16);
+    head.set_u64::<0>(hop.destination & MAC_MASK | hop.source << 48);
     head.set_u32::<8>((hop.source >> 16) as u32);
 }
 
@@ -34,7 +33,8 @@ pub fn ipv6(head: Head<IPV6>, hop: &NextHop) {
 #[inline(always)]
 pub const fn decrease_ttl(checksum: u16) -> u16 {
     let sum = checksum as u32 + 0x0100u16.to_be() as u32;
-    (sum + (sum >= 0xffff) as u32) as u16
+    // One more where `sum` is 0xffff or more; without a branch.
+    (sum + ((sum + 1) >> 16)) as u16
 }
 
 #[cfg(test)]

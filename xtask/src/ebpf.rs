@@ -239,8 +239,12 @@ pub fn build_package(
         .arg(target_dir)
         .current_dir(workspace)
         .env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_LINKER", &linker)
-        // Flags are separated by 0x1f here and win over RUSTFLAGS and config files. BTF comes from the debug info.
-        .env("CARGO_ENCODED_RUSTFLAGS", "-Clink-arg=--btf\x1f-Cdebuginfo=2")
+        // Flags are separated by 0x1f here and win over RUSTFLAGS and config files. BTF comes from the debug info. With v3
+        // (Linux 5.1) there are 32-bit registers and jumps: a tenth fewer instructions.
+        .env(
+            "CARGO_ENCODED_RUSTFLAGS",
+            "-Clink-arg=--btf\x1f-Cdebuginfo=2\x1f-Ctarget-cpu=v3",
+        )
         // The object must not change with the profile that suits the daemon.
         .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "3")
         .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "1")

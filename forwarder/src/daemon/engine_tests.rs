@@ -192,7 +192,7 @@ fn leaves(engine: &Engine<MemoryDataplane>) -> u64 {
         (&tables.fib6_root, ROOT6_LEN),
         (&tables.fib4_pool, sizes.blocks4 as usize * BLOCK_LEN),
         (&tables.fib6_pool, sizes.blocks6 as usize * BLOCK_LEN),
-        (&tables.slot_group, sizes.slots as usize * 2),
+        (&tables.slot_group, sizes.slots as usize),
     ];
     let mut digest = 0u64;
     for (region, words) in regions {

@@ -44,7 +44,8 @@ impl Programs {
     /// # Errors
     /// The kernel's or the verifier's refusal.
     pub fn load(pins: &Pins, sizes: Sizes) -> Result<Programs> {
-        let mut ebpf = program::open(pins, sizes, Purpose::Live)?;
+        let mut opened = program::open(pins, sizes, Purpose::Live)?;
+        let ebpf = &mut opened.ebpf;
         let xdp: &mut Xdp = ebpf
             .program_mut(XDP)
             .context("the object has no XDP program")?
@@ -61,7 +62,7 @@ impl Programs {
         let pinned = pins.programs().join(XDP);
         let same = aya::programs::ProgramInfo::from_pin(&pinned).is_ok_and(|info| info.tag() == tag);
         Ok(Programs {
-            ebpf,
+            ebpf: opened.ebpf,
             pins: pins.clone(),
             same,
         })

@@ -5,6 +5,7 @@
 
 pub mod attach;
 pub mod btf;
+mod direct;
 pub mod kernel;
 pub mod memory;
 pub mod pins;

@@ -139,7 +139,7 @@ impl Pins {
     pub fn open(&self, writable: bool) -> Result<Tables> {
         let meta = self.meta()?;
         let sizes = Sizes::of(&meta);
-        let expected = sizes.arrays();
+        let expected = sizes.arrays()?;
         Tables::open(sizes, |name, octets| {
             let map = self.data(name)?;
             let info = map
@@ -221,6 +221,7 @@ impl Pins {
     /// # Errors
     /// The kernel's refusal, as a sentence.
     pub fn create(&self, sizes: Sizes, netns: u64) -> Result<()> {
+        let arrays = sizes.arrays()?;
         for name in all_names() {
             let path = self.map(name);
             if path.exists() {
@@ -228,11 +229,7 @@ impl Pins {
             }
         }
         let array = bpf_map_type::BPF_MAP_TYPE_ARRAY as u32;
-        for (name, entries, size) in sizes
-            .arrays()
-            .into_iter()
-            .filter(|(name, ..)| *name != maps::META)
-        {
+        for (name, entries, size) in arrays.into_iter().filter(|(name, ..)| *name != maps::META) {
             self.create_map(name, array, (4, size), entries, MMAPABLE)?;
         }
         self.create_map(
@@ -252,7 +249,7 @@ impl Pins {
             0,
         )?;
         // Last, and its contents before its name: the name says that everything else is there.
-        let meta = self.new_map(maps::META, array, (4, size_of::<Meta>() as u32), 1, MMAPABLE)?;
+        let meta = new_map(maps::META, array, (4, size_of::<Meta>() as u32), 1, MMAPABLE)?;
         let region = Region::map(meta.fd().as_fd(), size_of::<Meta>(), true).context("cannot map META")?;
         super::Array::new(region, 1).set(
             0,
@@ -275,55 +272,9 @@ impl Pins {
     }
 
     fn create_map(&self, name: &str, kind: u32, sizes: (u32, u32), entries: u32, flags: u32) -> Result<()> {
-        let map = self.new_map(name, kind, sizes, entries, flags)?;
+        let map = new_map(name, kind, sizes, entries, flags)?;
         map.pin(self.map(name))
             .with_context(|| format!("cannot pin {}", self.map(name).display()))
-    }
-
-    fn new_map(
-        &self,
-        name: &str,
-        kind: u32,
-        (key, value): (u32, u32),
-        entries: u32,
-        flags: u32,
-    ) -> Result<MapData> {
-        let definition = bpf_map_def {
-            map_type: kind,
-            key_size: key,
-            value_size: value,
-            max_entries: entries,
-            map_flags: flags,
-            id: 0,
-            pinning: PinningType::None,
-        };
-        let map = aya_obj::Map::Legacy(LegacyMap {
-            def: definition,
-            inner_def: None,
-            section_index: 0,
-            section_kind: EbpfSectionKind::Maps,
-            symbol_index: None,
-            data: Vec::new(),
-        });
-        MapData::create(map, name, None).map_err(|why| {
-            let octets = entries as u64 * (value as u64).next_multiple_of(8);
-            let errno = match &why {
-                aya::maps::MapError::CreateError { io_error, .. } => io_error.raw_os_error(),
-                _ => None,
-            };
-            let context = match errno {
-                Some(libc::EPERM) => {
-                    "the kernel refuses BPF maps: run as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON"
-                        .into()
-                }
-                Some(libc::ENOMEM) => format!(
-                    "no memory for map {name} ({} MiB): make [tables] in the configuration smaller",
-                    octets >> 20
-                ),
-                _ => format!("cannot make map {name} ({entries} x {value} octets)"),
-            };
-            anyhow!(why).context(context)
-        })
     }
 
     /// Removes every pin. Links go first: with them the programs are off the interfaces.
@@ -358,6 +309,55 @@ impl Pins {
     pub fn lock_existing(&self) -> Result<Lock> {
         self.try_lock()
     }
+}
+
+/// A map of no name in any file system.
+fn new_map(name: &str, kind: u32, (key, value): (u32, u32), entries: u32, flags: u32) -> Result<MapData> {
+    let definition = bpf_map_def {
+        map_type: kind,
+        key_size: key,
+        value_size: value,
+        max_entries: entries,
+        map_flags: flags,
+        id: 0,
+        pinning: PinningType::None,
+    };
+    let map = aya_obj::Map::Legacy(LegacyMap {
+        def: definition,
+        inner_def: None,
+        section_index: 0,
+        section_kind: EbpfSectionKind::Maps,
+        symbol_index: None,
+        data: Vec::new(),
+    });
+    MapData::create(map, name, None).map_err(|why| {
+        let octets = entries as u64 * (value as u64).next_multiple_of(8);
+        let errno = match &why {
+            aya::maps::MapError::CreateError { io_error, .. } => io_error.raw_os_error(),
+            _ => None,
+        };
+        let context = match errno {
+            Some(libc::EPERM) => {
+                "the kernel refuses BPF maps: run as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON"
+                    .into()
+            }
+            Some(libc::ENOMEM) => format!(
+                "no memory for map {name} ({} MiB): make [tables] in the configuration smaller",
+                octets >> 20
+            ),
+            _ => format!("cannot make map {name} ({entries} x {value} octets)"),
+        };
+        anyhow!(why).context(context)
+    })
+}
+
+/// An array that can be mapped into memory, for an instance of the program that keeps its counts to itself.
+///
+/// # Errors
+/// The kernel's refusal, as a sentence.
+pub fn private_array(name: &str, entries: u32, octets: u32) -> Result<MapData> {
+    let array = bpf_map_type::BPF_MAP_TYPE_ARRAY as u32;
+    new_map(name, array, (4, octets), entries, MMAPABLE)
 }
 
 /// Every map name that can be pinned.

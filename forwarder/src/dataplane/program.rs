@@ -1,15 +1,19 @@
 //! Loading the program into the kernel, on the pinned maps.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::HashMap};
 
 use anyhow::{Context, Result, anyhow};
-use aya::{Ebpf, EbpfLoader, programs::ProgramError};
-use forwarder_common::maps;
+use aya::{Ebpf, EbpfLoader, maps::MapData, programs::ProgramError};
+use forwarder_common::{
+    direct::{Addressed, MAX_OCTETS, addressed},
+    maps,
+};
 
 use super::{
     Sizes,
     btf::Btf,
-    pins::{LOGS, Pins, network_namespace},
+    direct,
+    pins::{self, LOGS, Pins, network_namespace},
 };
 
 /// The object, as the build made it.
@@ -29,15 +33,27 @@ pub enum Purpose {
     Trace,
 }
 
-/// Loads the object on the pinned maps. Programs are loaded by the caller, one by one.
+/// The object, its maps made, its programs not loaded yet.
+pub struct Opened {
+    /// The object.
+    pub ebpf: Ebpf,
+    /// Tables that the programs have the addresses of; open until they are loaded.
+    _tables: HashMap<&'static str, MapData>,
+}
+
+/// Opens the object on the pinned maps. Programs are loaded by the caller, one by one.
 ///
 /// # Errors
-/// The kernel's or the verifier's refusal.
-pub fn open(pins: &Pins, sizes: Sizes, purpose: Purpose) -> Result<Ebpf> {
+/// The kernel's refusal.
+pub fn open(pins: &Pins, sizes: Sizes, purpose: Purpose) -> Result<Opened> {
+    let object = match purpose {
+        Purpose::Live => resolve(OBJECT, pins, sizes),
+        Purpose::Trace => resolve_tracing(pins, sizes),
+    }?;
     let mut loader = EbpfLoader::new();
-    let shared = match purpose {
-        Purpose::Live => [maps::SHARED_TABLES, maps::COUNTERS, &[LOGS]].concat(),
-        Purpose::Trace => maps::SHARED_TABLES.to_vec(),
+    let shared: &[&str] = match purpose {
+        Purpose::Live => &[maps::DEVICES, maps::SELF_ADDRESSES, maps::PREFIX_COUNTERS, LOGS],
+        Purpose::Trace => &[maps::DEVICES, maps::SELF_ADDRESSES],
     };
     for name in shared {
         loader.map_pin_path(name, Cow::Owned(pins.map(name)));
@@ -54,17 +70,7 @@ pub fn open(pins: &Pins, sizes: Sizes, purpose: Purpose) -> Result<Ebpf> {
         btf.offset("net", &["ns", "inum"])?,
     );
     let netns = network_namespace()? as u32;
-    // A tracing instance counts nothing: with a stride of 0 its one-entry maps hold whatever it is sent.
-    let (slots, nexthops, ports) = match purpose {
-        Purpose::Live => (sizes.slots, sizes.nexthops, sizes.ports),
-        Purpose::Trace => (0, 0, 0),
-    };
-    let tracing = u32::from(purpose == Purpose::Trace);
     loader
-        .override_global("SLOTS", &slots, true)
-        .override_global("NEXTHOP_COUNT", &nexthops, true)
-        .override_global("PORTS", &ports, true)
-        .override_global("TRACING", &tracing, true)
         .override_global("OFFSET_IFINDEX", &offset_ifindex, true)
         .override_global("OFFSET_NET", &offset_net, true)
         .override_global("OFFSET_INUM", &offset_inum, true)
@@ -73,11 +79,71 @@ pub fn open(pins: &Pins, sizes: Sizes, purpose: Purpose) -> Result<Ebpf> {
     if purpose == Purpose::Trace {
         loader.map_max_entries(maps::PREFIX_COUNTERS, 1);
     }
-    loader.load(OBJECT).map_err(|why| {
+    let ebpf = loader.load(&object.octets).map_err(|why| {
         anyhow!(why).context(
             "cannot load the BPF object: run as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON",
         )
+    })?;
+    Ok(Opened {
+        ebpf,
+        _tables: object.tables,
     })
+}
+
+/// An object with the pinned tables in their places.
+///
+/// # Errors
+/// A table that cannot be opened.
+pub fn resolve(object: &[u8], pins: &Pins, sizes: Sizes) -> Result<direct::Object> {
+    let length = lengths(sizes);
+    let open = |name| match name {
+        // Never reached through this; any table will do.
+        maps::PREFIX_COUNTERS if length(name) == 0 => pins.data(maps::SETTINGS),
+        _ => pins.data(name),
+    };
+    direct::resolve(object, open, &length)
+}
+
+/// The same with counters of its own: those of one CPU, which all CPUs write to.
+fn resolve_tracing(pins: &Pins, sizes: Sizes) -> Result<direct::Object> {
+    let own = Sizes { cpus: 1, ..sizes };
+    let (arrays, length) = (own.arrays()?, lengths(own));
+    // With strides of 0 every CPU is the first. Prefixes are not counted.
+    let strides = [
+        maps::SLOT_DIRECTORY,
+        maps::NEXTHOP_DIRECTORY,
+        maps::PORT_DIRECTORY,
+    ];
+    direct::resolve(
+        OBJECT,
+        |name| match arrays.iter().find(|(known, ..)| *known == name) {
+            Some(_) if name == maps::PREFIX_COUNTERS => pins.data(maps::SETTINGS),
+            Some((_, entries, octets)) if maps::COUNTERS.contains(&name) => {
+                pins::private_array(name, *entries, *octets)
+            }
+            _ => pins.data(name),
+        },
+        |name| match name {
+            maps::TRACE => 1,
+            maps::PREFIX_COUNTERS => 0,
+            _ if strides.contains(&name) => 0,
+            _ => length(name),
+        },
+    )
+}
+
+/// Entries of a table by its name. Of traces a program that forwards has none.
+fn lengths(sizes: Sizes) -> impl Fn(&'static str) -> u32 {
+    let entries = sizes.entries();
+    move |name| match entries.iter().find(|(known, ..)| *known == name) {
+        Some((_, entries, size))
+            if addressed(name) == Addressed::WhereItFits && *entries as u64 * *size as u64 > MAX_OCTETS =>
+        {
+            0
+        }
+        Some((_, entries, _)) => *entries,
+        None => 0,
+    }
 }
 
 /// The sentence for a program the kernel did not take: the verifier's last useful line, the rest on request.

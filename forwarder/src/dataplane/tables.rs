@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use forwarder_common::{
     counters::{Counter, EgressCounters, Pending, ReasonCounters},
+    direct::{self, Addressed},
     directory::{GroupEntry, Meta, NextHopEntry, PortEntry, SlotEntry},
     fib::{BLOCK_LEN, ROOT4_LEN, ROOT6_LEN, walk4, walk6},
     filter::SourceTable,
@@ -61,9 +62,10 @@ impl Sizes {
         }
     }
 
-    /// Entries and octets of an entry for each mmapable map, by name.
-    pub fn arrays(&self) -> Vec<(&'static str, u32, u32)> {
+    /// Entries and octets of an entry for each mmapable table, by name.
+    pub fn entries(&self) -> Vec<(&'static str, u32, u32)> {
         let size = |octets: usize| octets as u32;
+        let (per_port, per_hop) = (self.cpus * self.ports, self.cpus * self.nexthops);
         vec![
             (maps::FIB4_ROOT, 1, size(ROOT4_LEN * 4)),
             (maps::FIB4_POOL, self.blocks4, size(BLOCK_LEN * 4)),
@@ -76,27 +78,15 @@ impl Sizes {
             (maps::SETTINGS, 1, size(size_of::<Settings>())),
             (maps::SOURCES, 2, size(size_of::<SourceTable>())),
             (maps::SELF_BITS, 1, size(SELF_WORDS * 8)),
-            (
-                maps::REASON_COUNTERS,
-                self.cpus * self.ports,
-                size(size_of::<ReasonCounters>()),
-            ),
+            (maps::REASON_COUNTERS, per_port, size(size_of::<ReasonCounters>())),
             (
                 maps::PREFIX_COUNTERS,
                 self.cpus * self.slots,
                 size(size_of::<Counter>()),
             ),
             (maps::PENDING, self.cpus, size(size_of::<Pending>())),
-            (
-                maps::NEXTHOP_COUNTERS,
-                self.cpus * self.nexthops,
-                size(size_of::<Counter>()),
-            ),
-            (
-                maps::EGRESS_COUNTERS,
-                self.cpus * self.ports,
-                size(size_of::<EgressCounters>()),
-            ),
+            (maps::NEXTHOP_COUNTERS, per_hop, size(size_of::<Counter>())),
+            (maps::EGRESS_COUNTERS, per_port, size(size_of::<EgressCounters>())),
             (maps::SLOT_DIRECTORY, self.slots, size(size_of::<SlotEntry>())),
             (
                 maps::NEXTHOP_DIRECTORY,
@@ -109,13 +99,43 @@ impl Sizes {
         ]
     }
 
+    /// Elements and octets of an element for each mmapable map, by name. What the program addresses directly is one element
+    /// with all entries (`forwarder_common::direct`).
+    ///
+    /// # Errors
+    /// A table is too large for that.
+    pub fn arrays(&self) -> Result<Vec<(&'static str, u32, u32)>, TooLarge> {
+        let one = |(name, entries, size): (&'static str, u32, u32)| {
+            let octets = entries as u64 * size as u64;
+            let fits = octets <= direct::MAX_OCTETS;
+            match direct::addressed(name) {
+                Addressed::Always if !fits => Err(TooLarge { name, octets }),
+                Addressed::Always => Ok((name, 1, octets as u32)),
+                Addressed::WhereItFits if fits => Ok((name, 1, octets as u32)),
+                Addressed::WhereItFits | Addressed::Never => Ok((name, entries, size)),
+            }
+        };
+        self.entries().into_iter().map(one).collect()
+    }
+
     /// Octets of all mmapable maps together.
     pub fn memory(&self) -> u64 {
-        self.arrays()
+        self.entries()
             .iter()
-            .map(|(_, n, size)| *n as u64 * (*size as u64).next_multiple_of(8))
+            .map(|(_, entries, size)| *entries as u64 * *size as u64)
             .sum()
     }
+}
+
+/// A table that the program cannot reach the end of.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the table {name} would have {} MiB, and the kernel lets a program reach {} MiB of one: make [tables] in the configuration smaller",
+    octets >> 20, direct::MAX_OCTETS >> 20
+)]
+pub struct TooLarge {
+    name: &'static str,
+    octets: u64,
 }
 
 /// The maps.
@@ -130,7 +150,7 @@ pub struct Tables {
     pub fib6_root: Region,
     /// IPv6 block words.
     pub fib6_pool: Region,
-    /// Groups of slots whose leaf is indirect; 8-octet stride.
+    /// Groups of slots whose leaf is indirect.
     pub slot_group: Region,
     /// Next-hop groups.
     pub groups: Array<Group>,
@@ -175,14 +195,14 @@ impl Tables {
         sizes: Sizes,
         mut open: impl FnMut(&'static str, usize) -> Result<Region, E>,
     ) -> Result<Tables, E> {
-        let lengths = sizes.arrays();
+        let lengths = sizes.entries();
         let mut region = |name: &'static str| {
             let (_, entries, size) = lengths
                 .iter()
                 .find(|(n, ..)| *n == name)
                 .copied()
                 .unwrap_or((name, 0, 0));
-            open(name, entries as usize * (size as usize).next_multiple_of(8))
+            open(name, entries as usize * size as usize)
         };
         let (slots, nexthops) = (sizes.slots as usize, sizes.nexthops as usize);
         let (ports, cpus) = (sizes.ports as usize, sizes.cpus as usize);
@@ -271,7 +291,7 @@ impl Tables {
 
     /// The group word of a slot whose leaf is indirect.
     pub fn slot_group(&self, slot: u32) -> &AtomicU32 {
-        self.slot_group.u32(slot as usize * 8)
+        self.slot_group.u32(slot as usize * 4)
     }
 
     /// The leaf the program finds for an address, by the program's own walk.
@@ -282,7 +302,7 @@ impl Tables {
         };
         match address {
             std::net::IpAddr::V4(address) => walk4(
-                &address.octets(),
+                u32::from(address),
                 |index| word(&self.fib4_root, index),
                 |b, octet| block(&self.fib4_pool, b, octet),
             ),

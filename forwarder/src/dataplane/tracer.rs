@@ -45,12 +45,14 @@ impl Tracer {
     pub fn open(pins: &Pins) -> Result<Tracer> {
         let meta = pins.meta()?;
         let sizes = super::Sizes::of(&meta);
-        let mut ebpf = program::open(pins, sizes, Purpose::Trace)?;
-        let program: &mut Xdp = ebpf
+        let mut opened = program::open(pins, sizes, Purpose::Trace)?;
+        let program: &mut Xdp = opened
+            .ebpf
             .program_mut(XDP)
             .context("the object has no XDP program")?
             .try_into()?;
         program.load().map_err(|why| program::refusal(XDP, why))?;
+        let mut ebpf = opened.ebpf;
         let map = ebpf
             .take_map(maps::TRACE)
             .context("the object has no trace map")?;

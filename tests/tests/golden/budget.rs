@@ -8,9 +8,9 @@ use forwarder_tests::sandbox::Sandbox;
 ///
 /// The kernel's limit is a million (`BPF_COMPLEXITY_LIMIT_INSNS`), but what counts against it grows in jumps: a branch
 /// added before the pipeline forks doubles everything behind it, and older kernels prune less. So growth is noticed here,
-/// while it is still small. 9,018 when this was last raised: a packet settles the one before it ahead of both families'
-/// lookups.
-const BUDGET: u32 = 9_500;
+/// while it is still small. 10,777 when this was last raised: what nearly every packet is has a short way beside the long
+/// one, and what follows is looked at behind both.
+const BUDGET: u32 = 11_500;
 
 #[test]
 fn the_program_stays_within_its_verifier_budget() -> Result<()> {

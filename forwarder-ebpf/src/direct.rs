@@ -1,0 +1,89 @@
+//! Tables at addresses that the loader writes into the program (`forwarder_common::direct`).
+
+use core::{arch::asm, marker::PhantomData};
+
+use forwarder_common::direct::{address_mark, length_mark};
+
+/// The address of a table. Volatile, so that it is made anew where it is used: one instruction, where keeping it would cost a
+/// register or two trips to the stack.
+#[inline(always)]
+fn address<const NUMBER: u32>() -> usize {
+    let address;
+    // SAFETY: loads a number.
+    unsafe {
+        asm!(
+            "{to} = {mark} ll",
+            to = out(reg) address,
+            mark = const address_mark(NUMBER),
+            options(nomem, nostack, preserves_flags)
+        );
+    }
+    address
+}
+
+#[inline(always)]
+fn length<const NUMBER: u32>() -> u64 {
+    let length;
+    // SAFETY: loads a number.
+    unsafe {
+        asm!(
+            "{to} = {mark} ll",
+            to = out(reg) length,
+            mark = const length_mark(NUMBER),
+            options(nomem, nostack, preserves_flags)
+        );
+    }
+    length
+}
+
+/// One value.
+pub struct Single<T, const NUMBER: u32>(PhantomData<T>);
+
+impl<T, const NUMBER: u32> Single<T, NUMBER> {
+    /// The value behind that number.
+    pub const fn new() -> Self {
+        Self(PhantomData)
+    }
+
+    /// The value.
+    #[inline(always)]
+    pub fn get(&self) -> &'static T {
+        // SAFETY: the loader put the address of a map element there whose size is that of T, and which lives as long as the
+        // program; what is in it is read word by word.
+        unsafe { &*(address::<NUMBER>() as *const T) }
+    }
+}
+
+/// As many entries as the configuration says.
+pub struct Table<T, const NUMBER: u32>(PhantomData<T>);
+
+impl<T, const NUMBER: u32> Table<T, NUMBER> {
+    /// The table behind that number.
+    pub const fn new() -> Self {
+        Self(PhantomData)
+    }
+
+    /// Entries.
+    #[inline(always)]
+    pub fn length(&self) -> u32 {
+        length::<NUMBER>() as u32
+    }
+
+    /// An entry, for writing by this program.
+    #[inline(always)]
+    pub fn get_ptr_mut(&self, index: u32) -> Option<*mut T> {
+        let index = index as u64;
+        if index >= length::<NUMBER>() {
+            return None;
+        }
+        // SAFETY: inside the element, see `Single::get`.
+        Some(unsafe { (address::<NUMBER>() as *mut T).add(index as usize) })
+    }
+
+    /// An entry.
+    #[inline(always)]
+    pub fn get(&self, index: u32) -> Option<&'static T> {
+        // SAFETY: inside the element, see `Single::get`.
+        self.get_ptr_mut(index).map(|entry| unsafe { &*entry })
+    }
+}
