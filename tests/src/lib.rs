@@ -5,10 +5,12 @@
 pub mod controller;
 pub mod differential;
 pub mod frame;
+pub mod frr;
 pub mod lab;
 pub mod ledger;
 pub mod packets;
 pub mod random;
+pub mod replay;
 pub mod routes;
 pub mod sandbox;
 pub mod table;

@@ -1,5 +1,6 @@
 //! Development commands of forwarder: `cargo xtask --help`.
 
+mod bless;
 mod build;
 mod ebpf;
 mod setup;
@@ -31,6 +32,8 @@ enum Command {
     Bpf,
     /// Run every check: format, clippy, unit tests, and the tests in the kernel (root)
     Test(test::Args),
+    /// Write the expected results beside recordings of feeds anew, from what the code says now
+    Bless(bless::Args),
     /// The two-router network in namespaces that demo and tests use (root)
     Lab(lab::cli::LabArgs),
     /// The whole thread in one go, as an operator sees it: exit 0 when every check holds (root)
@@ -59,6 +62,7 @@ fn run(command: Command) -> Result<()> {
         Command::Build(args) => build::run(&args),
         Command::Bpf => build::bpf(),
         Command::Test(args) => test::run(&args),
+        Command::Bless(args) => bless::run(&args),
         Command::Lab(args) => {
             let binary = if args.builds() {
                 Some(build::forwarder(true)?)

@@ -17,7 +17,7 @@ use anyhow::{Result, anyhow, bail};
 use crate::{ebpf, sh};
 
 /// Programs that the labs, the demo and the tests run, with the Debian package of each.
-const PROGRAMS: [(&str, &str); 7] = [
+const PROGRAMS: [(&str, &str); 8] = [
     ("bird", "bird2"),
     ("ethtool", "ethtool"),
     ("ip", "iproute2"),
@@ -25,6 +25,8 @@ const PROGRAMS: [(&str, &str); 7] = [
     ("ping", "iputils-ping"),
     ("tcpdump", "tcpdump"),
     ("traceroute", "traceroute"),
+    // FRR's daemons are not on PATH; its shell is.
+    ("vtysh", "frr"),
 ];
 
 /// A rustc whose core for bpfel-unknown-none is prebuilt.
@@ -236,6 +238,10 @@ fn install_packages(packages: &[&str]) -> Result<()> {
     if packages.contains(&"bird2") && Path::new("/run/systemd/system").exists() {
         eprintln!("systemctl disable --now bird   (the labs start their own)");
         sh::run(Command::new("systemctl").args(["--quiet", "disable", "--now", "bird"]))?;
+    }
+    if packages.contains(&"frr") && Path::new("/run/systemd/system").exists() {
+        eprintln!("systemctl disable --now frr   (the tests start its daemons themselves)");
+        sh::run(Command::new("systemctl").args(["--quiet", "disable", "--now", "frr"]))?;
     }
     Ok(())
 }

@@ -6,4 +6,5 @@ pub mod event;
 pub mod feed;
 pub mod fpm;
 pub mod kernel;
+pub mod record;
 pub mod tap;

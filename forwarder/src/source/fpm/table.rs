@@ -109,14 +109,21 @@ impl Table {
     pub fn sweep(&mut self, now: Instant, events: &mut Vec<FeedEvent>) {
         let session = self.session;
         let objects = &mut self.objects;
+        let mut gone = Vec::new();
         let mut keep = |laid: &Laid| {
             if laid.session != session {
-                objects.release(laid.object, now, events);
+                objects.release(laid.object, now, &mut gone);
             }
             laid.session == session
         };
         self.ipv4.retain(|_, laid| keep(laid));
         self.ipv6.retain(|_, laid| keep(laid));
+        // The order of a hash table is another one every time; what is said is not.
+        gone.sort_unstable_by_key(|event| match event {
+            FeedEvent::NexthopGone(id) => *id,
+            _ => 0,
+        });
+        events.append(&mut gone);
         self.objects.end_of_old(now, events);
     }
 

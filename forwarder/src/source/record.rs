@@ -1,0 +1,231 @@
+//! Recordings of feeds: what `forwarder record` writes and tests replay.
+//!
+//! ```text
+//! forwarder-record 1 fpm 127.0.0.1:2620\n      version, kind and name of the feed; both without white space
+//! u64  nanoseconds since the Unix epoch        integers big-endian
+//! u8   kind: 0 session begins, 1 octets read, 2 session ends, 3 octets missed
+//! u32  length
+//! ...  octets; with kind 3 a u64, how many are missing here
+//! ```
+//! and again from the time on, to the end of the file. What was read at once stands together, as the feed got it: BGP
+//! messages and FPM frames may be cut anywhere, a datagram of netlink is whole.
+
+use std::io::{self, BufRead, ErrorKind, Read, Write};
+use std::time::Duration;
+
+use super::tap::{Chunk, Kind};
+
+/// The first word of a recording.
+const MAGIC: &str = "forwarder-record";
+/// Its version.
+const VERSION: &str = "1";
+/// The first line at most.
+const MAX_LINE: u64 = 1_024;
+/// A chunk at most: more than any feed reads at once.
+const MAX_CHUNK: u32 = 1 << 24;
+
+/// Why a recording cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file cannot be read.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// It is none, or one of a later version.
+    #[error("not a recording of a feed: {0}")]
+    Header(String),
+    /// A chunk is not what it should be.
+    #[error("chunk {number} at octet {offset}: {what}")]
+    Chunk {
+        /// Which, from 1.
+        number: u64,
+        /// Where it begins.
+        offset: u64,
+        /// What is wrong.
+        what: &'static str,
+    },
+}
+
+/// The first line.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn write_header(out: &mut impl Write, kind: &str, name: &str) -> io::Result<()> {
+    writeln!(out, "{MAGIC} {VERSION} {kind} {name}")
+}
+
+/// One chunk.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn write_chunk(out: &mut impl Write, chunk: &Chunk) -> io::Result<()> {
+    let kind = match chunk.kind {
+        Kind::Begin => 0,
+        Kind::Read => 1,
+        Kind::End => 2,
+        Kind::Missed => 3,
+    };
+    let length = u32::try_from(chunk.bytes.len())
+        .ok()
+        .filter(|length| *length <= MAX_CHUNK)
+        .ok_or_else(|| io::Error::new(ErrorKind::InvalidInput, "a chunk too long for a recording"))?;
+    let nanoseconds = u64::try_from(chunk.at.as_nanos()).unwrap_or(u64::MAX);
+    out.write_all(&nanoseconds.to_be_bytes())?;
+    out.write_all(&[kind])?;
+    out.write_all(&length.to_be_bytes())?;
+    out.write_all(&chunk.bytes)
+}
+
+/// A recording, read piece by piece.
+#[derive(Debug)]
+pub struct Player<R> {
+    input: R,
+    /// Kind of the feed.
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+    number: u64,
+    offset: u64,
+}
+
+impl<R: BufRead> Player<R> {
+    /// Reads the first line.
+    ///
+    /// # Errors
+    /// It is no recording.
+    pub fn open(mut input: R) -> Result<Self, Error> {
+        let mut line = Vec::new();
+        input.by_ref().take(MAX_LINE).read_until(b'\n', &mut line)?;
+        let text = String::from_utf8_lossy(&line).into_owned();
+        let words: Vec<&str> = text.split_whitespace().collect();
+        match words[..] {
+            [MAGIC, VERSION, kind, name] => Ok(Self {
+                kind: kind.into(),
+                name: name.into(),
+                input,
+                number: 0,
+                offset: line.len() as u64,
+            }),
+            [MAGIC, VERSION, ..] => Err(Error::Header(
+                "kind and name are missing in its first line".into(),
+            )),
+            [MAGIC, version, ..] => Err(Error::Header(format!(
+                "version {version}, and this is version {VERSION}"
+            ))),
+            _ => Err(Error::Header(format!("it does not begin with {MAGIC}"))),
+        }
+    }
+
+    /// The next chunk; `None` at the end.
+    fn chunk(&mut self) -> Result<Option<Chunk>, Error> {
+        if self.input.fill_buf()?.is_empty() {
+            return Ok(None);
+        }
+        self.number += 1;
+        let offset = self.offset;
+        let number = self.number;
+        let wrong = |what| Error::Chunk { number, offset, what };
+        let mut head = [0; 13];
+        let cut = |error: io::Error| match error.kind() {
+            ErrorKind::UnexpectedEof => wrong("the file ends inside it"),
+            _ => Error::Io(error),
+        };
+        self.input.read_exact(&mut head).map_err(cut)?;
+        let [t0, t1, t2, t3, t4, t5, t6, t7, kind, l0, l1, l2, l3] = head;
+        let kind = match kind {
+            0 => Kind::Begin,
+            1 => Kind::Read,
+            2 => Kind::End,
+            3 => Kind::Missed,
+            _ => return Err(wrong("of no known kind")),
+        };
+        let length = u32::from_be_bytes([l0, l1, l2, l3]);
+        if length > MAX_CHUNK {
+            return Err(wrong("longer than 16 MiB"));
+        }
+        let mut bytes = vec![0; length as usize];
+        self.input.read_exact(&mut bytes).map_err(cut)?;
+        self.offset += (head.len() + bytes.len()) as u64;
+        Ok(Some(Chunk {
+            at: Duration::from_nanos(u64::from_be_bytes([t0, t1, t2, t3, t4, t5, t6, t7])),
+            kind,
+            bytes,
+        }))
+    }
+}
+
+impl<R: BufRead> Iterator for Player<R> {
+    type Item = Result<Chunk, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.chunk().transpose()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn recording() -> (Vec<u8>, Vec<Chunk>) {
+        let chunks = [
+            (Kind::Begin, &b""[..]),
+            (Kind::Read, b"octets"),
+            (Kind::Missed, &[0; 8]),
+            (Kind::End, b""),
+        ];
+        let chunks: Vec<Chunk> = (1..)
+            .zip(chunks)
+            .map(|(second, (kind, bytes))| Chunk {
+                at: Duration::from_secs(second),
+                kind,
+                bytes: bytes.to_vec(),
+            })
+            .collect();
+        let mut file = Vec::new();
+        write_header(&mut file, "fpm", "127.0.0.1:2620").unwrap();
+        for chunk in &chunks {
+            write_chunk(&mut file, chunk).unwrap();
+        }
+        (file, chunks)
+    }
+
+    #[test]
+    fn what_was_written_is_read() {
+        let (file, chunks) = recording();
+        let player = Player::open(&file[..]).unwrap();
+        assert_eq!((&player.kind[..], &player.name[..]), ("fpm", "127.0.0.1:2620"));
+        assert_eq!(player.map(Result::unwrap).collect::<Vec<_>>(), chunks);
+    }
+
+    #[test]
+    fn a_file_cut_anywhere_says_where() {
+        let (file, chunks) = recording();
+        let header = file.iter().position(|octet| *octet == b'\n').unwrap() + 1;
+        let mut whole = 0;
+        for end in header..file.len() {
+            let read: Vec<_> = Player::open(&file[..end]).unwrap().collect();
+            match read.last() {
+                Some(Err(Error::Chunk { number, offset, what })) => {
+                    assert_eq!(*what, "the file ends inside it");
+                    assert_eq!(*number, read.len() as u64);
+                    assert!((*offset as usize) < end);
+                }
+                Some(Err(other)) => panic!("{other}"),
+                _ => whole += 1,
+            }
+        }
+        assert_eq!(whole, chunks.len(), "between two chunks, and before the first");
+    }
+
+    #[test]
+    fn other_files_are_told_apart() {
+        for (bytes, says) in [
+            (&b""[..], "does not begin with forwarder-record"),
+            (b"\xff\xfe", "does not begin with forwarder-record"),
+            (b"forwarder-record 2 fpm x\n", "version 2, and this is version 1"),
+            (b"forwarder-record 1 fpm\n", "kind and name are missing"),
+        ] {
+            let error = Player::open(bytes).unwrap_err().to_string();
+            assert!(error.contains(says), "{error}");
+        }
+    }
+}
