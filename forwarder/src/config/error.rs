@@ -43,7 +43,7 @@ impl ConfigError {
                 before.matches('\n').count() + 1,
                 text[line_start..start].chars().count() + 1,
             )),
-            line: Some(line.to_string()),
+            line: Some(shown(line)),
             ..ConfigError::plain(place, message, advice)
         }
     }
@@ -92,8 +92,23 @@ fn alternatives(text: &str) -> (String, Vec<String>) {
     )
 }
 
+/// A line of the file as errors show it: without what stands behind a password's equals sign. A misspelled key is still
+/// one.
+fn shown(line: &str) -> String {
+    let key = line.split('=').next().unwrap_or("");
+    let named = line.contains("password") || distance(key.trim(), "password") <= 2;
+    match line.split_once('=') {
+        Some(_) if named => {
+            let from = line.find("password").unwrap_or(0);
+            let end = line[from..].find('=').map_or(line.len(), |at| from + at + 1);
+            format!("{} ***", &line[..end])
+        }
+        _ => line.to_string(),
+    }
+}
+
 /// Keys that are understood only to say that this version does not have them.
-const RESERVED: &[&str] = &["account", "bgp", "fpm", "rule"];
+const RESERVED: &[&str] = &["account", "rule"];
 
 fn suggestion(word: &str, allowed: &[String]) -> String {
     let list = allowed.join(", ");

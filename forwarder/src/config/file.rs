@@ -6,6 +6,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, de::Error as _, de::IgnoredAny};
 use toml::Spanned;
 
+use super::bgp::Written as Bgp;
 use super::fpm::Fpm;
 use super::{
     ApiConfig, Config, ConfigError, DEFAULT_MAX_AGE, DEFAULT_METRICS, DEFAULT_SOCKET, DEFAULT_SYNC_TIMEOUT,
@@ -46,7 +47,7 @@ struct Routes {
     max_age: Option<Age>,
     sources: Option<Spanned<Vec<Spanned<String>>>>,
     sync_timeout: Option<Age>,
-    bgp: Option<Spanned<IgnoredAny>>,
+    bgp: Option<Spanned<Bgp>>,
     fpm: Option<Spanned<Fpm>>,
 }
 
@@ -120,6 +121,12 @@ pub(super) fn parse(name: &str, text: &str) -> Result<Config, ConfigError> {
                 .sync_timeout
                 .as_ref()
                 .map_or(DEFAULT_SYNC_TIMEOUT, |age| age.0),
+            bgp: file
+                .routes
+                .bgp
+                .as_ref()
+                .map(|bgp| check.bgp(bgp.get_ref()))
+                .transpose()?,
             fpm: file
                 .routes
                 .fpm
@@ -151,7 +158,6 @@ impl Check<'_> {
         let sections = [
             ("account", &file.account, "accounts"),
             ("filter.rule", &file.filter.rule, "filter rules"),
-            ("routes.bgp", &file.routes.bgp, "the BGP feed"),
         ];
         for (section, value, what) in sections {
             if let Some(at) = value {

@@ -3,6 +3,7 @@
 //! [`file`] is the file as written, [`error`] the sentence for a mistake with its line and column; this module holds what
 //! the rest of the program works with.
 
+mod bgp;
 mod error;
 mod file;
 mod fpm;
@@ -19,6 +20,7 @@ use forwarder_common::fib::SLOT_MAX;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+pub use bgp::{BgpConfig, BgpNeighbour, Limits as BgpLimits, Secret};
 pub use error::ConfigError;
 pub use fpm::FpmConfig;
 
@@ -112,6 +114,8 @@ pub struct RoutesConfig {
     /// How long after its start the controller keeps the routes it found laid, while a source has not ended its first
     /// synchronisation; zero = as long as that takes.
     pub sync_timeout: Duration,
+    /// BGP sessions, where they are configured.
+    pub bgp: Option<BgpConfig>,
     /// FRR's forwarding plane manager, where it is configured.
     pub fpm: Option<FpmConfig>,
 }
@@ -225,6 +229,7 @@ impl Config {
                 max_age: DEFAULT_MAX_AGE,
                 sources: vec![Source::Kernel],
                 sync_timeout: DEFAULT_SYNC_TIMEOUT,
+                bgp: None,
                 fpm: None,
             },
             filter: FilterConfig {

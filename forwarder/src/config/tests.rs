@@ -203,11 +203,6 @@ fn what_later_versions_have_is_refused_by_name() {
         text.contains("[filter.rule]: this version does not have filter rules"),
         "{text}"
     );
-    let text = with("[routes.bgp]\nlocal-as = 64500");
-    assert!(
-        text.contains("[routes.bgp]: this version does not have the BGP feed"),
-        "{text}"
-    );
     let text = with("[routes]\nsources = [\"kernel\", \"bgp\"]");
     assert!(
         text.contains("line 4, column 22: `bgp` is not configured"),

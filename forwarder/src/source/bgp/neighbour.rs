@@ -1,0 +1,456 @@
+//! A neighbour: its connections, of which at most one is a session, and what is known from it. Octets and the time go in;
+//! octets, ends of connections, and events for the RIB come out, in one order. Sockets are [`super::speaker`]'s.
+//!
+//! Two connections at once (RFC 4271 6.8): both were opened by the other side, so there are no identifiers to compare, and
+//! it is decided when the second one's OPEN is accepted, never before: nobody can end a session by connecting. If the first
+//! is not a session yet, the second takes its place, as the other side seems to have given it up. If it is, then
+//! a neighbour that offered graceful restart has restarted (RFC 4724 4.2), and the first is dropped without a word and its
+//! routes are kept; otherwise the second is refused, and the first ends by its hold time if it is dead.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
+
+use tracing::{debug, info, warn};
+
+use super::notification::words;
+use super::open::{Identity, Terms};
+use super::restart::Tables;
+use super::session::{Action, Session, State};
+use super::table::{TABLES, family};
+use super::update::{Decoder, Limits};
+use super::view::View;
+use super::wire::{self, Fault, Kind, Message};
+use crate::source::feed::{FeedCounts, FeedEvent, FeedState};
+
+/// Events after which reading stops until they are taken.
+pub const BATCH: usize = 4_096;
+/// Connections of one neighbour: a session, and what may take its place.
+pub const CONNECTIONS: usize = 2;
+/// Octets of a bad message that are logged.
+const SHOWN: usize = 48;
+
+/// Names a connection.
+pub type ConnectionId = u64;
+
+/// What a connection needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Send this.
+    Send(ConnectionId, Vec<u8>),
+    /// Send what is left to send, and close it.
+    Close(ConnectionId),
+}
+
+struct Connection {
+    id: ConnectionId,
+    session: Session,
+    decoder: Option<Decoder>,
+    interface: Option<u32>,
+}
+
+/// A neighbour.
+pub struct Neighbour {
+    name: String,
+    us: Identity,
+    limits: Limits,
+    counts: Arc<FeedCounts>,
+    connections: Vec<Connection>,
+    tables: Tables,
+    state: FeedState,
+    events: Vec<FeedEvent>,
+    outputs: Vec<Output>,
+    /// The last thing that was logged as wrong, and how often it came since.
+    logged: Option<(Instant, u64)>,
+}
+
+impl Neighbour {
+    /// Nobody is connected.
+    #[must_use]
+    pub fn new(name: String, us: Identity, limits: Limits, counts: Arc<FeedCounts>) -> Neighbour {
+        Neighbour {
+            name,
+            us,
+            limits,
+            counts,
+            connections: Vec::new(),
+            tables: Tables::default(),
+            state: FeedState::Down,
+            events: Vec::new(),
+            outputs: Vec::new(),
+            logged: None,
+        }
+    }
+
+    /// What the connections need; taken away.
+    pub fn outputs(&mut self) -> Vec<Output> {
+        std::mem::take(&mut self.outputs)
+    }
+
+    /// What the RIB must know; taken away.
+    pub fn events(&mut self) -> Vec<FeedEvent> {
+        std::mem::take(&mut self.events)
+    }
+
+    /// Whether the RIB must know something.
+    #[must_use]
+    pub fn has_events(&self) -> bool {
+        !self.events.is_empty()
+    }
+
+    /// Somebody connected. The caller has checked who it is.
+    pub fn connected(&mut self, id: ConnectionId, interface: Option<u32>, now: Instant) {
+        if self.connections.len() >= CONNECTIONS {
+            // One that is no session makes room.
+            let index = self.position(|connection| connection.session.state() != State::Established);
+            if let Some(index) = index {
+                self.refuse(index, "a newer connection of the same neighbour");
+            }
+        }
+        let (session, open) = Session::new(self.us.clone(), now);
+        self.connections.push(Connection {
+            id,
+            session,
+            decoder: None,
+            interface,
+        });
+        self.outputs.push(Output::Send(id, open));
+        if self.state == FeedState::Down {
+            self.enter(FeedState::Connecting);
+        }
+    }
+
+    /// Octets came: the whole messages among them are taken, up to a batch of events. Answers how many octets that were.
+    pub fn received(&mut self, id: ConnectionId, stream: &[u8], now: Instant) -> usize {
+        let mut used = 0;
+        while self.events.len() < BATCH {
+            let Some(index) = self.position(|connection| connection.id == id) else {
+                break;
+            };
+            match wire::first(&stream[used..], self.connections[index].session.longest()) {
+                Ok(None) => break,
+                Ok(Some((message, length))) => {
+                    used += length;
+                    self.counts.messages.fetch_add(1, Relaxed);
+                    self.counts.bytes.fetch_add(length as u64, Relaxed);
+                    self.message(index, message, now);
+                }
+                Err(fault) => {
+                    self.wrong(&fault.why, &stream[used..], now);
+                    self.fault(index, &fault, now);
+                }
+            }
+        }
+        used
+    }
+
+    /// The connection is gone.
+    pub fn lost(&mut self, id: ConnectionId, why: &str, now: Instant) {
+        if let Some(index) = self.position(|connection| connection.id == id) {
+            self.remove(index, true, &format!("the connection is lost ({why})"), now);
+        }
+    }
+
+    /// Time has passed. `blocked` while the RIB does not take events: then nothing is read, and silence means nothing.
+    pub fn tick(&mut self, blocked: bool, now: Instant) {
+        let mut index = 0;
+        while let Some(connection) = self.connections.get_mut(index) {
+            if blocked {
+                connection.session.heard(now);
+            }
+            let id = connection.id;
+            match connection.session.tick(now) {
+                Some(Action::Send(message)) => self.outputs.push(Output::Send(id, message)),
+                Some(Action::Fault(fault)) => {
+                    self.fault(index, &fault, now);
+                    continue;
+                }
+                _ => {}
+            }
+            index += 1;
+        }
+        self.tables.tick(now, &mut self.events);
+        self.settle();
+    }
+
+    /// When [`Neighbour::tick`] has something to do.
+    #[must_use]
+    pub fn next(&self) -> Option<Instant> {
+        let sessions = self
+            .connections
+            .iter()
+            .filter_map(|connection| connection.session.next());
+        sessions.chain(self.tables.next()).min()
+    }
+
+    /// Asks for everything again. Answers whether there is a session that can be asked.
+    pub fn refresh(&mut self) -> bool {
+        let Some((id, terms)) = self.connections.iter().find_map(established) else {
+            return false;
+        };
+        if !terms.refresh {
+            return false;
+        }
+        for table in TABLES.into_iter().filter(|table| terms.tables[*table as usize]) {
+            let (afi, safi) = family(table);
+            let [high, low] = afi.to_be_bytes();
+            let request = wire::message(5, &[high, low, 0, safi]);
+            self.outputs.push(Output::Send(id, request));
+        }
+        true
+    }
+
+    /// We stop: says so on every connection. The RIB keeps what it has.
+    pub fn stop(&mut self) {
+        for connection in self.connections.drain(..) {
+            let goodbye = Fault::new(6, 2, "").notification();
+            self.outputs.push(Output::Send(connection.id, goodbye));
+            self.outputs.push(Output::Close(connection.id));
+        }
+    }
+
+    /// The connection that has been here longest: the session, where there is one.
+    #[must_use]
+    pub fn first(&self) -> Option<ConnectionId> {
+        self.connections.first().map(|connection| connection.id)
+    }
+
+    /// How many connections are no session.
+    #[must_use]
+    pub fn half_open(&self) -> usize {
+        let sessions = self.connections.iter().filter_map(established).count();
+        self.connections.len() - sessions
+    }
+
+    /// For `status`.
+    #[must_use]
+    pub fn view(&self) -> View {
+        let session = self
+            .connections
+            .iter()
+            .find(|connection| established(connection).is_some());
+        let decoder = session.and_then(|connection| connection.decoder.as_ref());
+        View::new(&self.name, self.state, self.us.peer_as, decoder)
+    }
+
+    fn position(&self, which: impl Fn(&Connection) -> bool) -> Option<usize> {
+        self.connections.iter().position(which)
+    }
+
+    fn message(&mut self, index: usize, message: Message<'_>, now: Instant) {
+        let connection = &mut self.connections[index];
+        let id = connection.id;
+        let actions = connection.session.message(message, now);
+        if message.kind == Kind::Update
+            && let Some(decoder) = &mut connection.decoder
+        {
+            match decoder.read(message.body, &mut self.events) {
+                Ok(outcome) => {
+                    let over = decoder.over();
+                    self.took(outcome, message.body, now);
+                    if let Some(fault) = over {
+                        self.fault(index, &fault, now);
+                    }
+                }
+                Err(fault) => {
+                    self.wrong(&fault.why, message.body, now);
+                    self.fault(index, &fault, now);
+                }
+            }
+            return;
+        }
+        for action in actions {
+            // An action before it may have removed the connection, or another one.
+            let Some(index) = self.position(|connection| connection.id == id) else {
+                return;
+            };
+            match action {
+                Action::Send(message) => self.outputs.push(Output::Send(id, message)),
+                Action::Agreed(terms) => self.agreed(index, &terms, now),
+                Action::Established(terms) => self.established(index, &terms, now),
+                Action::RefreshBegins(table) => {
+                    if self.tables.refresh_begins(table, now, &mut self.events)
+                        && let Some(decoder) = &mut self.connections[index].decoder
+                    {
+                        decoder.restart(table);
+                    }
+                }
+                Action::RefreshEnds(table) => {
+                    self.tables.refresh_ends(table, &mut self.events);
+                }
+                Action::Notified(notice) => {
+                    let why = format!("it says: {}", notice.text);
+                    let graceful = !notice.hard_reset() && self.survives_notification(index);
+                    self.remove(index, graceful, &why, now);
+                }
+                Action::Fault(fault) => {
+                    self.wrong(&fault.why, message.body, now);
+                    self.fault(index, &fault, now);
+                }
+            }
+        }
+    }
+
+    /// An UPDATE was taken.
+    fn took(&mut self, outcome: super::update::Outcome, body: &[u8], now: Instant) {
+        self.counts.updates.fetch_add(outcome.updates, Relaxed);
+        self.counts.over_limit.fetch_add(outcome.over_limit, Relaxed);
+        self.counts.errors.fetch_add(outcome.errors, Relaxed);
+        if let Some(note) = outcome.note {
+            self.log(&note, body, now);
+        }
+        for table in TABLES.into_iter().filter(|table| outcome.heard[*table as usize]) {
+            self.tables.heard(table, now);
+        }
+        if let Some(table) = outcome.end_of_rib {
+            self.tables.end_of_rib(table, &mut self.events);
+            self.settle();
+        }
+    }
+
+    /// The other side is the neighbour: one of its connections must go.
+    fn agreed(&mut self, index: usize, terms: &Terms, now: Instant) {
+        let id = self.connections[index].id;
+        debug!(peer = %self.name, "OPEN accepted: AS {}, identifier {}", terms.peer_as, terms.router_id);
+        let Some(other) = self.position(|connection| connection.id != id) else {
+            return;
+        };
+        let old = &self.connections[other];
+        if established(old).is_none() {
+            self.refuse(other, "a newer connection of the same neighbour");
+        } else if old.session.terms().is_some_and(|terms| terms.graceful.is_some()) {
+            self.outputs.push(Output::Close(old.id));
+            self.forget(other, true, "it has restarted: it opened a new connection", now);
+        } else {
+            self.counts.errors.fetch_add(1, Relaxed);
+            self.refuse(index, "there is a session with this neighbour already");
+        }
+    }
+
+    fn established(&mut self, index: usize, terms: &Arc<Terms>, now: Instant) {
+        let connection = &mut self.connections[index];
+        connection.decoder = Some(Decoder::new(
+            Arc::clone(terms),
+            connection.interface,
+            &self.limits,
+        ));
+        self.counts.sessions.fetch_add(1, Relaxed);
+        self.tables.established(terms, now, &mut self.events);
+        let tables: Vec<&str> = TABLES
+            .into_iter()
+            .filter(|table| terms.tables[*table as usize])
+            .map(super::table::name)
+            .collect();
+        info!(
+            peer = %self.name,
+            "BGP session up: AS {}, identifier {}, {}", terms.peer_as, terms.router_id, tables.join(", ")
+        );
+        self.enter(FeedState::Syncing);
+        self.settle();
+    }
+
+    /// Whether routes outlive a NOTIFICATION on this connection (RFC 8538 4).
+    fn survives_notification(&self, index: usize) -> bool {
+        let terms = self.connections[index].session.terms();
+        let graceful = terms.and_then(|terms| terms.graceful.as_ref());
+        graceful.is_some_and(|graceful| graceful.notification)
+    }
+
+    /// Ends a connection with a NOTIFICATION.
+    fn fault(&mut self, index: usize, fault: &Fault, now: Instant) {
+        let connection = &self.connections[index];
+        // A neighbour that brought too much does not get it kept for it.
+        let graceful = fault.code != 6 && self.survives_notification(index);
+        let notification = fault.notification();
+        self.outputs.push(Output::Send(connection.id, notification));
+        let sent = words(fault.code, fault.subcode);
+        self.remove(index, graceful, &format!("{fault}; sent: {sent}"), now);
+    }
+
+    /// Ends a connection that is too many (RFC 4486: connection collision resolution).
+    fn refuse(&mut self, index: usize, why: &str) {
+        let connection = self.connections.remove(index);
+        info!(peer = %self.name, "BGP connection refused: {why}");
+        let notification = Fault::new(6, 7, why).notification();
+        self.outputs.push(Output::Send(connection.id, notification));
+        self.outputs.push(Output::Close(connection.id));
+    }
+
+    fn remove(&mut self, index: usize, graceful: bool, why: &str, now: Instant) {
+        self.outputs.push(Output::Close(self.connections[index].id));
+        self.forget(index, graceful, why, now);
+    }
+
+    /// Takes a connection off the list, and its routes as its end allows.
+    fn forget(&mut self, index: usize, graceful: bool, why: &str, now: Instant) {
+        let connection = self.connections.remove(index);
+        if let Some((_, terms)) = established(&connection) {
+            warn!(peer = %self.name, "BGP session down: {why}");
+            self.tables.lost(graceful, terms, now, &mut self.events);
+        } else {
+            info!(peer = %self.name, "BGP connection ended before there was a session: {why}");
+        }
+        self.counts.note(why.to_string());
+        self.settle();
+    }
+
+    /// The state that follows from sessions and tables.
+    fn settle(&mut self) {
+        let session = self
+            .connections
+            .iter()
+            .any(|connection| established(connection).is_some());
+        let state = match session {
+            true if self.tables.whole() => FeedState::Live,
+            true => FeedState::Syncing,
+            false if self.tables.stale() => FeedState::Stale,
+            false if self.connections.is_empty() => FeedState::Down,
+            false => FeedState::Connecting,
+        };
+        self.enter(state);
+    }
+
+    fn enter(&mut self, state: FeedState) {
+        if self.state != state {
+            self.state = state;
+            self.events.push(FeedEvent::State(state));
+        }
+    }
+
+    /// Counts and logs what was not as it should be.
+    fn wrong(&mut self, what: &str, octets: &[u8], now: Instant) {
+        self.counts.errors.fetch_add(1, Relaxed);
+        self.log(what, octets, now);
+    }
+
+    /// Logs it, one line a second at most; the last one is kept for `status`.
+    fn log(&mut self, what: &str, octets: &[u8], now: Instant) {
+        self.counts.note(what.to_string());
+        if let Some((last, silent)) = &mut self.logged
+            && now.duration_since(*last).as_secs() < 1
+        {
+            *silent += 1;
+            return;
+        }
+        let silent = self.logged.map_or(0, |(_, silent)| silent);
+        self.logged = Some((now, 0));
+        let shown = &octets[..octets.len().min(SHOWN)];
+        let more = octets.len() - shown.len();
+        warn!(
+            peer = %self.name,
+            "BGP: {what} (octets {}{}; {silent} more lines like this were left out)",
+            shown.iter().map(|octet| format!("{octet:02x}")).collect::<String>(),
+            if more > 0 { format!(" and {more} more") } else { String::new() },
+        );
+    }
+}
+
+/// A connection's id and terms, where it is a session.
+fn established(connection: &Connection) -> Option<(ConnectionId, &Arc<Terms>)> {
+    let terms = connection.session.terms()?;
+    (connection.session.state() == State::Established).then_some((connection.id, terms))
+}
+
+#[cfg(test)]
+#[path = "neighbour_tests.rs"]
+mod tests;
