@@ -39,7 +39,6 @@ pub const TABLES: &[&str] = &[
     maps::SLOT_DIRECTORY,
     maps::NEXTHOP_DIRECTORY,
     maps::PORT_DIRECTORY,
-    maps::TRACE,
 ];
 
 /// Whether the program has a table's address, so that it must be a single element.
@@ -58,9 +57,7 @@ pub fn addressed(name: &str) -> Addressed {
     match name {
         // Entries for every CPU and prefix: more than one element on machines with many of both.
         maps::PREFIX_COUNTERS => Addressed::WhereItFits,
-        maps::SLOT_DIRECTORY | maps::NEXTHOP_DIRECTORY | maps::PORT_DIRECTORY | maps::TRACE => {
-            Addressed::Never
-        }
+        maps::SLOT_DIRECTORY | maps::NEXTHOP_DIRECTORY | maps::PORT_DIRECTORY => Addressed::Never,
         _ if TABLES.contains(&name) => Addressed::Always,
         _ => Addressed::Never,
     }

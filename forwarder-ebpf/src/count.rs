@@ -58,19 +58,10 @@ pub fn settle(cpu: u32) -> Option<*mut Pending> {
     Some(pending)
 }
 
-/// Where a forwarded packet is counted.
-#[derive(Clone, Copy)]
-pub struct Place {
-    /// The CPU, [`maps::cpu`].
-    pub cpu: u32,
-    /// What [`settle`] answered.
-    pub pending: Option<*mut Pending>,
-}
-
-/// Counts a forwarded packet by next hop and egress, and puts it down to be counted by prefix.
+/// Counts a forwarded packet by next hop and egress, and puts it down to be counted by prefix: `pending` is
+/// what [`settle`] answered.
 #[inline(always)]
-pub fn forwarded(place: Place, slot: u32, chosen: &Chosen, bytes: usize) {
-    let Place { cpu, pending } = place;
+pub fn forwarded(cpu: u32, pending: Option<*mut Pending>, slot: u32, chosen: &Chosen, bytes: usize) {
     if let Some(pending) = pending {
         // SAFETY: this CPU's entry; `settle` has counted what was there.
         unsafe {

@@ -30,7 +30,6 @@ const BROKEN: Leaf = Leaf::child(0);
 /// [`Reason::NoRoute`], or [`Reason::Internal`] where the walk led nowhere.
 #[inline(always)]
 pub fn answer(leaf: Leaf) -> Result<Match, Reason> {
-    maps::trace(|t| t.leaf = leaf.0);
     // No route is 0 and a walk that led nowhere has the top bit: one comparison for both.
     if leaf.0 as i32 <= 0 {
         return Err(if leaf.is_none() {
@@ -44,7 +43,6 @@ pub fn answer(leaf: Leaf) -> Result<Match, Reason> {
         GROUP_INDIRECT => *maps::SLOT_GROUP.get(slot).ok_or(Reason::Internal)?,
         group => group,
     };
-    maps::trace(|t| t.group = group);
     Ok(Match { group, slot })
 }
 

@@ -9,9 +9,12 @@ use forwarder_common::{
 
 use crate::maps;
 
+/// Whether a class of source may come in.
+///
+/// # Errors
+/// The reason to drop it.
 #[inline(always)]
-fn verdict(class: u32) -> Result<(), Reason> {
-    maps::trace(|t| t.source_class = class);
+pub fn admit(class: u32) -> Result<(), Reason> {
     if class == SourceClass::Ordinary as u32 {
         Ok(())
     } else if class == SourceClass::Own as u32 {
@@ -21,21 +24,18 @@ fn verdict(class: u32) -> Result<(), Reason> {
     }
 }
 
-/// Filters by source address (octets in wire order).
-///
-/// # Errors
-/// The reason to drop it.
+/// The class of a source address (octets in wire order), a [`SourceClass`] as a number.
 #[inline(always)]
-pub fn source<const OCTETS: usize>(interface: &Interface, address: &[u8; OCTETS]) -> Result<(), Reason> {
+pub fn class<const OCTETS: usize>(interface: &Interface, address: &[u8; OCTETS]) -> u32 {
     if interface.flags & FILTER_SOURCES == 0 {
-        return Ok(());
+        return SourceClass::Ordinary as u32;
     }
     let table: &SourceTable = &maps::SOURCES.get()[(maps::SETTINGS.get().active_filter & 1) as usize];
-    verdict(if OCTETS == 4 {
+    if OCTETS == 4 {
         classify(&table.v4, address)
     } else {
         classify(&table.v6, address)
-    })
+    }
 }
 
 /// IPv4 from one of our own addresses: the kernel takes it for a martian (`fib_validate_source`), so it must see it.

@@ -32,6 +32,8 @@ pub mod maps;
 #[cfg(target_arch = "bpf")]
 pub mod nexthop;
 #[cfg(target_arch = "bpf")]
+pub mod notes;
+#[cfg(target_arch = "bpf")]
 pub mod redirect;
 
 use forwarder_common::reason::Reason;

@@ -14,6 +14,8 @@ mod program {
         programs::{RawTracePointContext, XdpContext},
     };
     use forwarder_common::{
+        counters::Pending,
+        fib::Leaf,
         flow,
         interface::{FORWARD4, FORWARD6, Interface, REDIRECTS4},
         nexthop::NextHop,
@@ -21,9 +23,11 @@ mod program {
         trace::Stage,
     };
     use forwarder_ebpf::{
-        Exit, count, egress, fib, filter, log, maps, nexthop,
+        Exit, count, egress, fib, filter, log, maps,
+        nexthop::{self, Chosen},
+        notes::{Notes, Silent, Traced},
         packet::{Head, Packet},
-        parse::{self, ETHERNET, IPV4, IPV6, Ipv4, Ipv6, Network},
+        parse::{self, ETHERNET, IPV4, IPV6, Network},
         redirect, rewrite,
     };
 
@@ -41,189 +45,210 @@ mod program {
     }
     const DROP: u64 = bits(Policy::Drop);
 
+    /// A packet, and where it came in.
+    struct Arrival<'a> {
+        ctx: &'a XdpContext,
+        cpu: u32,
+        packet: Packet,
+        ifindex: u32,
+        interface: &'a Interface,
+    }
+
+    /// Where a packet goes, and where that is counted.
+    struct Departure {
+        /// Octets of the IP packet.
+        length: u32,
+        slot: u32,
+        chosen: Chosen,
+        pending: Option<*mut Pending>,
+    }
+
     #[xdp]
     pub fn forwarder(ctx: XdpContext) -> u32 {
+        verdict::<Silent>(&ctx)
+    }
+
+    #[xdp]
+    pub fn forwarder_trace(ctx: XdpContext) -> u32 {
+        verdict::<Traced>(&ctx)
+    }
+
+    #[inline(always)]
+    fn verdict<N: Notes>(ctx: &XdpContext) -> u32 {
         // SAFETY: data and data_end of this packet; taken anew after the tail is moved.
         let packet = unsafe { Packet::new(ctx.data(), ctx.data_end()) };
         let bytes = packet.length();
         let ifindex = ctx.ingress_ifindex() as u32;
         let cpu = maps::cpu();
-        match maps::INTERFACES.get(ifindex) {
-            Some(interface) if interface.port != 0 => {
-                let reason = match forward(&ctx, cpu, packet, ifindex, interface) {
-                    Ok(()) => {
-                        let forwarded = Reason::Forwarded;
-                        maps::trace(|t| (t.port, t.reason) = (interface.port, forwarded as u32));
-                        count::exit(cpu, interface.port, forwarded.index(), bytes);
-                        return xdp_action::XDP_REDIRECT;
-                    }
-                    Err(Exit(reason)) => reason,
-                };
-                maps::trace(|t| (t.port, t.reason) = (interface.port, reason as u32));
-                count::exit(cpu, interface.port, reason, bytes);
+        let Some(interface) = maps::INTERFACES.get(ifindex).filter(|known| known.port != 0) else {
+            return exit::<N>(cpu, 0, Reason::Unconfigured.index(), bytes);
+        };
+        let arrival = Arrival {
+            ctx,
+            cpu,
+            packet,
+            ifindex,
+            interface,
+        };
+        let forwarded = match parse::network(&packet, interface) {
+            Ok(Network::V4) => ipv4::<N>(&arrival),
+            Ok(Network::V6) => ipv6::<N>(&arrival),
+            Err(reason) => Err(reason.into()),
+        };
+        match forwarded {
+            Ok(()) => {
+                exit::<N>(cpu, interface.port, Reason::Forwarded.index(), bytes);
+                xdp_action::XDP_REDIRECT
+            }
+            Err(Exit(reason)) => {
                 if reason == Reason::Internal.index() {
-                    log::internal(&ctx);
+                    log::internal(ctx);
                 }
-                if DROP >> reason & 1 != 0 {
-                    xdp_action::XDP_DROP
-                } else {
-                    xdp_action::XDP_PASS
-                }
-            }
-            _ => {
-                maps::trace(|t| (t.port, t.reason) = (0, Reason::Unconfigured as u32));
-                count::exit(cpu, 0, Reason::Unconfigured.index(), bytes);
-                xdp_action::XDP_PASS
+                exit::<N>(cpu, interface.port, reason, bytes)
             }
         }
     }
 
+    /// Counts the packet and answers what becomes of one that is not forwarded.
     #[inline(always)]
-    fn stage(stage: Stage) {
-        maps::trace(|t| t.stage = stage as u32);
-    }
-
-    #[inline(always)]
-    fn forward(
-        ctx: &XdpContext,
-        cpu: u32,
-        packet: Packet,
-        ifindex: u32,
-        interface: &Interface,
-    ) -> Result<(), Exit> {
-        match parse::network(&packet, interface)? {
-            Network::V4 => ipv4(ctx, cpu, packet, ifindex, interface, &parse::ipv4(&packet)?),
-            Network::V6 => ipv6(ctx, cpu, packet, ifindex, interface, &parse::ipv6(&packet)?),
+    fn exit<N: Notes>(cpu: u32, port: u32, reason: usize, bytes: usize) -> u32 {
+        N::note(|t| (t.port, t.reason) = (port, reason as u32));
+        count::exit(cpu, port, reason, bytes);
+        if DROP >> reason & 1 != 0 {
+            xdp_action::XDP_DROP
+        } else {
+            xdp_action::XDP_PASS
         }
     }
 
     #[inline(always)]
-    fn ipv4(
-        ctx: &XdpContext,
-        cpu: u32,
-        packet: Packet,
-        ifindex: u32,
-        interface: &Interface,
-        ip: &Ipv4,
-    ) -> Result<(), Exit> {
-        stage(Stage::Parse);
+    fn ipv4<N: Notes>(arrival: &Arrival) -> Result<(), Exit> {
+        let (packet, interface) = (&arrival.packet, arrival.interface);
+        let ip = parse::ipv4(packet)?;
+        N::stage(Stage::Parse);
         // Both wait for memory, and neither for the other.
-        let pending = count::settle(cpu);
+        let pending = count::settle(arrival.cpu);
         let leaf = fib::leaf4(ip.destination);
-        filter::source(interface, &ip.source.to_be_bytes())?;
-        stage(Stage::Filter);
-        parse::forwardable4(ip)?;
+        source::<N, 4>(interface, &ip.source.to_be_bytes())?;
+        parse::forwardable4(&ip)?;
         filter::own_source(ip.source)?;
-        let found = fib::answer(leaf)?;
-        stage(Stage::Fib);
-        let chosen = nexthop::choose(found.group, || {
+        let found = find::<N>(leaf)?;
+        let chosen = choose::<N>(found.group, |seed| {
             let protocol = ip.head.u8::<23>();
-            let ports = if parse::is_fragment(ip) {
+            let ports = if parse::is_fragment(&ip) {
                 0
             } else {
-                parse::ports::<IPV4, { IPV4 + 4 }>(&packet, protocol)
+                parse::ports::<IPV4, { IPV4 + 4 }>(packet, protocol)
             };
-            flow::hash(
-                maps::SETTINGS.get().hash_seed,
-                ip.source as u128,
-                ip.destination as u128,
-                protocol,
-                ports,
-            )
+            flow::hash(seed, ip.source as u128, ip.destination as u128, protocol, ports)
         })?;
-        nexthop::usable(chosen.hop, interface, FORWARD4, ip.head.u8::<22>(), ip.length)?;
-        if chosen.hop.ifindex == ifindex && interface.flags & REDIRECTS4 != 0 {
+        nexthop::usable(chosen.hop, interface, FORWARD4, || ip.head.u8::<22>(), ip.length)?;
+        if chosen.hop.ifindex == arrival.ifindex && interface.flags & REDIRECTS4 != 0 {
             return Err(Reason::SameInterface.into());
         }
-        let place = count::Place { cpu, pending };
-        send(
-            ctx,
-            place,
-            packet,
-            ip.length,
-            found,
+        let departure = Departure {
+            length: ip.length,
+            slot: found.slot,
             chosen,
-            ip.head,
-            rewrite::ipv4,
-        )
+            pending,
+        };
+        send::<N, IPV4>(arrival, departure, ip.head, rewrite::ipv4)
     }
 
     #[inline(always)]
-    fn ipv6(
-        ctx: &XdpContext,
-        cpu: u32,
-        packet: Packet,
-        ifindex: u32,
-        interface: &Interface,
-        ip: &Ipv6,
-    ) -> Result<(), Exit> {
-        stage(Stage::Parse);
-        let pending = count::settle(cpu);
+    fn ipv6<N: Notes>(arrival: &Arrival) -> Result<(), Exit> {
+        let (packet, interface) = (&arrival.packet, arrival.interface);
+        let ip = parse::ipv6(packet)?;
+        N::stage(Stage::Parse);
+        let pending = count::settle(arrival.cpu);
         let leaf = fib::leaf6(&ip.destination);
-        filter::source(interface, &ip.source)?;
-        stage(Stage::Filter);
-        parse::forwardable6(ip)?;
-        let found = fib::answer(leaf)?;
-        stage(Stage::Fib);
-        let chosen = nexthop::choose(found.group, || {
+        source::<N, 16>(interface, &ip.source)?;
+        parse::forwardable6(&ip)?;
+        let found = find::<N>(leaf)?;
+        let chosen = choose::<N>(found.group, |seed| {
             let protocol = ip.head.u8::<20>();
-            let ports = parse::ports::<IPV6, { IPV6 + 4 }>(&packet, protocol);
+            let ports = parse::ports::<IPV6, { IPV6 + 4 }>(packet, protocol);
             let (source, destination) = (
                 u128::from_be_bytes(ip.source),
                 u128::from_be_bytes(ip.destination),
             );
-            flow::hash(
-                maps::SETTINGS.get().hash_seed,
-                source,
-                destination,
-                protocol,
-                ports,
-            )
+            flow::hash(seed, source, destination, protocol, ports)
         })?;
-        nexthop::usable(chosen.hop, interface, FORWARD6, ip.head.u8::<21>(), ip.length)?;
+        nexthop::usable(chosen.hop, interface, FORWARD6, || ip.head.u8::<21>(), ip.length)?;
         // ip6_forward sends a redirect whenever the packet would leave where it came in; no sysctl stops it.
-        if chosen.hop.ifindex == ifindex {
+        if chosen.hop.ifindex == arrival.ifindex {
             return Err(Reason::SameInterface.into());
         }
-        let place = count::Place { cpu, pending };
-        send(
-            ctx,
-            place,
-            packet,
-            ip.length,
-            found,
+        let departure = Departure {
+            length: ip.length,
+            slot: found.slot,
             chosen,
-            ip.head,
-            rewrite::ipv6,
-        )
+            pending,
+        };
+        send::<N, IPV6>(arrival, departure, ip.head, rewrite::ipv6)
+    }
+
+    #[inline(always)]
+    fn source<N: Notes, const OCTETS: usize>(
+        interface: &Interface,
+        address: &[u8; OCTETS],
+    ) -> Result<(), Reason> {
+        let class = filter::class(interface, address);
+        N::note(|t| t.source_class = class);
+        filter::admit(class)?;
+        N::stage(Stage::Filter);
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn find<N: Notes>(leaf: Leaf) -> Result<fib::Match, Reason> {
+        N::note(|t| t.leaf = leaf.0);
+        let found = fib::answer(leaf)?;
+        N::note(|t| t.group = found.group);
+        N::stage(Stage::Fib);
+        Ok(found)
+    }
+
+    #[inline(always)]
+    fn choose<N: Notes>(group: u32, hash: impl FnOnce(u32) -> u32) -> Result<Chosen, Reason> {
+        let chosen = nexthop::choose(group, || {
+            let hash = hash(maps::SETTINGS.get().hash_seed);
+            N::note(|t| t.hash = hash);
+            hash
+        })?;
+        N::note(|t| t.nexthop = chosen.id);
+        Ok(chosen)
     }
 
     /// The decision is made: asks for the redirect, then writes, then counts.
     #[inline(always)]
-    fn send<const N: usize>(
-        ctx: &XdpContext,
-        place: count::Place,
-        packet: Packet,
-        length: u32,
-        found: fib::Match,
-        chosen: nexthop::Chosen,
-        mut head: Head<N>,
-        rewrite: impl FnOnce(Head<N>, &NextHop),
+    fn send<N: Notes, const HEAD: usize>(
+        arrival: &Arrival,
+        departure: Departure,
+        mut head: Head<HEAD>,
+        rewrite: impl FnOnce(Head<HEAD>, &NextHop),
     ) -> Result<(), Exit> {
-        let bytes = packet.length();
+        let Departure {
+            length,
+            slot,
+            chosen,
+            pending,
+        } = departure;
+        let bytes = arrival.packet.length();
         let padding = redirect::padding(bytes, ETHERNET + length as usize, chosen.hop)?;
-        stage(Stage::NextHop);
+        N::stage(Stage::NextHop);
         redirect::ask(chosen.hop)?;
-        stage(Stage::Redirect);
+        N::stage(Stage::Redirect);
         if padding != 0 {
+            let ctx = arrival.ctx;
             redirect::cut(ctx, padding)?;
             // SAFETY: data and data_end after the tail moved.
             let packet = unsafe { Packet::new(ctx.data(), ctx.data_end()) };
             head = packet.head().ok_or(Reason::Internal)?;
         }
         rewrite(head, chosen.hop);
-        stage(Stage::Rewrite);
-        count::forwarded(place, found.slot, &chosen, bytes);
+        N::stage(Stage::Rewrite);
+        count::forwarded(arrival.cpu, pending, slot, &chosen, bytes);
         Ok(())
     }
 

@@ -56,8 +56,6 @@ pub static SLOTS: Table<SlotEntry, { number(names::SLOT_DIRECTORY) }> = Table::n
 pub static NEXTHOP_COUNT: Table<NextHopEntry, { number(names::NEXTHOP_DIRECTORY) }> = Table::new();
 /// Ports: the stride of `REASON_COUNTERS` and `EGRESS_COUNTERS` by CPU.
 pub static PORTS: Table<PortEntry, { number(names::PORT_DIRECTORY) }> = Table::new();
-/// As long as there are instances that trace: 1 or 0.
-static TRACING: Table<Trace, { number(names::TRACE) }> = Table::new();
 
 macro_rules! arrays {
     ($($name:ident: $type:ty = $entries:expr;)+) => {
@@ -97,27 +95,9 @@ pub static NETNS: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 pub static DEVICES_ID: Global<u32> = Global::new(0);
 
-/// Whether this is a tracing instance: a number to the verifier, which removes what it keeps from running.
-#[inline(always)]
-fn tracing() -> bool {
-    TRACING.length() != 0
-}
-
 /// The CPU whose counters are written.
 #[inline(always)]
 pub fn cpu() -> u32 {
     // SAFETY: no arguments, no side effects.
     unsafe { bpf_get_smp_processor_id() }
-}
-
-/// Notes a step of a traced packet; not there in the live program.
-#[inline(always)]
-pub fn trace(note: impl FnOnce(&mut Trace)) {
-    if !tracing() {
-        return;
-    }
-    if let Some(trace) = TRACE.get_ptr_mut(0) {
-        // SAFETY: a tracing instance runs one packet at a time; its map is private to it.
-        note(unsafe { &mut *trace });
-    }
 }

@@ -29,12 +29,9 @@ pub fn choose(group: u32, hash: impl FnOnce() -> u32) -> Result<Chosen, Reason> 
     let index = if entry.width <= 1 {
         0
     } else {
-        let hash = hash();
-        maps::trace(|t| t.hash = hash);
-        bucket(hash, entry.width)
+        bucket(hash(), entry.width)
     };
     let id = *entry.buckets.get(index).ok_or(Reason::Internal)? as u32;
-    maps::trace(|t| t.nexthop = id);
     let hop = maps::NEXTHOPS.get(id).ok_or(Reason::Internal)?;
     Ok(Chosen { id, hop })
 }
@@ -48,20 +45,20 @@ pub fn usable(
     hop: &NextHop,
     interface: &Interface,
     forwarding: u32,
-    ttl: u8,
+    ttl: impl Fn() -> u8,
     length: u32,
 ) -> Result<(), Exit> {
     // The order matters to the reason, not to whether there is one.
     if hop.state() == Reason::Forwarded.index()
         && hop.flags & GENERIC == 0
         && interface.flags & forwarding != 0
-        && ttl > 1
+        && ttl() > 1
         && length <= hop.mtu
         && !stale(maps::SETTINGS.get())
     {
         return Ok(());
     }
-    obstacle(hop, interface, forwarding, ttl, length)
+    obstacle(hop, interface, forwarding, ttl(), length)
 }
 
 #[inline(always)]

@@ -21,6 +21,8 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/fo
 
 /// Name of the XDP program.
 pub const XDP: &str = "forwarder";
+/// Name of the same program with notes of every step.
+pub const TRACED: &str = "forwarder_trace";
 /// The tracepoint programs; each has the name of its tracepoint.
 pub const TRACEPOINTS: [&str; 2] = ["xdp_redirect_err", "xdp_devmap_xmit"];
 
@@ -124,7 +126,6 @@ fn resolve_tracing(pins: &Pins, sizes: Sizes) -> Result<direct::Object> {
             _ => pins.data(name),
         },
         |name| match name {
-            maps::TRACE => 1,
             maps::PREFIX_COUNTERS => 0,
             _ if strides.contains(&name) => 0,
             _ => length(name),
@@ -132,7 +133,7 @@ fn resolve_tracing(pins: &Pins, sizes: Sizes) -> Result<direct::Object> {
     )
 }
 
-/// Entries of a table by its name. Of traces a program that forwards has none.
+/// Entries of a table by its name; 0 for one that the program must ask the map for.
 fn lengths(sizes: Sizes) -> impl Fn(&'static str) -> u32 {
     let entries = sizes.entries();
     move |name| match entries.iter().find(|(known, ..)| *known == name) {

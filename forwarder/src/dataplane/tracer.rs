@@ -1,6 +1,7 @@
 //! One packet through the real program, step by step, leaving no mark.
 //!
-//! A second instance of the program on the shared tables, with counters of its own, run by `BPF_PROG_TEST_RUN`.
+//! A second instance of the program on the shared tables, with notes and with counters of its own, run by
+//! `BPF_PROG_TEST_RUN`.
 
 use std::os::fd::AsFd;
 
@@ -14,7 +15,7 @@ use forwarder_common::{maps, trace::Trace};
 use super::{
     Array, Region,
     pins::Pins,
-    program::{self, Purpose, XDP},
+    program::{self, Purpose, TRACED},
 };
 
 /// What became of a packet.
@@ -48,10 +49,10 @@ impl Tracer {
         let mut opened = program::open(pins, sizes, Purpose::Trace)?;
         let program: &mut Xdp = opened
             .ebpf
-            .program_mut(XDP)
+            .program_mut(TRACED)
             .context("the object has no XDP program")?
             .try_into()?;
-        program.load().map_err(|why| program::refusal(XDP, why))?;
+        program.load().map_err(|why| program::refusal(TRACED, why))?;
         let mut ebpf = opened.ebpf;
         let map = ebpf
             .take_map(maps::TRACE)
@@ -74,7 +75,7 @@ impl Tracer {
         self.trace.set(0, &Trace::default());
         let program: &Xdp = self
             .ebpf
-            .program(XDP)
+            .program(TRACED)
             .context("the object has no XDP program")?
             .try_into()?;
         let (action, packet) = run_frame(program, ifindex, packet)?;
