@@ -22,6 +22,18 @@ pub const CANDIDATE: &str = "CANDIDATE";
 /// [`ANSWERS`].
 pub const SUNK: &str = "SUNK";
 
+/// Counters as a plain array, `[cpu][slot]`: for `counters`.
+pub const BY_CPU: &str = "BY_CPU";
+/// Counters as a per-CPU array.
+pub const PER_CPU: &str = "PER_CPU";
+/// Slots that the counters of `counters` have room for: a power of two, as many as a leaf can name.
+pub const SLOTS: u32 = 1 << 21;
+
+/// Where a slot stands when slots are in no order: a permutation of those below [`SLOTS`].
+pub const fn shuffled(slot: u32) -> u32 {
+    slot.wrapping_mul(0x9e37_79b1) & (SLOTS - 1)
+}
+
 /// The IPv4 trace.
 pub type Trace4 = [u64; TRACE_LEN];
 /// The IPv6 trace.

@@ -7,6 +7,8 @@
 pub mod abi;
 
 #[cfg(target_arch = "bpf")]
+pub mod counters;
+#[cfg(target_arch = "bpf")]
 pub mod forward;
 #[cfg(target_arch = "bpf")]
 pub mod lookup;

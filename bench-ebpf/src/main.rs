@@ -9,7 +9,11 @@ fn main() {}
 #[cfg(target_arch = "bpf")]
 mod programs {
     use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
-    use forwarder_bench_ebpf::{abi::EMPTY, forward, lookup, pipeline};
+    use forwarder_bench_ebpf::{
+        abi::EMPTY,
+        counters::{ByAddress, Deferred, PerCpu, Shuffled, counted},
+        forward, lookup, pipeline,
+    };
 
     /// Says in the verdict whether the harness worked.
     #[inline(always)]
@@ -36,6 +40,14 @@ mod programs {
         fib_kernel6: ipv6(|ctx, destination| lookup::kernel6(ctx, destination));
         fib_ours4: ipv4(|_, destination| lookup::forwarder4(destination));
         fib_ours6: ipv6(|_, destination| lookup::forwarder6(destination));
+        count_address4: ipv4(|_, destination| counted::<ByAddress>(lookup::forwarder4(destination)));
+        count_address6: ipv6(|_, destination| counted::<ByAddress>(lookup::forwarder6(destination)));
+        count_shuffled4: ipv4(|_, destination| counted::<Shuffled>(lookup::forwarder4(destination)));
+        count_shuffled6: ipv6(|_, destination| counted::<Shuffled>(lookup::forwarder6(destination)));
+        count_percpu4: ipv4(|_, destination| counted::<PerCpu>(lookup::forwarder4(destination)));
+        count_percpu6: ipv6(|_, destination| counted::<PerCpu>(lookup::forwarder6(destination)));
+        count_deferred4: ipv4(|_, destination| counted::<Deferred>(lookup::forwarder4(destination)));
+        count_deferred6: ipv6(|_, destination| counted::<Deferred>(lookup::forwarder6(destination)));
     }
 
     #[xdp]

@@ -3,8 +3,10 @@
 use aya_ebpf::{
     bindings::BPF_F_MMAPABLE,
     macros::map,
-    maps::{Array, LpmTrie, ProgramArray},
+    maps::{Array, LpmTrie, PerCpuArray, ProgramArray},
 };
+
+use forwarder_common::counters::Counter;
 
 use crate::abi::{Answers, TRACE_LEN, Trace4, Trace6};
 
@@ -29,6 +31,15 @@ pub static LPM4: LpmTrie<u32, u32> = LpmTrie::with_max_entries(1, 0);
 #[allow(missing_docs, reason = "abi says what each map is")]
 #[map]
 pub static LPM6: LpmTrie<[u32; 4], u32> = LpmTrie::with_max_entries(1, 0);
+#[allow(missing_docs, reason = "abi says what each map is")]
+#[map]
+pub static BY_CPU: Array<Counter> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+#[allow(missing_docs, reason = "abi says what each map is")]
+#[map]
+pub static PER_CPU: PerCpuArray<Counter> = PerCpuArray::with_max_entries(1, 0);
+/// The slot that was looked up last.
+#[map]
+pub static LAST: Array<u32> = Array::with_max_entries(1, 0);
 #[allow(missing_docs, reason = "abi says what each map is")]
 #[map]
 pub static CANDIDATE: ProgramArray = ProgramArray::with_max_entries(1, 0);

@@ -1,4 +1,5 @@
-//! `fib`: the lookup alone, the same full table in every candidate.
+//! `fib`: the lookup alone, the same full table in every candidate. `counters`: our lookup, with ways to count what it
+//! answers.
 
 use anyhow::{Context, Result, bail, ensure};
 use forwarder::dataplane::Tables;
@@ -6,7 +7,7 @@ use forwarder_bench_ebpf::abi::{NOTHING, TRACE_LEN, kernel_answer};
 use xtask::bench::Options;
 
 use crate::frame;
-use crate::object::Object;
+use crate::object::{Object, Room};
 use crate::report::{self, Timing};
 use crate::router::Router;
 use crate::run::{self, WARM_UP};
@@ -14,41 +15,73 @@ use crate::table::{Family, Table, bits};
 use crate::trace::{self, Pattern, Trace};
 use crate::walk;
 
-/// The arms, the harness alone first: name in the object without the family's digit, and as a candidate.
-const ARMS: [(&str, &str); 4] = [
-    ("fib_empty", "empty"),
-    ("fib_trie", "lpm_trie"),
-    ("fib_kernel", "bpf_fib_lookup"),
-    ("fib_ours", "forwarder"),
-];
+/// What is compared.
+pub struct Contest {
+    name: &'static str,
+    title: &'static str,
+    /// The arms, the harness alone first, forwarder last: name in the object without the family's digit, and as a candidate.
+    arms: &'static [(&'static str, &'static str)],
+    room: Room,
+}
+
+/// `fib`.
+pub const LOOKUP: Contest = Contest {
+    name: "fib",
+    title: "Lookup alone: nanoseconds a destination",
+    arms: &[
+        ("fib_empty", "empty"),
+        ("fib_trie", "lpm_trie"),
+        ("fib_kernel", "bpf_fib_lookup"),
+        ("fib_ours", "forwarder"),
+    ],
+    room: Room::Tries,
+};
+
+/// `counters`.
+pub const COUNTERS: Contest = Contest {
+    name: "counters",
+    title: "Lookup, and a counter for what it answers: nanoseconds a destination",
+    arms: &[
+        ("fib_empty", "empty"),
+        ("fib_ours", "no counter"),
+        ("count_percpu", "per-CPU array"),
+        ("count_shuffled", "slots shuffled"),
+        ("count_address", "slots by address"),
+        ("count_deferred", "forwarder"),
+    ],
+    room: Room::Counters,
+};
 
 /// Runs the bench and prints what it found.
 ///
 /// # Errors
 /// A candidate answers wrongly, or something is missing.
-pub fn bench(options: &Options) -> Result<()> {
+pub fn bench(contest: &Contest, options: &Options) -> Result<()> {
     let tables = Table::both(&options.tables)?;
     let router = Router::start(&tables)?;
     let ours = router.tables()?;
-    let mut object = Object::load(&router.pins, &tables)?;
+    let mut object = Object::load(&router.pins, &tables, contest.room)?;
     for table in &tables {
-        for (arm, _) in ARMS {
+        for (arm, _) in contest.arms {
             object.load_program(&program(arm, table.family))?;
         }
-        object.fill_trie(table)?;
+        if let Room::Tries = contest.room {
+            object.fill_trie(table)?;
+        }
     }
     let cpu = run::pin(options.cpu)?;
     let mut rows = Vec::new();
-    trace::each("fib", options, &tables, |table, pattern, trace| {
+    trace::each(contest.name, options, &tables, |table, pattern, trace| {
         object.lay(table.family, trace);
         let arena = Arena {
+            contest,
             table,
             trace,
             router: &router,
             ours: &ours,
             object: &object,
         };
-        for (arm, candidate) in ARMS {
+        for (arm, candidate) in contest.arms {
             arena
                 .verify(arm)
                 .with_context(|| format!("{candidate}, {} {}", table.family, pattern.name()))?;
@@ -56,8 +89,12 @@ pub fn bench(options: &Options) -> Result<()> {
         rows.extend(arena.time(options.rounds, pattern)?);
         Ok(())
     })?;
-    let title = "Lookup alone: nanoseconds a destination";
-    report::show(options, title, &report::method(options, &tables, cpu), &rows)
+    report::show(
+        options,
+        contest.title,
+        &report::method(options, &tables, cpu),
+        &rows,
+    )
 }
 
 fn program(arm: &str, family: Family) -> String {
@@ -66,6 +103,7 @@ fn program(arm: &str, family: Family) -> String {
 
 /// A trace laid out, and everything it takes to run and judge the arms on it.
 struct Arena<'a> {
+    contest: &'a Contest,
     table: &'a Table,
     trace: &'a Trace,
     router: &'a Router,
@@ -78,7 +116,15 @@ impl Arena<'_> {
     fn verify(&self, arm: &str) -> Result<()> {
         self.object.forget();
         self.object.rewind();
+        let before = self.object.counted(arm)?;
         self.run(arm, TRACE_LEN)?;
+        if let (Some(before), Some(after)) = (before, self.object.counted(arm)?) {
+            let counted = after - before;
+            ensure!(
+                counted == TRACE_LEN as u64,
+                "{counted} packets were counted of {TRACE_LEN}"
+            );
+        }
         for (at, (destination, expected)) in self
             .trace
             .destinations
@@ -134,18 +180,25 @@ impl Arena<'_> {
 
     /// Lets every arm run over the trace in each round, beginning with another one each time.
     fn time(&self, rounds: u32, pattern: Pattern) -> Result<Vec<Timing>> {
-        let mut costs = [const { Vec::new() }; ARMS.len()];
+        let arms = self.contest.arms;
+        let mut costs = vec![Vec::new(); arms.len()];
         for round in 0..rounds as usize {
-            for turn in 0..ARMS.len() {
-                let at = (round + turn) % ARMS.len();
-                let (arm, _) = ARMS[at];
+            for turn in 0..arms.len() {
+                let at = (round + turn) % arms.len();
+                let (arm, _) = arms[at];
                 self.object.rewind();
                 self.run(arm, WARM_UP)?;
                 costs[at].push(self.run(arm, TRACE_LEN)?);
             }
         }
-        let names = ARMS.map(|(_, candidate)| candidate);
-        Ok(report::timings("fib", self.table.family, pattern, &names, &costs))
+        let names: Vec<&'static str> = arms.iter().map(|(_, candidate)| *candidate).collect();
+        Ok(report::timings(
+            self.contest.name,
+            self.table.family,
+            pattern,
+            &names,
+            &costs,
+        ))
     }
 
     /// Nanoseconds a run.

@@ -10,7 +10,7 @@ use forwarder_common::reason::Reason;
 use xtask::bench::Options;
 
 use crate::frame;
-use crate::object::Object;
+use crate::object::{Object, Room};
 use crate::report::{self, Timing};
 use crate::router::Router;
 use crate::run::{self, WARM_UP};
@@ -65,7 +65,7 @@ pub fn bench(options: &Options) -> Result<()> {
     let shipped = ProgramInfo::from_pin(router.pins.programs().join(XDP))
         .and_then(|info| info.fd())
         .context("cannot open forwarder's pinned program")?;
-    let mut object = Object::load(&router.pins, &tables)?;
+    let mut object = Object::load(&router.pins, &tables, Room::None)?;
     for name in [
         "forward_harness4",
         "forward_harness6",

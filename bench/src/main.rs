@@ -44,7 +44,8 @@ struct Cli {
 
 fn main() -> ExitCode {
     let result = match &Cli::parse().args.bench {
-        Bench::Fib(options) => fib::bench(options),
+        Bench::Fib(options) => fib::bench(&fib::LOOKUP, options),
+        Bench::Counters(options) => fib::bench(&fib::COUNTERS, options),
         Bench::Forward(options) => forward::bench(options),
         Bench::Pipeline(options) => pipeline::bench(options),
         Bench::Load(options) => load::bench(options),

@@ -7,12 +7,15 @@ use std::sync::atomic::Ordering;
 
 use anyhow::{Context, Result, bail};
 use aya::maps::lpm_trie::{Key, LpmTrie};
-use aya::maps::{Map, MapData, ProgramArray};
+use aya::maps::{Map, MapData, PerCpuArray, ProgramArray};
 use aya::programs::Xdp;
 use aya::programs::xdp::{XdpLink, XdpMode};
 use aya::{Ebpf, EbpfLoader};
 use forwarder::dataplane::program::{self, refusal};
-use forwarder::dataplane::{Region, Sizes, pins::Pins};
+use forwarder::dataplane::{
+    Region, Sizes,
+    pins::{Pins, possible_cpus},
+};
 use forwarder_bench_ebpf::abi;
 use forwarder_common::maps::{DEVICES, SELF_ADDRESSES};
 use xtask::bench::OBJECT;
@@ -23,6 +26,17 @@ use crate::frame;
 use crate::router::given;
 use crate::table::{Family, Table};
 use crate::trace::Trace;
+
+/// What the maps of the object that only some benches use must have room for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Room {
+    /// Nothing.
+    None,
+    /// LPM tries of the tables.
+    Tries,
+    /// Counters of every slot.
+    Counters,
+}
 
 /// The loaded object.
 pub struct Object {
@@ -42,14 +56,23 @@ impl Object {
     ///
     /// # Errors
     /// The kernel's refusal.
-    pub fn load(pins: &Pins, tables: &[Table; 2]) -> Result<Object> {
+    pub fn load(pins: &Pins, tables: &[Table; 2], room: Room) -> Result<Object> {
         let path = given(OBJECT)?;
         let mut loader = EbpfLoader::new();
         for name in [DEVICES, SELF_ADDRESSES] {
             loader.map_pin_path(name, Cow::Owned(pins.map(name)));
         }
-        for (name, table) in [abi::LPM4, abi::LPM6].into_iter().zip(tables) {
-            loader.map_max_entries(name, table.prefixes.len().max(1) as u32);
+        match room {
+            Room::None => {}
+            Room::Tries => {
+                for (name, table) in [abi::LPM4, abi::LPM6].into_iter().zip(tables) {
+                    loader.map_max_entries(name, table.prefixes.len().max(1) as u32);
+                }
+            }
+            Room::Counters => {
+                loader.map_max_entries(abi::BY_CPU, possible_cpus()? * abi::SLOTS);
+                loader.map_max_entries(abi::PER_CPU, abi::SLOTS);
+            }
         }
         let object = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
         let object = program::resolve(&object, pins, Sizes::of(&pins.meta()?))?;
@@ -143,6 +166,35 @@ impl Object {
     /// What the destination at this position of the trace was answered with.
     pub fn answer(&self, at: usize) -> u64 {
         self.answers.u64(at * 8).load(Ordering::Acquire)
+    }
+
+    /// Packets that an arm of `counters` has counted so far, in all slots; `None` for one that does not count.
+    ///
+    /// # Errors
+    /// The kernel does not tell.
+    pub fn counted(&self, arm: &str) -> Result<Option<u64>> {
+        match arm {
+            "count_percpu" => {
+                let map = self.ebpf.map(abi::PER_CPU).context("the object has no PER_CPU")?;
+                let counters: PerCpuArray<_, [u64; 2]> = map.try_into()?;
+                let mut sum = 0;
+                for slot in 0..counters.len() {
+                    sum += counters
+                        .get(&slot, 0)?
+                        .iter()
+                        .map(|counter| counter[0])
+                        .sum::<u64>();
+                }
+                Ok(Some(sum))
+            }
+            "count_address" | "count_shuffled" | "count_deferred" => {
+                let entries = possible_cpus()? as usize * abi::SLOTS as usize;
+                let counters = region(&self.ebpf, abi::BY_CPU, entries * 16)?;
+                let packets = (0..entries).map(|at| counters.u64(at * 16).load(Ordering::Acquire));
+                Ok(Some(packets.sum()))
+            }
+            _ => Ok(None),
+        }
     }
 
     /// How many frames have reached the sink.

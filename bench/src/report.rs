@@ -37,20 +37,20 @@ const RESOLUTION: f64 = 0.1;
 
 /// The rows of one family and pattern. `costs` holds what each of `names` cost in each round: the first is the harness
 /// alone, which is taken off the others of the same round; the last is forwarder.
-pub fn timings<const N: usize>(
+pub fn timings(
     bench: &'static str,
     family: Family,
     pattern: Pattern,
-    names: &[&'static str; N],
-    costs: &[Vec<f64>; N],
+    names: &[&'static str],
+    costs: &[Vec<f64>],
 ) -> Vec<Timing> {
     let net = |at: usize| -> Vec<f64> {
         let rounds = costs[at].iter().zip(&costs[0]);
         rounds.map(|(cost, harness)| cost - harness).collect()
     };
     let cost = |at: usize| median(&net(at)).max(RESOLUTION);
-    let ours = cost(N - 1);
-    let rows = (1..N).map(|at| {
+    let ours = cost(names.len() - 1);
+    let rows = (1..names.len()).map(|at| {
         let ns = cost(at);
         let highest = net(at).into_iter().fold(f64::MIN, f64::max);
         let lowest = net(at).into_iter().fold(f64::MAX, f64::min);

@@ -31,6 +31,8 @@ pub struct Args {
 pub enum Bench {
     /// Lookup alone: LPM_TRIE, bpf_fib_lookup and ours, on the same full table
     Fib(Options),
+    /// Our lookup, and ways to lay out a counter for every prefix
+    Counters(Options),
     /// The whole program, frame in to verdict: a minimal bpf_fib_lookup forwarder and ours
     Forward(Options),
     /// Live frames through veth on one CPU, generator to sink: the kernel, bpf_fib_lookup, xdp-forward and ours

@@ -17,7 +17,7 @@ use xtask::bench::Options;
 use self::candidate::Candidate;
 use self::lane::{Lane, Passed};
 use crate::model::Model;
-use crate::object::Object;
+use crate::object::{Object, Room};
 use crate::plot::{Bar, Chart, Group};
 use crate::report;
 use crate::router::Router;
@@ -64,7 +64,7 @@ pub fn bench(options: &Options) -> Result<()> {
         .context("cannot open forwarder's pinned program")?;
     // From now on the interfaces carry whatever is being measured.
     router.detach()?;
-    let mut object = Object::load(&router.pins, &tables)?;
+    let mut object = Object::load(&router.pins, &tables, Room::None)?;
     let cpu = run::pin(options.cpu)?;
     run::first_in_line()?;
     let candidates = Candidate::present();
