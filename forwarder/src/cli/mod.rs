@@ -7,6 +7,7 @@ mod client;
 mod figures;
 mod kernel;
 mod lookup;
+mod lookup_table;
 mod operate;
 mod output;
 mod progress;
@@ -127,6 +128,9 @@ enum Command {
         /// Destination
         #[arg(value_name = "ADDR")]
         address: IpAddr,
+        /// Ask this table dump instead (MRT, plain, gz or bz2): every peer's path, and which would win; exit 1 for none
+        #[arg(long, value_name = "FILE")]
+        table: Option<PathBuf>,
         #[command(flatten)]
         format: Format,
     },
@@ -200,7 +204,14 @@ fn run(cli: Cli) -> Result<bool> {
         Command::Drops { all, format } => figures::drops(&reader, all, format.json),
         Command::Routes { prefix, format } => figures::routes(&reader, prefix, format.json),
         Command::Counters { by, top, all, format } => figures::counters(&reader, by, top, all, format.json),
-        Command::Lookup { address, format } => lookup::lookup(&reader, address, format.json),
+        Command::Lookup {
+            address,
+            table,
+            format,
+        } => match table {
+            None => lookup::lookup(&reader, address, format.json),
+            Some(file) => lookup_table::lookup(&file, address, format.json),
+        },
         Command::Trace { packet, format } => trace::trace(&cli.places.bpffs, &packet, format.json),
         Command::Verify { format } => verify::verify(&reader, format.json),
     }

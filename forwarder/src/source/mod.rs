@@ -7,5 +7,6 @@ pub mod event;
 pub mod feed;
 pub mod fpm;
 pub mod kernel;
+pub mod mrt;
 pub mod record;
 pub mod tap;
