@@ -62,6 +62,7 @@ pub fn figures(context: Arc<ApiContext>, limits: Limits) -> Router {
         .route("/v1/drops", get(drops))
         .route("/v1/counters", get(counters))
         .route("/v1/routes", get(routes))
+        .route("/v1/candidates", get(candidates))
         .route("/v1/lookup", get(lookup_one))
         .route("/metrics", get(scrape))
         .fallback(nothing)
@@ -84,7 +85,8 @@ fn refused(status: StatusCode, why: impl Into<String>) -> Response {
 async fn nothing() -> Response {
     refused(
         StatusCode::NOT_FOUND,
-        "no such path: /v1/status, /v1/interfaces, /v1/drops, /v1/counters, /v1/routes, /v1/lookup, /metrics",
+        "no such path: /v1/status, /v1/interfaces, /v1/drops, /v1/counters, /v1/routes, /v1/candidates, /v1/lookup, \
+         /metrics",
     )
 }
 
@@ -260,6 +262,31 @@ async fn routes(Shared(server): Shared<Server>, query: Asked<RoutesQuery>) -> Re
         }
     });
     ([(header::CONTENT_TYPE, "application/json")], Body::new(pieces)).into_response()
+}
+
+async fn candidates(Shared(server): Shared<Server>, query: Asked<RoutesQuery>) -> Response {
+    let prefix = match query {
+        Ok(Query(query)) => query.prefix,
+        Err(why) => return refused(StatusCode::BAD_REQUEST, why.body_text()),
+    };
+    let selection = match prefix.parse::<Selection>() {
+        Ok(Selection::All) => {
+            return refused(
+                StatusCode::BAD_REQUEST,
+                "of which prefix? Ask /v1/candidates?prefix=192.0.2.0/24, or an address",
+            );
+        }
+        Ok(selection) => selection,
+        Err(why) => return refused(StatusCode::BAD_REQUEST, why),
+    };
+    match server.work(move |context| (context.candidates)(selection)).await {
+        Ok(Some(rows)) => server.rows(move |_| rows).await,
+        Ok(None) => refused(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the controller is busy with a full table: try again",
+        ),
+        Err(response) => response,
+    }
 }
 
 async fn scrape(Shared(server): Shared<Server>) -> Response {

@@ -22,7 +22,12 @@ use std::{
 use anyhow::{Context as _, Result};
 use tokio::net::TcpListener;
 
-use crate::{daemon::state::State, dataplane::Tables, stats, stats::LinkStats};
+use crate::{
+    daemon::state::State,
+    dataplane::Tables,
+    stats,
+    stats::{Candidates, LinkStats},
+};
 
 /// What the API reads.
 pub struct ApiContext {
@@ -32,6 +37,8 @@ pub struct ApiContext {
     pub state: Arc<RwLock<State>>,
     /// The drivers' counters.
     pub link_stats: Box<LinkStats>,
+    /// Every source's routes for a prefix.
+    pub candidates: Box<Candidates>,
 }
 
 impl ApiContext {

@@ -43,6 +43,14 @@ fn context() -> Arc<ApiContext> {
             ..State::default()
         })),
         link_stats: Box::new(|_| Some(1045)),
+        candidates: Box::new(|selection| {
+            (selection != "192.0.2.0/24".parse().unwrap()).then(|| {
+                vec![stats::CandidateRow {
+                    by: "bgp".into(),
+                    ..Default::default()
+                }]
+            })
+        }),
     })
 }
 
@@ -115,6 +123,16 @@ fn unchunk(mut rest: &str) -> String {
         }
     }
     body
+}
+
+#[test]
+fn every_sources_route_is_asked_of_the_controller() {
+    let api = start();
+    assert_eq!(api.rows("/v1/candidates?prefix=198.51.100.7")[0]["by"], "bgp");
+    assert_eq!(api.ask("/v1/candidates").0, 400);
+    assert_eq!(api.ask("/v1/candidates?prefix=nonsense").0, 400);
+    let (status, body) = api.ask("/v1/candidates?prefix=192.0.2.0/24");
+    assert!(status == 503 && body.contains("busy"), "{body}");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use anyhow::Result;
 
 use super::{
+    candidates,
     output::{self, Paint, grouped, octets, or_dash},
     reader::{Reader, link_stats},
 };
@@ -152,7 +153,14 @@ pub fn routes(reader: &Reader, prefix: Option<(String, Selection)>, json: bool) 
     let (text, selection) = prefix.unwrap_or((String::new(), Selection::All));
     let mut listing = Listing::default();
     match reader.ask(&format!("/v1/routes?prefix={text}"))? {
-        Some(body) if json => output::print_bytes(&body)?,
+        Some(body) if json && text.is_empty() => output::print_bytes(&body)?,
+        Some(body) if json => {
+            let body = match candidates::ask(reader, &text)? {
+                Some(more) => candidates::joined(body.into(), &more),
+                None => body.into(),
+            };
+            output::print_bytes(&body)?;
+        }
         Some(body) => {
             let rows: Vec<RouteRow> = serde_json::from_slice(&body)?;
             drop(body);
@@ -160,6 +168,11 @@ pub fn routes(reader: &Reader, prefix: Option<(String, Selection)>, json: bool) 
                 listing.print(piece)?;
             }
             listing.end(&text)?;
+            if !text.is_empty()
+                && let Some(body) = candidates::ask(reader, &text)?
+            {
+                candidates::print(&body)?;
+            }
         }
         None => {
             let tables = reader.tables()?;

@@ -3,6 +3,7 @@
 //! Every reading command is a table for people or, with `--json`, rows for programs; both from the same figures. Exit codes:
 //! 0 yes, 1 no or failed, 2 wrong usage.
 
+mod candidates;
 mod client;
 mod figures;
 mod kernel;
@@ -115,7 +116,8 @@ enum Command {
         #[command(flatten)]
         format: Format,
     },
-    /// The forwarding table: all of it, a prefix with its more specific ones, or the prefix of an address
+    /// The forwarding table: all of it, a prefix with its more specific ones, or the prefix of an address; and for that prefix
+    /// every source's route, which of them counts and why
     Routes {
         /// Prefix or address
         #[arg(value_name = "PREFIX", value_parser = selection)]

@@ -6,7 +6,10 @@ use super::{
     output::{self, Paint, grouped, octets, span},
     reader::{Reader, link_stats},
 };
-use crate::stats::{self, StatusRow, status::Now};
+use crate::stats::{
+    self, StatusRow,
+    status::{Now, SourceRow},
+};
 
 /// Prints the status; "no" where there is a problem is left to the reader: the command itself worked.
 pub fn status(reader: &Reader, json: bool) -> Result<bool> {
@@ -32,22 +35,12 @@ fn screen(row: &StatusRow, paint: Paint) -> String {
     };
     lines.push(("controller", format!("{controller}; version {}", row.version)));
     lines.push(("heartbeat", heartbeat(row, paint)));
-    for source in &row.sources {
-        let last = source.last_change_age.map_or("no change yet".to_string(), |age| {
-            format!("last change {} ago", span(age))
-        });
-        lines.push((
-            "routes",
-            format!(
-                "{}: {}, {} IPv4 + {} IPv6, {} updates, {} full syncs, {last}",
-                source.name,
-                source.state,
-                grouped(source.routes_ipv4),
-                grouped(source.routes_ipv6),
-                grouped(source.updates),
-                source.resyncs
-            ),
-        ));
+    for (index, source) in row.sources.iter().enumerate() {
+        let name = if index == 0 { "routes" } else { "" };
+        lines.push((name, routes(source, paint)));
+        if let Some(error) = &source.last_error {
+            lines.push(("", format!("  last error of {}: {error}", source.name)));
+        }
     }
     lines.push((
         "table",
@@ -108,6 +101,73 @@ fn screen(row: &StatusRow, paint: Paint) -> String {
         text += &format!("{} {value}\n", paint.bold(&format!("{name:10}")));
     }
     text
+}
+
+/// A source in a line.
+fn routes(source: &SourceRow, paint: Paint) -> String {
+    let name = if source.kind == source.name {
+        source.name.clone()
+    } else {
+        format!("{} {}", source.kind, source.name)
+    };
+    let state = match source.state.as_str() {
+        "in step" | "live" => paint.good(&source.state),
+        "down" | "stale" | "ended" => paint.bad(&source.state),
+        _ => source.state.clone(),
+    };
+    let mut words = vec![
+        format!("{name}: {state}"),
+        format!(
+            "{} IPv4 + {} IPv6",
+            grouped(source.routes_ipv4),
+            grouped(source.routes_ipv6)
+        ),
+    ];
+    let stale = source.stale_ipv4 + source.stale_ipv6;
+    if stale > 0 {
+        words.push(paint.bad(&format!("{} of them stale", grouped(stale))));
+    }
+    let rules = source.flowspec_ipv4 + source.flowspec_ipv6;
+    if rules > 0 {
+        words.push(format!("{} FlowSpec rules", grouped(rules)));
+    }
+    words.push(format!(
+        "{} updates ({}/s)",
+        grouped(source.updates),
+        grouped(source.updates_per_second)
+    ));
+    if source.kind == "kernel" {
+        words.push(format!("{} full syncs", source.resyncs));
+    } else {
+        let ended = [
+            (source.end_of_rib_ipv4, "IPv4"),
+            (source.end_of_rib_ipv6, "IPv6"),
+            (source.end_of_rib_flowspec_ipv4, "FlowSpec IPv4"),
+            (source.end_of_rib_flowspec_ipv6, "FlowSpec IPv6"),
+        ];
+        let ended: Vec<&str> = ended
+            .iter()
+            .filter(|(seen, _)| *seen)
+            .map(|(_, name)| *name)
+            .collect();
+        words.push(if ended.is_empty() {
+            "no End-of-RIB yet".to_string()
+        } else {
+            format!("End-of-RIB {}", ended.join(", "))
+        });
+        words.push(format!(
+            "{} sessions, {} errors",
+            source.sessions,
+            grouped(source.errors)
+        ));
+    }
+    words.push(source.last_change_age.map_or("no change yet".to_string(), |age| {
+        format!("last change {} ago", span(age))
+    }));
+    if !source.forwards {
+        words.push("attributes only".to_string());
+    }
+    words.join(", ")
 }
 
 fn heartbeat(row: &StatusRow, paint: Paint) -> String {

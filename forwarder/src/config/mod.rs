@@ -79,7 +79,7 @@ pub struct InterfaceConfig {
 }
 
 /// Where routes come from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Source {
     /// The kernel's own tables.

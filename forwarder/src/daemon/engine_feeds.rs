@@ -15,10 +15,14 @@ use ipnet::IpNet;
 use super::{Engine, known};
 use crate::{
     config::Source,
-    daemon::gate::Gate,
+    daemon::gate::{Awaited, Gate},
     dataplane::Dataplane,
     fib::path::{Path, leads_somewhere},
-    rib::{feeds::Effect, recursion},
+    rib::{
+        decision::{Class, UNLISTED},
+        feeds::Effect,
+        recursion,
+    },
     source::feed::{Batch, FeedEvent, FeedId, FeedState, FeedTable, Gateway, Target},
 };
 
@@ -55,22 +59,36 @@ enum Kind {
 }
 
 impl<D: Dataplane> Engine<D> {
-    /// From now on there is this feed. Before the first dump: a feed whose routes count closes the gate.
+    /// Feeds of this source will come. Before the first dump: if its routes count, that closes the gate.
+    pub fn await_source(&mut self, source: Source) {
+        let class = self.rib.class_of(source);
+        if let Some(gate) = self.closed_gate(class) {
+            gate.await_source(source, class);
+        }
+    }
+
+    /// From now on there is this feed. Before the first dump: if its routes count, that closes the gate.
     pub fn register(&mut self, feed: FeedId, source: Source) {
         self.rib.register(feed, source);
         self.feeds.entry(feed).or_default();
         let class = self.rib.class_of(source);
-        let tables = self.dataplane.tables();
-        if class == crate::rib::decision::UNLISTED || self.activity.resyncs > 0 {
-            return;
+        if let Some(gate) = self.closed_gate(class) {
+            gate.await_feed(feed, source, class);
         }
-        let fib = &self.fib;
-        let gate = self.gate.get_or_insert_with(|| {
+    }
+
+    /// The gate, where a source of this rank is waited for.
+    fn closed_gate(&mut self, class: Class) -> Option<&mut Gate> {
+        if class == UNLISTED {
+            return None;
+        }
+        if self.gate.is_none() && self.activity.resyncs == 0 {
+            let tables = self.dataplane.tables();
             let mut gate = Gate::new(tables.sizes.slots);
-            fib.each(tables, |_, slot, _| gate.found(slot));
-            gate
-        });
-        gate.await_feed(feed, class);
+            self.fib.each(tables, |_, slot, _| gate.found(slot));
+            self.gate = Some(gate);
+        }
+        self.gate.as_mut()
     }
 
     /// What a feed's session is like.
@@ -119,6 +137,11 @@ impl<D: Dataplane> Engine<D> {
                     status.synchronised.clear();
                 }
                 status.state = state;
+                if state == FeedState::Live {
+                    // Tables that the session does not have will not be told.
+                    self.synchronised(feed, FeedTable::Ipv4);
+                    self.synchronised(feed, FeedTable::Ipv6);
+                }
             }
             FeedEvent::Route {
                 prefix,
@@ -348,7 +371,7 @@ impl<D: Dataplane> Engine<D> {
     /// nobody who comes before that source is awaited; answers whether it did.
     pub(super) fn withdrawn(&mut self, source: Option<Source>, prefix: IpNet) -> bool {
         let Some(gate) = &mut self.gate else { return false };
-        let class = source.map_or(crate::rib::decision::UNLISTED, |source| self.rib.class_of(source));
+        let class = source.map_or(UNLISTED, |source| self.rib.class_of(source));
         let slot = self.fib.slot(self.dataplane.tables(), prefix);
         match slot {
             Some(slot) if gate.holds(slot) && gate.admits(class, prefix.addr().is_ipv6()) => {
@@ -378,8 +401,8 @@ impl<D: Dataplane> Engine<D> {
         }
     }
 
-    /// Feeds whose first synchronisation the gate waits for.
-    pub fn awaited(&self) -> Vec<FeedId> {
+    /// Whose first synchronisation the gate waits for.
+    pub fn awaited(&self) -> Vec<Awaited> {
         self.gate
             .as_ref()
             .map_or_else(Vec::new, |gate| gate.awaited().collect())

@@ -406,6 +406,28 @@ fn check(model: &Model, engine: &Engine<MemoryDataplane>, after: &str) -> Result
     for (to, decides) in ADDRESSES {
         prop_assert_eq!(fate(engine, to), model.fate(decides), "{} after {}", to, after);
     }
+    // What is told of a prefix is what was chosen.
+    for prefix in PREFIXES.map(net) {
+        let told = engine
+            .rib
+            .explain(prefix)
+            .into_iter()
+            .filter(|(_, outcome)| outcome.is_best());
+        let told: Vec<u8> = told
+            .map(|(route, _)| match route {
+                crate::rib::explain::Route::Kernel(_) => engine.rib.class_of(Source::Kernel),
+                crate::rib::explain::Route::Feed(view) => view.class,
+            })
+            .collect();
+        let chosen = engine.rib.choose(prefix).map(|choice| choice.class);
+        prop_assert_eq!(
+            told,
+            chosen.into_iter().collect::<Vec<_>>(),
+            "{} after {}",
+            prefix,
+            after
+        );
+    }
     Ok(())
 }
 

@@ -673,6 +673,7 @@ mod gate {
     //! What a restarted controller does before its feeds have said everything.
 
     use super::*;
+    use crate::daemon::gate::Awaited;
 
     /// A controller that has heard the kernel, and no feed yet.
     fn restarted(dataplane: MemoryDataplane, sources: &[Source], dump: Dump) -> Engine<MemoryDataplane> {
@@ -707,7 +708,7 @@ mod gate {
         dump.routes.push(via("22.0.0.0/8", THIRD, "203.0.113.129"));
         let mut engine = restarted(before(), &BOTH, dump);
         assert!(engine.is_gated());
-        assert_eq!(engine.awaited(), [ONE, TWO, ZEBRA]);
+        assert_eq!(engine.awaited(), [ONE, TWO, ZEBRA].map(Awaited::Feed));
         assert_eq!(fate(&engine, "20.9.9.9"), Ok(2));
         assert_eq!(
             fate(&engine, "20.1.1.1"),

@@ -7,13 +7,22 @@
 
 use std::collections::BTreeMap;
 
-use crate::{rib::decision::Class, source::feed::FeedId};
+use crate::{config::Source, rib::decision::Class, source::feed::FeedId};
+
+/// Somebody whose first synchronisation is awaited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Awaited {
+    /// A source none of whose feeds is there yet.
+    Source(Source),
+    /// A feed.
+    Feed(FeedId),
+}
 
 /// Prefixes found laid that nobody has spoken for yet, by slot.
 pub struct Gate {
     found: Vec<u64>,
-    /// Feeds that have not ended their first synchronisation: rank, and which of the two tables are missing.
-    awaited: BTreeMap<FeedId, (Class, [bool; 2])>,
+    /// Who has not ended the first synchronisation: rank, and which of the two tables are missing.
+    awaited: BTreeMap<Awaited, (Class, [bool; 2])>,
 }
 
 impl Gate {
@@ -45,13 +54,20 @@ impl Gate {
         word >> (slot % 64) & 1 == 1
     }
 
-    /// Waits for a feed.
-    pub fn await_feed(&mut self, feed: FeedId, class: Class) {
-        self.awaited.insert(feed, (class, [true; 2]));
+    /// Waits for the first feed of a source.
+    pub fn await_source(&mut self, source: Source, class: Class) {
+        self.awaited.insert(Awaited::Source(source), (class, [true; 2]));
+    }
+
+    /// Waits for a feed of a source.
+    pub fn await_feed(&mut self, feed: FeedId, source: Source, class: Class) {
+        self.awaited.remove(&Awaited::Source(source));
+        self.awaited.insert(Awaited::Feed(feed), (class, [true; 2]));
     }
 
     /// A feed has ended its first synchronisation of a unicast table.
     pub fn synchronised(&mut self, feed: FeedId, ipv6: bool) {
+        let feed = Awaited::Feed(feed);
         if let Some((_, missing)) = self.awaited.get_mut(&feed) {
             missing[usize::from(ipv6)] = false;
             if *missing == [false; 2] {
@@ -60,8 +76,8 @@ impl Gate {
         }
     }
 
-    /// Feeds that are still awaited.
-    pub fn awaited(&self) -> impl Iterator<Item = FeedId> {
+    /// Who is still awaited.
+    pub fn awaited(&self) -> impl Iterator<Item = Awaited> {
         self.awaited.keys().copied()
     }
 
@@ -86,8 +102,10 @@ mod tests {
     fn a_source_speaks_for_what_was_found_once_nobody_before_it_is_awaited() {
         let mut gate = Gate::new(100);
         gate.found(70);
-        gate.await_feed(1, 1);
-        gate.await_feed(2, 2);
+        gate.await_source(Source::Bgp, 1);
+        gate.await_feed(2, Source::Fpm, 2);
+        assert!(!gate.admits(2, false));
+        gate.await_feed(1, Source::Bgp, 1);
         assert!(gate.holds(70) && !gate.holds(71) && !gate.holds(1000));
         assert!(gate.admits(1, false) && !gate.admits(2, false));
         gate.synchronised(1, false);

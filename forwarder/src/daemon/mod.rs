@@ -3,20 +3,25 @@
 //! Stopping takes nothing away: the data path goes on, and when the heartbeat grows older than `max-age` it hands its
 //! packets to the kernel. `forwarder detach` is the only thing that removes it.
 
+mod asks;
 pub mod engine;
-mod gate;
+pub mod feeds;
+pub mod gate;
 pub mod interfaces;
 pub mod keepalive;
 pub mod ports;
 mod publish;
+mod serve;
 pub mod state;
 
 use std::{
+    collections::HashMap,
     hash::{BuildHasher, RandomState},
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, PoisonError, RwLock,
+        Arc, RwLock,
         atomic::{AtomicBool, Ordering},
+        mpsc::Receiver,
     },
     time::{Duration, Instant, SystemTime},
 };
@@ -25,13 +30,15 @@ use anyhow::{Context, Result, bail};
 use tracing::{error, info, warn};
 
 use self::{
+    asks::Ask,
     engine::{Demand, Engine},
+    feeds::Feeds,
     interfaces::Interfaces,
     keepalive::Keepalive,
+    serve::{Known, driver_counts, serve},
     state::State,
 };
 use crate::{
-    api::{Api, ApiContext},
     config::Config,
     dataplane::{
         Dataplane,
@@ -39,8 +46,8 @@ use crate::{
         kernel::KernelDataplane,
         pins::{Pins, network_namespace, possible_cpus},
     },
-    netlink::{self, command::Commander},
-    source::kernel::KernelSource,
+    netlink,
+    source::{feed::FeedId, kernel::KernelSource},
     stats::{self, LinkStats},
 };
 
@@ -159,7 +166,13 @@ struct Controller {
     source: KernelSource,
     state: Arc<RwLock<State>>,
     stop: Arc<AtomicBool>,
+    feeds: Feeds,
+    asks: Receiver<Ask>,
     max_age: Duration,
+    /// When the state was told last.
+    told: Instant,
+    /// When the gate opens in any case.
+    gate_until: Option<Instant>,
     server: Option<std::thread::JoinHandle<()>>,
     /// The sums of law 2, from second to second.
     residues: stats::residue::Watch,
@@ -174,7 +187,7 @@ impl Controller {
         let managed = keepalive::gateways_of(pins)?;
         let dataplane = KernelDataplane::open(pins)?;
         let programs = Programs::load(pins, dataplane.tables().sizes)?;
-        let mut engine = Engine::new(dataplane)?;
+        let mut engine = Engine::with_sources(dataplane, &config.routes.sources)?;
         seed(&engine);
         let mut interfaces = Interfaces::new(config.clone(), programs)?;
         // Watch first, then dump.
@@ -188,14 +201,17 @@ impl Controller {
         let state = Arc::new(RwLock::new(publish::starting(config)));
         // The server answers while the first dump is read.
         let link_stats = driver_counts()?;
-        let server = serve(
-            pins,
-            options,
-            interfaces.programs(),
-            Arc::clone(&state),
-            Arc::clone(&link_stats),
-            Arc::clone(&stop),
-        )?;
+        let (asker, asks) = asks::channel(source.waker());
+        let known = Known {
+            state: Arc::clone(&state),
+            link_stats: Arc::clone(&link_stats),
+            asker,
+        };
+        // Before the first dump: what was found laid waits for those that will speak for it.
+        let feeds = Feeds::start(&config.routes, &mut engine, &source.waker())?;
+        let timeout = config.routes.sync_timeout;
+        let gate_until = (!timeout.is_zero()).then(|| Instant::now() + timeout);
+        let server = serve(pins, options, interfaces.programs(), known, Arc::clone(&stop))?;
         engine
             .load_from(|route| source.dump_streaming(route))
             .context("cannot read the kernel's routes")?;
@@ -207,6 +223,10 @@ impl Controller {
             source,
             state,
             stop,
+            feeds,
+            asks,
+            told: Instant::now(),
+            gate_until,
             max_age: config.routes.max_age,
             server: Some(server),
             residues: stats::residue::Watch::default(),
@@ -223,16 +243,20 @@ impl Controller {
 
     fn follow(&mut self) -> Result<()> {
         let mut neighbours = Instant::now();
-        let mut told = Instant::now();
         let mut retry = None;
         // Stopped, starved or busy with a dump: news has piled up, and until it is read the tables may be wrong.
         let mut behind = true;
+        // Feeds have more to say, or work on a whole table is left.
+        let mut busy = true;
         let mut last = Instant::now();
         while !self.stop.load(Ordering::Relaxed) {
             behind |= last.elapsed() > BEHIND;
-            let batch = self.source.next(if behind { Duration::ZERO } else { TICK });
+            let batch = self
+                .source
+                .next(if behind || busy { Duration::ZERO } else { TICK });
             behind &= !batch.events.is_empty();
             last = Instant::now();
+            self.engine.clock = publish::now() as u32;
             if batch.ended {
                 self.finish();
                 bail!(
@@ -271,6 +295,9 @@ impl Controller {
             if !demands.is_empty() {
                 self.interfaces.describe(&mut self.engine);
             }
+            busy = self.feeds.turn(&mut self.engine);
+            self.watch_gate();
+            self.answer();
             self.engine.maintain();
             self.keepalive
                 .gateways(&mut self.engine, self.interfaces.commands());
@@ -286,8 +313,7 @@ impl Controller {
             if !behind {
                 self.heartbeat();
             }
-            if told.elapsed() >= Duration::from_secs(1) {
-                told = Instant::now();
+            if self.told.elapsed() >= Duration::from_secs(1) {
                 self.tell();
             }
         }
@@ -295,7 +321,41 @@ impl Controller {
         Ok(())
     }
 
-    /// Stamps the heartbeat, as long as the tables are true.
+    /// Opens the gate when its time is up.
+    fn watch_gate(&mut self) {
+        if self.engine.is_gated() && self.gate_until.is_some_and(|at| Instant::now() >= at) {
+            warn!(
+                "sync-timeout is over: routes found at the start that no source has announced since are taken away. \
+                 Waited for: {}",
+                publish::awaited(&self.engine, &self.feeds).join(", ")
+            );
+            self.engine.open_gate();
+        }
+    }
+
+    /// Answers what was asked.
+    fn answer(&mut self) {
+        while let Ok(ask) = self.asks.try_recv() {
+            let names: HashMap<FeedId, &str> = self
+                .feeds
+                .handles()
+                .map(|(_, handle, _)| (handle.id, handle.name.as_str()))
+                .collect();
+            let source = stats::candidates::Source {
+                rib: &self.engine.rib,
+                world: &self.engine.world,
+                peer: &|feed| names.get(&feed).map(ToString::to_string),
+                now: self.engine.clock,
+            };
+            let rows = source.rows(ask.selection);
+            ask.answer(rows);
+        }
+    }
+
+    /// Stamps the heartbeat, as long as the tables are true: as long as they are what the kernel says and what feeds have
+    /// said. A feed that is down has said so, and its routes are gone or visibly stale; what it has not said yet nobody
+    /// can know, and what waits in its channel is taken as it comes. So feeds never hold the heartbeat, and a daemon that
+    /// dies does not stop forwarding.
     fn heartbeat(&self) {
         let settings = &self.engine.view().settings;
         settings
@@ -311,7 +371,9 @@ impl Controller {
         let rows = stats::interfaces(self.engine.view(), &Default::default(), &*self.link_stats);
         problems.extend(self.residues.observe(&rows));
         if let Ok(mut state) = self.state.write() {
-            publish::fill(&mut state, &self.engine, self.true_since.is_some(), problems);
+            let elapsed = std::mem::replace(&mut self.told, Instant::now()).elapsed();
+            let in_step = self.true_since.is_some();
+            publish::fill(&mut state, &self.engine, &self.feeds, in_step, elapsed, problems);
         }
     }
 
@@ -342,63 +404,4 @@ pub fn monotonic_ns() -> u64 {
     // SAFETY: memory for the answer; this clock always exists.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut now) };
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
-}
-
-/// What drivers say they received, by a socket of its own.
-fn driver_counts() -> Result<Arc<LinkStats>> {
-    let commands = Mutex::new(Commander::open()?);
-    Ok(Arc::new(move |ifindex| {
-        let mut commands = commands.lock().unwrap_or_else(PoisonError::into_inner);
-        commands.link_stats(ifindex).ok().map(|stats| stats.rx_packets)
-    }))
-}
-
-/// Starts the thread that serves API, metrics, signals and the program's log.
-fn serve(
-    pins: &Pins,
-    options: &RunOptions,
-    programs: &mut Programs,
-    state: Arc<RwLock<State>>,
-    link_stats: Arc<LinkStats>,
-    stop: Arc<AtomicBool>,
-) -> Result<std::thread::JoinHandle<()>> {
-    let context = ApiContext {
-        tables: Arc::new(pins.open(false)?),
-        state,
-        link_stats: Box::new(move |ifindex| link_stats(ifindex)),
-    };
-    let mut logger = aya_log::EbpfLogger::init(programs.ebpf()).ok();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .thread_name("api")
-        .enable_all()
-        .build()
-        .context("cannot start the API's threads")?;
-    let (api, mut terminate) = runtime.block_on(async {
-        let api = Api::bind(&options.socket, options.config.api.metrics).await?;
-        let terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
-            .context("cannot watch for SIGTERM")?;
-        Ok::<_, anyhow::Error>((api, terminate))
-    })?;
-    std::thread::Builder::new()
-        .name("server".into())
-        .spawn(move || {
-            runtime.block_on(async move {
-                let (end, ended) = tokio::sync::oneshot::channel::<()>();
-                let server = tokio::spawn(api.serve(Arc::new(context), async {
-                    let _ = ended.await;
-                }));
-                let mut tick = tokio::time::interval(TICK);
-                while !stop.load(Ordering::Relaxed) {
-                    tokio::select! {
-                        _ = tokio::signal::ctrl_c() => stop.store(true, Ordering::Relaxed),
-                        _ = terminate.recv() => stop.store(true, Ordering::Relaxed),
-                        _ = tick.tick() => if let Some(logger) = &mut logger { logger.flush() },
-                    }
-                }
-                let _ = end.send(());
-                let _ = server.await;
-            });
-        })
-        .context("cannot start the server thread")
 }

@@ -2,16 +2,25 @@
 
 use std::{
     process,
-    time::{SystemTime, UNIX_EPOCH},
+    sync::atomic::{AtomicU64, Ordering},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use super::{
     engine::Engine,
+    feeds::Feeds,
+    gate::Awaited,
     state::{Feed, State, Usage},
 };
-use crate::{config::Config, dataplane::Dataplane};
+use crate::{
+    config::{Config, Source},
+    dataplane::Dataplane,
+    rib::decision::UNLISTED,
+    source::feed::{FeedHandle, FeedState, FeedTable},
+};
 
-fn now() -> u64 {
+/// Seconds since 1970.
+pub fn now() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_secs())
@@ -23,8 +32,10 @@ pub fn starting(config: &Config) -> State {
         pid: process::id(),
         started: now(),
         feeds: vec![Feed {
+            kind: "kernel".into(),
             name: "kernel".into(),
             state: "synchronising".into(),
+            forwards: config.routes.sources.contains(&Source::Kernel),
             ..Feed::default()
         }],
         roles: config
@@ -36,23 +47,41 @@ pub fn starting(config: &Config) -> State {
     }
 }
 
-/// The state as it is now. `in_step` says whether the tables are known to be what the kernel says.
-pub fn fill<D: Dataplane>(state: &mut State, engine: &Engine<D>, in_step: bool, mut problems: Vec<String>) {
-    let (routes4, routes6) = engine.rib.kernel.len();
+/// The state as it is now; `elapsed` since it was filled last. `in_step` says whether the tables are known to be what the kernel says.
+pub fn fill<D: Dataplane>(
+    state: &mut State,
+    engine: &Engine<D>,
+    feeds: &Feeds,
+    in_step: bool,
+    elapsed: Duration,
+    mut problems: Vec<String>,
+) {
     let (laid4, laid6) = engine.fib.len();
     let (refused4, refused6) = engine.fib.refused();
     let (groups, next_hops) = engine.adjacencies.used();
     let usage = engine.fib.usage();
-    let activity = engine.activity;
-    if let Some(feed) = state.feeds.first_mut() {
-        if (feed.updates, feed.resyncs) != (activity.updates, activity.resyncs) {
-            feed.last_change = now();
-        }
-        feed.state = if in_step { "in step" } else { "synchronising" }.into();
-        feed.routes_ipv4 = routes4 as u64;
-        feed.routes_ipv6 = routes6 as u64;
-        feed.updates = activity.updates;
-        feed.resyncs = activity.resyncs;
+    let mut rows = vec![kernel(state.feeds.first(), engine, in_step)];
+    rows.extend(
+        feeds
+            .handles()
+            .map(|(source, handle, ended)| feed(engine, source, handle, ended)),
+    );
+    for row in &mut rows {
+        let known = |other: &&Feed| (&other.kind, &other.name) == (&row.kind, &row.name);
+        let before = state.feeds.iter().find(known).map_or(0, |known| known.updates);
+        let rate = row.updates.saturating_sub(before) as f64 / elapsed.as_secs_f64().max(0.1);
+        row.updates_per_second = rate.round() as u64;
+    }
+    state.feeds = rows;
+    state.gated = engine.is_gated();
+    if state.gated {
+        problems.push(format!(
+            "routes found at the start are kept as they were until these have told theirs, or sync-timeout is over: {}",
+            awaited(engine, feeds).join(", ")
+        ));
+    }
+    for row in &state.feeds {
+        problems.extend(problem(row));
     }
     if refused4 + refused6 > 0 {
         problems.push(format!(
@@ -62,7 +91,7 @@ pub fn fill<D: Dataplane>(state: &mut State, engine: &Engine<D>, in_step: bool, 
     }
     state.refused_ipv4 = refused4 as u64;
     state.refused_ipv6 = refused6 as u64;
-    state.paths_refused = activity.paths_refused;
+    state.paths_refused = engine.activity.paths_refused;
     state.usage = Usage {
         slots: usage.slots as u64,
         ipv4_blocks: usage.blocks4 as u64,
@@ -73,4 +102,100 @@ pub fn fill<D: Dataplane>(state: &mut State, engine: &Engine<D>, in_step: bool, 
         prefixes_ipv6: laid6 as u64,
     };
     state.problems = problems;
+}
+
+fn kernel<D: Dataplane>(before: Option<&Feed>, engine: &Engine<D>, in_step: bool) -> Feed {
+    let (routes4, routes6) = engine.rib.kernel.len();
+    let activity = engine.activity;
+    let news =
+        before.is_none_or(|known| (known.updates, known.resyncs) != (activity.updates, activity.resyncs));
+    Feed {
+        kind: "kernel".into(),
+        name: "kernel".into(),
+        state: if in_step { "in step" } else { "synchronising" }.into(),
+        forwards: engine.rib.class_of(Source::Kernel) != UNLISTED,
+        routes_ipv4: routes4 as u64,
+        routes_ipv6: routes6 as u64,
+        last_change: if news {
+            now()
+        } else {
+            before.map_or(0, |known| known.last_change)
+        },
+        updates: activity.updates,
+        resyncs: activity.resyncs,
+        ..Feed::default()
+    }
+}
+
+fn feed<D: Dataplane>(engine: &Engine<D>, source: Source, handle: &FeedHandle, ended: bool) -> Feed {
+    let status = engine.feed(handle.id).cloned().unwrap_or_default();
+    let routes = |table| engine.rib.feeds.count(handle.id, table);
+    let (v4, v6) = (routes(FeedTable::Ipv4), routes(FeedTable::Ipv6));
+    let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    let counts = &handle.counts;
+    Feed {
+        kind: source.name().into(),
+        name: handle.name.clone(),
+        state: if ended { "ended" } else { status.state.name() }.into(),
+        forwards: engine.rib.class_of(source) != UNLISTED,
+        awaited: engine.awaited().contains(&Awaited::Feed(handle.id)),
+        routes_ipv4: v4.0 as u64,
+        routes_ipv6: v6.0 as u64,
+        stale_ipv4: v4.1 as u64,
+        stale_ipv6: v6.1 as u64,
+        flowspec_ipv4: engine.flows.count(handle.id, FeedTable::FlowSpec4) as u64,
+        flowspec_ipv6: engine.flows.count(handle.id, FeedTable::FlowSpec6) as u64,
+        last_change: status.last_change,
+        updates: status.updates,
+        sessions: count(&counts.sessions),
+        messages: count(&counts.messages),
+        end_of_rib: status.synchronised.iter().copied().collect(),
+        errors: count(&counts.errors),
+        refused: count(&counts.over_limit) + status.refused,
+        last_error: counts.last_error(),
+        ..Feed::default()
+    }
+}
+
+/// What is wrong with a source, if anything is.
+fn problem(row: &Feed) -> Option<String> {
+    let stale = row.stale_ipv4 + row.stale_ipv6;
+    let who = if row.kind == row.name {
+        row.name.clone()
+    } else {
+        format!("{} {}", row.kind, row.name)
+    };
+    if row.state == "ended" {
+        Some(format!(
+            "{who}: the feed has ended by itself, its routes stay as they are: start the controller again, and report it"
+        ))
+    } else if row.state == FeedState::Stale.name() {
+        Some(format!(
+            "{who}: the session is lost, {stale} routes of it are kept for its restart time"
+        ))
+    } else if row.forwards && row.state == FeedState::Down.name() {
+        Some(format!("{who}: no session, and no routes of it"))
+    } else if row.refused > 0 {
+        Some(format!(
+            "{who}: {} routes were refused because there are too many",
+            row.refused
+        ))
+    } else {
+        None
+    }
+}
+
+/// Whose first synchronisation is awaited, by name.
+pub fn awaited<D: Dataplane>(engine: &Engine<D>, feeds: &Feeds) -> Vec<String> {
+    let name = |awaited| match awaited {
+        Awaited::Source(source) => source.name().to_string(),
+        Awaited::Feed(id) => feeds
+            .handles()
+            .find(|(_, handle, _)| handle.id == id)
+            .map_or_else(
+                || id.to_string(),
+                |(source, handle, _)| format!("{} {}", source.name(), handle.name),
+            ),
+    };
+    engine.awaited().into_iter().map(name).collect()
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::Role;
+use crate::{config::Role, source::feed::FeedTable};
 
 /// The controller, as it was within the last second.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,8 +14,10 @@ pub struct State {
     pub pid: u32,
     /// When it started, seconds since 1970.
     pub started: u64,
-    /// Route feeds.
+    /// Sources of routes: the kernel, then feeds.
     pub feeds: Vec<Feed>,
+    /// What was found laid at the start is kept until its sources have spoken.
+    pub gated: bool,
     /// IPv4 prefixes that found no room.
     pub refused_ipv4: u64,
     /// IPv6 prefixes that found no room.
@@ -30,24 +32,52 @@ pub struct State {
     pub problems: Vec<String>,
 }
 
-/// One source of routes.
+/// One source of routes: the kernel, or a feed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Feed {
-    /// "kernel"
+    /// "kernel", "bgp", "fpm".
+    pub kind: String,
+    /// "kernel", or the neighbour's name.
     pub name: String,
-    /// "synchronising", "in step", "lost"
+    /// Of the kernel "synchronising", "in step"; of a feed "down", "connecting", "syncing", "live", "stale", "ended".
     pub state: String,
+    /// Its routes forward; else it only tells attributes.
+    pub forwards: bool,
+    /// What was found laid at the start is kept because its first synchronisation has not ended.
+    pub awaited: bool,
     /// IPv4 routes it gives.
     pub routes_ipv4: u64,
     /// IPv6 routes it gives.
     pub routes_ipv6: u64,
+    /// Of these, the stale ones.
+    pub stale_ipv4: u64,
+    /// Of these, the stale ones.
+    pub stale_ipv6: u64,
+    /// FlowSpec rules for IPv4.
+    pub flowspec_ipv4: u64,
+    /// FlowSpec rules for IPv6.
+    pub flowspec_ipv6: u64,
     /// When it last said something, seconds since 1970; 0 = never.
     pub last_change: u64,
     /// Announcements and withdrawals since the controller started.
     pub updates: u64,
+    /// Those of the last second.
+    pub updates_per_second: u64,
     /// Full comparisons since the controller started.
     pub resyncs: u64,
+    /// Sessions that came up since the controller started.
+    pub sessions: u64,
+    /// Messages received.
+    pub messages: u64,
+    /// Tables whose End-of-RIB, or what stands for it, was seen in this session.
+    pub end_of_rib: Vec<FeedTable>,
+    /// Messages, routes or attributes that were not understood, or not applied.
+    pub errors: u64,
+    /// Routes that were refused because there are too many.
+    pub refused: u64,
+    /// The last thing that went wrong.
+    pub last_error: Option<String>,
 }
 
 /// How full the tables are, as only the controller's own books tell.

@@ -10,6 +10,7 @@
 //! laid as the kernel's to carry out, so that a shorter prefix of a feed does not take what the kernel sends elsewhere.
 
 pub mod decision;
+pub mod explain;
 pub mod feeds;
 pub mod flows;
 mod interned;

@@ -238,7 +238,7 @@ pub struct FlowRule {
 }
 
 /// A feed as the rest of the controller knows it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct FeedHandle {
     /// Its number.
     pub id: FeedId,

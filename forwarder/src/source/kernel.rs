@@ -11,7 +11,7 @@
 pub mod sysctl;
 
 use std::collections::HashMap;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 use super::event::{Dump, Event, Ifindex, Link, Route};
@@ -32,9 +32,28 @@ pub struct Batch {
     pub ended: bool,
 }
 
+/// Ends the wait of [`KernelSource::next`], from any thread.
+#[derive(Clone, Debug)]
+pub struct Waker(Sender<Vec<Event>>);
+
+impl Waker {
+    /// For tests: wakes nobody.
+    #[cfg(test)]
+    pub fn of_nobody() -> Waker {
+        Waker(mpsc::channel().0)
+    }
+
+    /// Wakes whoever waits now, or else who waits next.
+    pub fn wake(&self) {
+        // Whoever is gone needs no waking.
+        let _ = self.0.send(Vec::new());
+    }
+}
+
 /// The kernel's tables and their changes, of the network namespace of the thread that opened it.
 pub struct KernelSource {
     receiver: Receiver<Vec<Event>>,
+    waker: Waker,
     watching: Watching,
     policy: Policy,
 }
@@ -48,9 +67,11 @@ impl KernelSource {
     /// The same with a watcher of one's own.
     pub fn with_watcher(watcher: Watcher) -> Result<Self, Error> {
         let (sender, receiver) = mpsc::channel();
+        let waker = Waker(sender.clone());
         let watching = watcher.spawn(sender)?;
         Ok(Self {
             receiver,
+            waker,
             watching,
             policy: Policy::default(),
         })
@@ -79,20 +100,29 @@ impl KernelSource {
         result
     }
 
-    /// The next batch; an empty one when `timeout` has passed.
+    /// What ends the wait for a batch.
+    #[must_use]
+    pub fn waker(&self) -> Waker {
+        self.waker.clone()
+    }
+
+    /// The next batch; an empty one when `timeout` has passed or a [`Waker`] was used.
     pub fn next(&mut self, timeout: Duration) -> Batch {
         let deadline = Instant::now() + timeout;
         loop {
             let now = Instant::now();
             let until = self.policy.due().map_or(deadline, |due| due.min(deadline));
-            let (mut incoming, ended) = match self.receiver.recv_timeout(until.saturating_duration_since(now))
-            {
-                Ok(events) => (events, false),
-                Err(RecvTimeoutError::Timeout) => (Vec::new(), false),
-                Err(RecvTimeoutError::Disconnected) => (Vec::new(), true),
-            };
+            // Looked at before the channel: what the watcher sent last is in there by the time it has ended.
+            let watched = self.watching.is_alive();
+            let (mut incoming, woken, ended) =
+                match self.receiver.recv_timeout(until.saturating_duration_since(now)) {
+                    Ok(events) if events.is_empty() => (events, true, false),
+                    Ok(events) => (events, false, false),
+                    Err(RecvTimeoutError::Timeout) => (Vec::new(), false, !watched),
+                    Err(RecvTimeoutError::Disconnected) => (Vec::new(), false, true),
+                };
             let events = self.policy.pass(&mut incoming, Instant::now());
-            if !events.is_empty() || ended || Instant::now() >= deadline {
+            if !events.is_empty() || ended || woken || Instant::now() >= deadline {
                 return Batch { events, ended };
             }
         }

@@ -5,6 +5,7 @@
 //!
 //! Rows are flat and their fields are the JSON: packets, octets, seconds, no units inside values.
 
+pub mod candidates;
 pub mod clock;
 pub mod counters;
 pub mod drops;
@@ -20,6 +21,7 @@ pub mod routes;
 pub(crate) mod sample;
 pub mod status;
 
+pub use candidates::CandidateRow;
 pub use counters::{By, CounterRow, counters};
 pub use drops::{DropRow, drops};
 pub use interfaces::{InterfaceRow, interfaces};
@@ -28,3 +30,6 @@ pub use status::{StatusRow, status};
 
 /// Packets a driver has received on an interface, by ifindex; `None` where nobody can tell.
 pub type LinkStats = dyn Fn(u32) -> Option<u64> + Send + Sync;
+
+/// Every source's routes for what is selected; `None` where the controller does not answer.
+pub type Candidates = dyn Fn(routes::Selection) -> Option<Vec<CandidateRow>> + Send + Sync;

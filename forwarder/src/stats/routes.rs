@@ -11,6 +11,8 @@ use crate::dataplane::Tables;
 /// One next hop of one prefix.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RouteRow {
+    /// Who says so: "data-path". Beside a prefix stand rows of its sources, [`CandidateRow`](super::CandidateRow)s.
+    pub by: String,
     /// The prefix.
     pub prefix: String,
     /// The neighbour; null where packets leave with a reason.
@@ -137,6 +139,7 @@ impl<'a> Routes<'a> {
         let backup = self.paths.backup(entry.group);
         for (index, hop) in hops.iter().enumerate() {
             rows.push(RouteRow {
+                by: "data-path".to_string(),
                 prefix: prefix.to_string(),
                 via: hop.via.map(|address| address.to_string()),
                 ifname: hop.ifname.clone(),
@@ -178,7 +181,7 @@ mod tests {
         assert_eq!(
             serde_json::to_value(&rows[0]).unwrap(),
             serde_json::json!({
-                "prefix": "198.51.100.0/24", "via": "192.0.2.9", "ifname": "core0", "state": "usable",
+                "by": "data-path", "prefix": "198.51.100.0/24", "via": "192.0.2.9", "ifname": "core0", "state": "usable",
                 "next_hops": 1, "weight": 1, "protocol": "bird",
                 "backup": "via 192.0.2.9 dev core0", "on_backup": false, "packets": 17, "bytes": 1700
             })

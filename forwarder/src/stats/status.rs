@@ -8,6 +8,7 @@ use crate::{
     daemon::state::{State, Usage},
     dataplane::Tables,
     fib::slots::RESERVED,
+    source::feed::FeedTable,
 };
 
 /// Everything `forwarder status` tells.
@@ -81,23 +82,58 @@ pub struct StatusRow {
     pub problems: Vec<String>,
 }
 
-/// One route feed.
+/// One source of routes: the kernel, or a feed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct SourceRow {
-    /// "kernel"
+    /// "kernel", "bgp", "fpm".
+    pub kind: String,
+    /// "kernel", or the neighbour's name.
     pub name: String,
-    /// How it is.
+    /// Of the kernel "synchronising", "in step"; of a feed "down", "connecting", "syncing", "live", "stale", "ended".
     pub state: String,
+    /// Its routes forward; else it only tells attributes.
+    pub forwards: bool,
+    /// Its first synchronisation has not ended, and what was found laid at the start is kept for it.
+    pub awaited: bool,
     /// IPv4 routes it gives.
     pub routes_ipv4: u64,
     /// IPv6 routes it gives.
     pub routes_ipv6: u64,
+    /// Of these, those that were not announced again since its session was lost.
+    pub stale_ipv4: u64,
+    /// Of these, those that were not announced again since its session was lost.
+    pub stale_ipv6: u64,
+    /// FlowSpec rules for IPv4.
+    pub flowspec_ipv4: u64,
+    /// FlowSpec rules for IPv6.
+    pub flowspec_ipv6: u64,
     /// Seconds since it last said something; null = never.
     pub last_change_age: Option<u64>,
     /// Announcements and withdrawals since the controller started.
     pub updates: u64,
+    /// Those of the last second.
+    pub updates_per_second: u64,
     /// Full comparisons since the controller started.
     pub resyncs: u64,
+    /// Sessions that came up since the controller started.
+    pub sessions: u64,
+    /// Messages received.
+    pub messages: u64,
+    /// End-of-RIB, or what stands for it, was seen in this session: of IPv4.
+    pub end_of_rib_ipv4: bool,
+    /// Of IPv6.
+    pub end_of_rib_ipv6: bool,
+    /// Of FlowSpec for IPv4.
+    pub end_of_rib_flowspec_ipv4: bool,
+    /// Of FlowSpec for IPv6.
+    pub end_of_rib_flowspec_ipv6: bool,
+    /// Messages, routes or attributes that were not understood, or not applied.
+    pub errors: u64,
+    /// Routes that were refused because there are too many.
+    pub refused: u64,
+    /// The last thing that went wrong.
+    pub last_error: Option<String>,
 }
 
 /// The moment a status is for.
@@ -174,14 +210,32 @@ pub fn status(tables: &Tables, state: Option<&State>, interfaces: &[InterfaceRow
 }
 
 fn source(feed: &crate::daemon::state::Feed, now: Now) -> SourceRow {
+    let ended = |table| feed.end_of_rib.contains(&table);
     SourceRow {
+        kind: feed.kind.clone(),
         name: feed.name.clone(),
         state: feed.state.clone(),
+        forwards: feed.forwards,
+        awaited: feed.awaited,
         routes_ipv4: feed.routes_ipv4,
         routes_ipv6: feed.routes_ipv6,
+        stale_ipv4: feed.stale_ipv4,
+        stale_ipv6: feed.stale_ipv6,
+        flowspec_ipv4: feed.flowspec_ipv4,
+        flowspec_ipv6: feed.flowspec_ipv6,
         last_change_age: (feed.last_change != 0).then(|| now.unix_seconds.saturating_sub(feed.last_change)),
         updates: feed.updates,
+        updates_per_second: feed.updates_per_second,
         resyncs: feed.resyncs,
+        sessions: feed.sessions,
+        messages: feed.messages,
+        end_of_rib_ipv4: ended(FeedTable::Ipv4),
+        end_of_rib_ipv6: ended(FeedTable::Ipv6),
+        end_of_rib_flowspec_ipv4: ended(FeedTable::FlowSpec4),
+        end_of_rib_flowspec_ipv6: ended(FeedTable::FlowSpec6),
+        errors: feed.errors,
+        refused: feed.refused,
+        last_error: feed.last_error.clone(),
     }
 }
 

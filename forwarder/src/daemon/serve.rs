@@ -1,0 +1,93 @@
+//! The thread that serves API, metrics, signals and the program's log.
+
+use std::sync::{
+    Arc, Mutex, PoisonError, RwLock,
+    atomic::{AtomicBool, Ordering},
+};
+
+use anyhow::{Context, Result};
+
+use super::{RunOptions, TICK, asks::Asker, state::State};
+use crate::{
+    api::{Api, ApiContext},
+    dataplane::{attach::Programs, pins::Pins},
+    netlink::command::Commander,
+    stats::LinkStats,
+};
+
+/// What the API tells that is not in the maps.
+pub struct Known {
+    /// The controller's own knowledge.
+    pub state: Arc<RwLock<State>>,
+    /// What drivers say.
+    pub link_stats: Arc<LinkStats>,
+    /// What only the engine can answer.
+    pub asker: Asker,
+}
+
+/// What drivers say they received, by a socket of its own.
+pub fn driver_counts() -> Result<Arc<LinkStats>> {
+    let commands = Mutex::new(Commander::open()?);
+    Ok(Arc::new(move |ifindex| {
+        let mut commands = commands.lock().unwrap_or_else(PoisonError::into_inner);
+        commands.link_stats(ifindex).ok().map(|stats| stats.rx_packets)
+    }))
+}
+
+/// Starts it.
+///
+/// # Errors
+/// An address that cannot be served on, or the kernel's refusal.
+pub fn serve(
+    pins: &Pins,
+    options: &RunOptions,
+    programs: &mut Programs,
+    known: Known,
+    stop: Arc<AtomicBool>,
+) -> Result<std::thread::JoinHandle<()>> {
+    let Known {
+        state,
+        link_stats,
+        asker,
+    } = known;
+    let context = ApiContext {
+        tables: Arc::new(pins.open(false)?),
+        state,
+        link_stats: Box::new(move |ifindex| link_stats(ifindex)),
+        candidates: Box::new(move |selection| asker.ask(selection)),
+    };
+    let mut logger = aya_log::EbpfLogger::init(programs.ebpf()).ok();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("api")
+        .enable_all()
+        .build()
+        .context("cannot start the API's threads")?;
+    let (api, mut terminate) = runtime.block_on(async {
+        let api = Api::bind(&options.socket, options.config.api.metrics).await?;
+        let terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
+            .context("cannot watch for SIGTERM")?;
+        Ok::<_, anyhow::Error>((api, terminate))
+    })?;
+    std::thread::Builder::new()
+        .name("server".into())
+        .spawn(move || {
+            runtime.block_on(async move {
+                let (end, ended) = tokio::sync::oneshot::channel::<()>();
+                let server = tokio::spawn(api.serve(Arc::new(context), async {
+                    let _ = ended.await;
+                }));
+                let mut tick = tokio::time::interval(TICK);
+                while !stop.load(Ordering::Relaxed) {
+                    tokio::select! {
+                        _ = tokio::signal::ctrl_c() => stop.store(true, Ordering::Relaxed),
+                        _ = terminate.recv() => stop.store(true, Ordering::Relaxed),
+                        _ = tick.tick() => if let Some(logger) = &mut logger { logger.flush() },
+                    }
+                }
+                let _ = end.send(());
+                let _ = server.await;
+            });
+        })
+        .context("cannot start the server thread")
+}
