@@ -108,7 +108,7 @@ pub fn bench(options: &Options) -> Result<()> {
         }
     });
     let rows: Vec<Row> = rows.collect();
-    let mut method = report::surroundings(&tables, cpu);
+    let mut method = report::surroundings(&tables, Some(cpu));
     method.extend([
         format!(
             "medians of {} rounds of {UPDATES} updates of random prefixes: half replacements, a quarter announcements, a \

@@ -93,7 +93,7 @@ pub fn bench(options: &Options) -> Result<()> {
         prefixes,
         ms: rounded(median(&down), 1000.0),
     }];
-    let mut method = report::surroundings(&tables, cpu);
+    let mut method = report::surroundings(&tables, Some(cpu));
     method.extend([
         format!(
             "medians of {} rounds; every prefix by carrier A, one in {SECOND} with a second route by B, the others with the \

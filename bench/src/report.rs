@@ -203,7 +203,7 @@ fn default_plot(name: &str) -> Result<PathBuf> {
 
 /// The lines that say what was measured on and how: tables, CPU, kernel, rounds.
 pub fn method(options: &Options, tables: &[Table; 2], cpu: usize) -> Vec<String> {
-    let mut lines = surroundings(tables, cpu);
+    let mut lines = surroundings(tables, Some(cpu));
     lines.push(format!(
         "medians of {} interleaved rounds, harness subtracted; ratio: times forwarder's cost; spread: highest minus lowest \
          round",
@@ -213,7 +213,11 @@ pub fn method(options: &Options, tables: &[Table; 2], cpu: usize) -> Vec<String>
 }
 
 /// The lines that say what was measured on: tables, CPU, kernel.
-pub fn surroundings(tables: &[Table; 2], cpu: usize) -> Vec<String> {
+pub fn surroundings(tables: &[Table; 2], cpu: Option<usize>) -> Vec<String> {
+    let cpus = match cpu {
+        Some(cpu) => format!("CPU {cpu}"),
+        None => "all CPUs".to_owned(),
+    };
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let info = read("/proc/cpuinfo");
     let model = info
@@ -224,7 +228,7 @@ pub fn surroundings(tables: &[Table; 2], cpu: usize) -> Vec<String> {
     vec![
         format!("tables: {v4} IPv4 and {v6} IPv6 prefixes"),
         format!(
-            "CPU {cpu}: {model}; Linux {}",
+            "{cpus}: {model}; Linux {}",
             read("/proc/sys/kernel/osrelease").trim()
         ),
     ]

@@ -12,6 +12,7 @@ pub mod sysctl;
 
 use std::collections::HashMap;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use super::event::{Dump, Event, Ifindex, Link, Route};
@@ -21,6 +22,11 @@ use crate::netlink::watch::{Watcher, Watching};
 
 /// Least time between the end of a dump and the next [`Event::Resync`].
 pub const SPACING: Duration = Duration::from_millis(200);
+
+/// Routes that the thread that reads a dump hands over at a time.
+const BATCH: usize = 1024;
+/// How many of those it may be ahead: a few megabytes.
+const AHEAD: usize = 32;
 
 /// What happened.
 #[derive(Debug, Default)]
@@ -142,13 +148,49 @@ fn complete_dump(route: &mut dyn FnMut(Route)) -> Result<Dump, Error> {
         neighbours: false,
         ..Scope::WITHOUT_ROUTES
     })?;
+    stream_routes(route)?;
+    dump.neighbours = dump::dump_neighbours()?;
+    Ok(dump)
+}
+
+/// The routes, read and parsed on a thread of their own while the caller does something with those before: half of the time
+/// of a dump is the kernel's, half of a load's is ours.
+fn stream_routes(route: &mut dyn FnMut(Route)) -> Result<(), Error> {
+    thread::scope(|scope| {
+        let (sender, receiver) = mpsc::sync_channel::<Vec<Route>>(AHEAD);
+        let reading = thread::Builder::new()
+            .name("dump".into())
+            .spawn_scoped(scope, move || {
+                let mut batch = Vec::with_capacity(BATCH);
+                read_routes(&mut |route| {
+                    batch.push(route);
+                    if batch.len() == BATCH {
+                        // Nobody takes it only where the caller is unwinding.
+                        let _ = sender.send(std::mem::replace(&mut batch, Vec::with_capacity(BATCH)));
+                    }
+                })?;
+                let _ = sender.send(batch);
+                Ok(())
+            });
+        let Ok(reading) = reading else {
+            return read_routes(route);
+        };
+        for batch in receiver {
+            batch.into_iter().for_each(&mut *route);
+        }
+        reading
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+fn read_routes(route: &mut dyn FnMut(Route)) -> Result<(), Error> {
     for family in Family::ALL {
         for table in TABLES {
             dump::dump_routes(family, table, route)?;
         }
     }
-    dump.neighbours = dump::dump_neighbours()?;
-    Ok(dump)
+    Ok(())
 }
 
 /// When to ask for a dump. Time is an input.
