@@ -59,10 +59,10 @@ impl Pending {
     pub const COUNTING: u64 = 1 << 40;
     const NEXT: u64 = 1 << 41;
 
-    /// The word for a packet of `bytes` octets that went to a slot, after `before`.
+    /// The word for a packet of `bytes` octets that went to a slot, after `none`, which says that the one before is counted.
     #[inline(always)]
-    pub const fn packet(before: u64, slot: u32, bytes: usize) -> u64 {
-        Self::none(before) | slot as u64 | (bytes as u64 & Self::BYTES_MASK) << Self::BYTES_SHIFT
+    pub const fn packet(none: u64, slot: u32, bytes: usize) -> u64 {
+        none | slot as u64 | (bytes as u64 & Self::BYTES_MASK) << Self::BYTES_SHIFT
     }
 
     /// The word that says that `before` is counted.

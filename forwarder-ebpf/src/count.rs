@@ -35,9 +35,16 @@ fn prefix(index: u32) -> Option<*mut Counter> {
     }
 }
 
+/// Where the next packet forwarded is put down to be counted by prefix, and what stands there until then.
+#[derive(Clone, Copy)]
+pub struct Place {
+    pending: *mut Pending,
+    word: u64,
+}
+
 /// Counts the packet that this CPU forwarded last by its prefix. Answers where the next is to be put down.
 #[inline(always)]
-pub fn settle(cpu: u32) -> Option<*mut Pending> {
+pub fn settle(cpu: u32) -> Option<Place> {
     let pending = maps::PENDING.get_ptr_mut(cpu)?;
     // SAFETY: this CPU's entry; volatile, because readers go by the order of these stores.
     unsafe {
@@ -45,7 +52,10 @@ pub fn settle(cpu: u32) -> Option<*mut Pending> {
         let before = word.read_volatile();
         let slot = Pending::slot(before);
         if slot == 0 {
-            return Some(pending);
+            return Some(Place {
+                pending,
+                word: before,
+            });
         }
         word.write_volatile(before | Pending::COUNTING);
         if let Some(counter) = prefix(cpu * maps::SLOTS.length() + slot) {
@@ -53,20 +63,20 @@ pub fn settle(cpu: u32) -> Option<*mut Pending> {
             packets.write_volatile(packets.read_volatile().wrapping_add(1));
             bytes.write_volatile(bytes.read_volatile().wrapping_add(Pending::bytes(before)));
         }
-        word.write_volatile(Pending::none(before));
+        let none = Pending::none(before);
+        word.write_volatile(none);
+        Some(Place { pending, word: none })
     }
-    Some(pending)
 }
 
 /// Counts a forwarded packet by next hop and egress, and puts it down to be counted by prefix: `pending` is
 /// what [`settle`] answered.
 #[inline(always)]
-pub fn forwarded(cpu: u32, pending: Option<*mut Pending>, slot: u32, chosen: &Chosen, bytes: usize) {
-    if let Some(pending) = pending {
+pub fn forwarded(cpu: u32, place: Option<Place>, slot: u32, chosen: &Chosen, bytes: usize) {
+    if let Some(Place { pending, word }) = place {
         // SAFETY: this CPU's entry; `settle` has counted what was there.
         unsafe {
-            let word = &raw mut (*pending).word;
-            word.write_volatile(Pending::packet(word.read_volatile(), slot, bytes));
+            (&raw mut (*pending).word).write_volatile(Pending::packet(word, slot, bytes));
         }
     }
     if let Some(counter) = maps::NEXTHOP_COUNTERS.get_ptr_mut(cpu * maps::NEXTHOP_COUNT.length() + chosen.id)

@@ -14,7 +14,6 @@ mod program {
         programs::{RawTracePointContext, XdpContext},
     };
     use forwarder_common::{
-        counters::Pending,
         fib::Leaf,
         flow,
         interface::{FORWARD4, FORWARD6, Interface, REDIRECTS4},
@@ -60,7 +59,7 @@ mod program {
         length: u32,
         slot: u32,
         chosen: Chosen,
-        pending: Option<*mut Pending>,
+        place: Option<count::Place>,
     }
 
     #[xdp]
@@ -127,7 +126,7 @@ mod program {
         let ip = parse::ipv4(packet)?;
         N::stage(Stage::Parse);
         // Both wait for memory, and neither for the other.
-        let pending = count::settle(arrival.cpu);
+        let place = count::settle(arrival.cpu);
         let leaf = fib::leaf4(ip.destination);
         source::<N, 4>(interface, &ip.source.to_be_bytes())?;
         parse::forwardable4(&ip)?;
@@ -150,7 +149,7 @@ mod program {
             length: ip.length,
             slot: found.slot,
             chosen,
-            pending,
+            place,
         };
         send::<N, IPV4>(arrival, departure, ip.head, rewrite::ipv4)
     }
@@ -160,7 +159,7 @@ mod program {
         let (packet, interface) = (&arrival.packet, arrival.interface);
         let ip = parse::ipv6(packet)?;
         N::stage(Stage::Parse);
-        let pending = count::settle(arrival.cpu);
+        let place = count::settle(arrival.cpu);
         let leaf = fib::leaf6(&ip.destination);
         source::<N, 16>(interface, &ip.source)?;
         parse::forwardable6(&ip)?;
@@ -183,7 +182,7 @@ mod program {
             length: ip.length,
             slot: found.slot,
             chosen,
-            pending,
+            place,
         };
         send::<N, IPV6>(arrival, departure, ip.head, rewrite::ipv6)
     }
@@ -232,7 +231,7 @@ mod program {
             length,
             slot,
             chosen,
-            pending,
+            place,
         } = departure;
         let bytes = arrival.packet.length();
         let padding = redirect::padding(bytes, ETHERNET + length as usize, chosen.hop)?;
@@ -248,7 +247,7 @@ mod program {
         }
         rewrite(head, chosen.hop);
         N::stage(Stage::Rewrite);
-        count::forwarded(arrival.cpu, pending, slot, &chosen, bytes);
+        count::forwarded(arrival.cpu, place, slot, &chosen, bytes);
         Ok(())
     }
 
