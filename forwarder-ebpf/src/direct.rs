@@ -4,36 +4,32 @@ use core::{arch::asm, marker::PhantomData};
 
 use forwarder_common::direct::{address_mark, length_mark};
 
-/// The address of a table. Volatile, so that it is made anew where it is used: one instruction, where keeping it would cost a
+/// A marked immediate. Volatile, so that it is made anew where it is used: one instruction, where keeping it would cost a
 /// register or two trips to the stack.
+macro_rules! immediate {
+    ($mark:expr) => {{
+        let word: u64;
+        // SAFETY: loads a number.
+        unsafe {
+            asm!(
+                "{word} = {mark} ll",
+                word = out(reg) word,
+                mark = const $mark,
+                options(nomem, nostack, preserves_flags)
+            );
+        }
+        word
+    }};
+}
+
 #[inline(always)]
 fn address<const NUMBER: u32>() -> usize {
-    let address;
-    // SAFETY: loads a number.
-    unsafe {
-        asm!(
-            "{to} = {mark} ll",
-            to = out(reg) address,
-            mark = const address_mark(NUMBER),
-            options(nomem, nostack, preserves_flags)
-        );
-    }
-    address
+    immediate!(address_mark(NUMBER)) as usize
 }
 
 #[inline(always)]
 fn length<const NUMBER: u32>() -> u64 {
-    let length;
-    // SAFETY: loads a number.
-    unsafe {
-        asm!(
-            "{to} = {mark} ll",
-            to = out(reg) length,
-            mark = const length_mark(NUMBER),
-            options(nomem, nostack, preserves_flags)
-        );
-    }
-    length
+    immediate!(length_mark(NUMBER))
 }
 
 /// One value.
