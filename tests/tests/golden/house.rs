@@ -131,12 +131,16 @@ pub struct House {
 }
 
 impl House {
-    /// Builds it.
+    /// Builds it, with few slots: every one is looked at for every record.
     pub fn new() -> Result<House> {
-        let sizes = Sizes {
+        House::of(Sizes {
             slots: 512,
             ..Sizes::SMALL
-        };
+        })
+    }
+
+    /// Builds it with tables of these sizes.
+    pub fn of(sizes: Sizes) -> Result<House> {
         let mut sandbox = Sandbox::new(sizes)?;
         let both = FORWARD4 | FORWARD6;
         let mut make = |name, flags, kind, generic| {

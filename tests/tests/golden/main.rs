@@ -8,6 +8,7 @@ mod house;
 mod ipv4;
 mod ipv4_routes;
 mod ipv6;
+mod large;
 mod law;
 mod situations;
 
