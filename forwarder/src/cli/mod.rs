@@ -92,6 +92,9 @@ enum Command {
         /// Serve this interface, with defaults for everything else, instead of reading a configuration
         #[arg(long, value_name = "NAME", conflicts_with = "config")]
         interface: Vec<String>,
+        /// Keep what every feed reads, octet by octet with its time, in files of this directory
+        #[arg(long, value_name = "DIR")]
+        record: Option<PathBuf>,
     },
     /// Check the configuration
     Check {
@@ -198,7 +201,11 @@ pub fn main() -> ExitCode {
 fn run(cli: Cli) -> Result<bool> {
     let reader = reader::Reader::new(cli.places.socket.as_deref(), &cli.places.bpffs);
     match cli.command {
-        Command::Run { file, interface } => operate::run(&cli.places, &file.config, &interface),
+        Command::Run {
+            file,
+            interface,
+            record,
+        } => operate::run(&cli.places, &file.config, &interface, record),
         Command::Check { file } => operate::check(&file.config),
         Command::Detach { format } => operate::detach(&cli.places.bpffs, format.json),
         Command::Status { format } => status::status(&reader, format.json),

@@ -1,6 +1,9 @@
 //! Commands that do something: run, check, detach.
 
-use std::{io::IsTerminal, path::Path};
+use std::{
+    io::IsTerminal,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Result;
 use tracing_subscriber::EnvFilter;
@@ -12,7 +15,7 @@ use crate::{
 };
 
 /// `forwarder run`
-pub fn run(places: &Places, file: &Path, interfaces: &[String]) -> Result<bool> {
+pub fn run(places: &Places, file: &Path, interfaces: &[String], record: Option<PathBuf>) -> Result<bool> {
     let config = if interfaces.is_empty() {
         config::load(file)?
     } else {
@@ -30,6 +33,7 @@ pub fn run(places: &Places, file: &Path, interfaces: &[String]) -> Result<bool> 
         config,
         bpffs: places.bpffs.clone(),
         socket,
+        record,
     })?;
     Ok(true)
 }

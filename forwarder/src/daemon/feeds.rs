@@ -8,6 +8,7 @@
 //! and wakes the loop.
 
 use std::{
+    path::PathBuf,
     sync::mpsc::{self, Receiver, SyncSender, TryRecvError},
     thread,
     time::{Duration, Instant},
@@ -25,6 +26,7 @@ use crate::{
         feed::{Batch, FeedEvent, FeedHandle, FeedId},
         fpm::Fpm,
         kernel::Waker,
+        record,
     },
 };
 
@@ -98,31 +100,42 @@ struct Line {
     /// Feeds that the engine knows.
     known: Vec<FeedHandle>,
     ended: bool,
+    /// Where what they read is kept.
+    record: Option<PathBuf>,
 }
 
 /// Every feed.
 #[derive(Default)]
 pub struct Feeds {
     lines: Vec<Line>,
+    /// Where what they read is kept.
+    record: Option<PathBuf>,
 }
 
 impl Feeds {
+    /// None yet; what they will read is kept in this directory, where one is named.
+    pub fn recording(record: Option<PathBuf>) -> Feeds {
+        Feeds {
+            lines: Vec::new(),
+            record,
+        }
+    }
+
     /// Starts what the configuration asks for. `waker` wakes the loop.
     ///
     /// # Errors
     /// An address that cannot be listened on.
     pub fn start<D: Dataplane>(
+        &mut self,
         routes: &RoutesConfig,
         engine: &mut Engine<D>,
         waker: &Waker,
-    ) -> Result<Feeds> {
-        let mut feeds = Feeds::default();
+    ) -> Result<()> {
         for (source, start) in configured(routes) {
-            feeds
-                .add(source, start, engine, waker)
+            self.add(source, start, engine, waker)
                 .with_context(|| format!("[routes.{}]", source.name()))?;
         }
-        Ok(feeds)
+        Ok(())
     }
 
     /// Starts one source.
@@ -151,6 +164,7 @@ impl Feeds {
             rest: None,
             known: Vec::new(),
             ended: false,
+            record: self.record.clone(),
         };
         engine.await_source(source);
         line.register(engine);
@@ -220,6 +234,11 @@ impl Line {
         for handle in self.running.feeds() {
             if !self.known.iter().any(|known| known.id == handle.id) {
                 info!(kind = handle.kind, name = handle.name, "feed");
+                if let Some(dir) = &self.record
+                    && let Err(why) = record::keep(&handle, dir)
+                {
+                    error!(kind = handle.kind, name = handle.name, %why, "what the feed reads is not recorded");
+                }
                 engine.register(handle.id, self.source);
                 self.known.push(handle);
             }

@@ -59,6 +59,8 @@ pub struct RunOptions {
     pub bpffs: PathBuf,
     /// Socket of the API.
     pub socket: PathBuf,
+    /// Where to keep what feeds read.
+    pub record: Option<PathBuf>,
 }
 
 /// How often heartbeat, grace periods, neighbours and state are looked at.
@@ -208,7 +210,8 @@ impl Controller {
             asker,
         };
         // Before the first dump: what was found laid waits for those that will speak for it.
-        let feeds = Feeds::start(&config.routes, &mut engine, &source.waker())?;
+        let mut feeds = Feeds::recording(options.record.clone());
+        feeds.start(&config.routes, &mut engine, &source.waker())?;
         let timeout = config.routes.sync_timeout;
         let gate_until = (!timeout.is_zero()).then(|| Instant::now() + timeout);
         let server = serve(pins, options, interfaces.programs(), known, Arc::clone(&stop))?;

@@ -1,4 +1,4 @@
-//! Recordings of feeds: what `forwarder record` writes and tests replay.
+//! Recordings of feeds: what `forwarder run --record DIR` writes and tests replay.
 //!
 //! ```text
 //! forwarder-record 1 fpm 127.0.0.1:2620\n      version, kind and name of the feed; both without white space
@@ -10,10 +10,17 @@
 //! and again from the time on, to the end of the file. What was read at once stands together, as the feed got it: BGP
 //! messages and FPM frames may be cut anywhere, a datagram of netlink is whole.
 
-use std::io::{self, BufRead, ErrorKind, Read, Write};
-use std::time::Duration;
+use std::fs::File;
+use std::io::{self, BufRead, BufWriter, ErrorKind, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::RecvTimeoutError;
+use std::thread;
+use std::time::{Duration, SystemTime};
 
-use super::tap::{Chunk, Kind};
+use tracing::warn;
+
+use super::feed::FeedHandle;
+use super::tap::{Chunk, Kind, Recording};
 
 /// The first word of a recording.
 const MAGIC: &str = "forwarder-record";
@@ -21,6 +28,8 @@ const MAGIC: &str = "forwarder-record";
 const VERSION: &str = "1";
 /// The first line at most.
 const MAX_LINE: u64 = 1_024;
+/// How long a chunk may wait in memory.
+const FLUSH: Duration = Duration::from_millis(500);
 /// A chunk at most: more than any feed reads at once.
 const MAX_CHUNK: u32 = 1 << 24;
 
@@ -43,6 +52,51 @@ pub enum Error {
         /// What is wrong.
         what: &'static str,
     },
+}
+
+/// Keeps what a feed reads from now on in a new file `KIND-NAME-SECONDS.rec`, on a thread of its own that ends with the
+/// feed. When the file cannot be written any more the recording ends there, and the feed goes on.
+///
+/// # Errors
+/// The file cannot be made, or somebody else records this feed.
+pub fn keep(feed: &FeedHandle, dir: &Path) -> io::Result<PathBuf> {
+    let plain = |c: char| {
+        if c.is_ascii_alphanumeric() || c == '.' {
+            c
+        } else {
+            '_'
+        }
+    };
+    let name: String = feed.name.chars().map(plain).collect();
+    let now = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    std::fs::create_dir_all(dir)?;
+    let path = dir.join(format!("{}-{name}-{}.rec", feed.kind, now.as_secs()));
+    let mut out = BufWriter::new(File::create_new(&path)?);
+    let recording = feed
+        .tap
+        .open()
+        .ok_or_else(|| io::Error::new(ErrorKind::ResourceBusy, "it is being recorded already"))?;
+    write_header(&mut out, feed.kind, &feed.name)?;
+    let shown = path.display().to_string();
+    thread::Builder::new().name("record".into()).spawn(move || {
+        if let Err(why) = write_all(&recording, &mut out) {
+            warn!(file = shown, %why, "the recording ends here");
+        }
+    })?;
+    Ok(path)
+}
+
+/// Writes until the feed has ended; what waits in memory goes to the file whenever nothing comes for a while.
+fn write_all(recording: &Recording, out: &mut impl Write) -> io::Result<()> {
+    loop {
+        match recording.chunks.recv_timeout(FLUSH) {
+            Ok(chunk) => write_chunk(out, &chunk)?,
+            Err(RecvTimeoutError::Timeout) => out.flush()?,
+            Err(RecvTimeoutError::Disconnected) => return out.flush(),
+        }
+    }
 }
 
 /// The first line.
@@ -214,6 +268,43 @@ mod tests {
             }
         }
         assert_eq!(whole, chunks.len(), "between two chunks, and before the first");
+    }
+
+    #[test]
+    fn what_a_feed_reads_is_kept_until_it_ends() {
+        let dir = std::env::temp_dir().join(format!("forwarder-record-{}", std::process::id()));
+        let feed = FeedHandle {
+            id: 1,
+            kind: "bgp",
+            name: "[2001:db8::1]:179".into(),
+            counts: Default::default(),
+            tap: Default::default(),
+        };
+        let path = keep(&feed, &dir).unwrap();
+        assert!(
+            path.file_name()
+                .unwrap()
+                .to_string_lossy()
+                .starts_with("bgp-_2001_db8__1__179-")
+        );
+        assert!(feed.tap.open().is_none(), "one records at a time");
+        feed.tap.begin();
+        feed.tap.read(b"octets");
+        drop(feed);
+        let deadline = std::time::Instant::now() + Duration::from_secs(10);
+        loop {
+            let file = std::fs::read(&path).unwrap();
+            let kinds: Vec<Kind> = match Player::open(&file[..]) {
+                Ok(player) => player.map_while(Result::ok).map(|chunk| chunk.kind).collect(),
+                Err(_) => Vec::new(),
+            };
+            if kinds == [Kind::Begin, Kind::Read] {
+                break;
+            }
+            assert!(std::time::Instant::now() < deadline, "{kinds:?}");
+            thread::sleep(Duration::from_millis(10));
+        }
+        std::fs::remove_dir_all(&dir).unwrap();
     }
 
     #[test]

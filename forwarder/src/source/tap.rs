@@ -1,4 +1,4 @@
-//! A tap on the octets that a feed reads, for `forwarder record`.
+//! A tap on the octets that a feed reads, for `forwarder run --record`.
 //!
 //! Closed it costs a feed one load per read. Open it copies what was read into a bounded channel; a feed never waits for
 //! whoever records, so what finds no room there is counted and said in the recording ([`Kind::Missed`]).
