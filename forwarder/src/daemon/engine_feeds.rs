@@ -249,11 +249,7 @@ impl<D: Dataplane> Engine<D> {
                 if !std::mem::take(&mut self.choose_again) {
                     return false;
                 }
-                let kernel = &self.rib.kernel;
-                let list = self
-                    .rib
-                    .feeds
-                    .prefixes(true, |prefix| kernel.find(prefix).is_some());
+                let list = self.rib.feeds.prefixes();
                 let kind = Kind::Choose;
                 self.work.push_back(Work { kind, list, next: 0 });
                 continue;
@@ -279,7 +275,13 @@ impl<D: Dataplane> Engine<D> {
                         self.route_changed(prefix);
                     }
                 }
-                Kind::Choose => self.route_chosen(prefix),
+                Kind::Choose => {
+                    // Where there is one route, there is no choice.
+                    let rib = &self.rib;
+                    if rib.feeds.has_several(prefix) || rib.kernel.find(prefix).is_some() {
+                        self.route_chosen(prefix);
+                    }
+                }
                 Kind::Release => self.sync(prefix),
             }
         }

@@ -2,7 +2,8 @@
 //!
 //! A feed speaks its daemon's protocol on a thread of its own and sends batches down a bounded channel: while the engine is
 //! behind, the feed stops reading, and the daemon waits. The controller's loop takes a slice of what there is, then looks at
-//! the kernel again: the kernel's news never wait for more than [`TURN`].
+//! the kernel again: the kernel's news wait for [`TURN`], or for the listing of a whole table, which takes a tenth of a second
+//! for a full one.
 //!
 //! The loop sleeps on the kernel's news, so between a feed's channel and the loop there is a thread that passes a batch on
 //! and wakes the loop.
@@ -221,7 +222,16 @@ impl Line {
         };
         // What it says next is about a table that is still being swept.
         if !engine.is_busy(feed) {
-            engine.apply_feed_events(feed, rest.by_ref().take(SLICE));
+            // So far that no work on a table is done in one piece because something is said behind it.
+            let whole_table = |event: &FeedEvent| match event {
+                FeedEvent::Sweep(_) => true,
+                FeedEvent::Mark { least_preferred, .. } => *least_preferred,
+                _ => false,
+            };
+            let ahead = rest.as_slice();
+            let count = ahead.iter().take(SLICE).position(whole_table);
+            let count = count.map_or(SLICE, |at| at + 1);
+            engine.apply_feed_events(feed, rest.by_ref().take(count));
         }
         if rest.len() > 0 {
             self.rest = Some((feed, rest));

@@ -387,7 +387,7 @@ impl FeedRoutes {
         }
     }
 
-    /// The prefixes of a table that have stale routes of this feed, by address; with `unwanted`, only of those that must
+    /// The prefixes of a table that have stale routes of this feed, neighbours near each other; with `unwanted`, only of those that must
     /// not be kept for long (NO_LLGR).
     pub fn stale(&self, feed: FeedId, table: FeedTable, unwanted: bool) -> Vec<IpNet> {
         let sweep = Sweep {
@@ -484,25 +484,23 @@ impl FeedRoutes {
         }
     }
 
-    /// Every prefix, by address; with `several`, only those with more than one route or of which `other` knows one too.
-    pub fn prefixes(&self, several: bool, other: impl Fn(IpNet) -> bool) -> Vec<IpNet> {
-        fn list<A: Address>(
-            prefixes: &Prefixes<A, Entry>,
-            several: bool,
-            other: impl Fn(IpNet) -> bool,
-            into: &mut Vec<IpNet>,
-        ) {
-            let all = prefixes.iter().filter_map(|(address, length, entry)| {
-                let prefix = address.prefix(length)?;
-                (!several || matches!(entry, Entry::Many(_)) || other(prefix)).then_some(prefix)
-            });
-            into.extend(all);
+    /// Every prefix, in the order of the map: neighbours near each other.
+    pub fn prefixes(&self) -> Vec<IpNet> {
+        fn list<A: Address>(prefixes: &Prefixes<A, Entry>) -> impl Iterator<Item = IpNet> {
+            let all = prefixes.iter();
+            all.filter_map(|(address, length, _)| address.prefix(length))
         }
-        let mut all = Vec::new();
-        list(&self.v4, several, &other, &mut all);
-        list(&self.v6, several, &other, &mut all);
-        all.sort_unstable();
-        all
+        list(&self.v4).chain(list(&self.v6)).collect()
+    }
+
+    /// Whether a prefix has more than one route.
+    pub fn has_several(&self, prefix: IpNet) -> bool {
+        let several = |entry: &Entry| matches!(entry, Entry::Many(_));
+        with_family!(
+            prefix,
+            |address, length| self.v4.get(address, length).is_some_and(several),
+            |address, length| self.v6.get(address, length).is_some_and(several)
+        )
     }
 }
 
@@ -530,14 +528,11 @@ impl Sweep<'_> {
     fn list<A: Address>(&self, prefixes: &Prefixes<A, Entry>) -> Vec<IpNet> {
         let side = usize::from(A::FAMILY == 6);
         let any = |entry: &Entry| entry.as_slice().iter().any(|c| self.takes(c, side));
-        let mut list: Vec<(A, u8)> = prefixes
+        // Not sorted: that would take longer than all the rest, in one piece.
+        prefixes
             .iter()
             .filter(|(.., entry)| any(entry))
-            .map(|(address, length, _)| (address, length))
-            .collect();
-        list.sort_unstable();
-        list.into_iter()
-            .filter_map(|(address, length)| address.prefix(length))
+            .filter_map(|(address, length, _)| address.prefix(length))
             .collect()
     }
 }

@@ -103,10 +103,8 @@ fn on_link(gateway: &Gateway, exists: impl Fn(u32) -> bool) -> Resolution {
 }
 
 fn is_link_local(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(v4) => v4.is_link_local(),
-        IpAddr::V6(v6) => v6.is_unicast_link_local(),
-    }
+    // 169.254.0.0/16 has routes like any other subnet, and some carriers number their links from it.
+    matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local())
 }
 
 fn is_recursive(feeds: &FeedRoutes, cover: &Cover<'_>) -> bool {
