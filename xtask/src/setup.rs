@@ -17,9 +17,11 @@ use anyhow::{Result, anyhow, bail};
 use crate::{ebpf, sh};
 
 /// Programs that the labs, the demo and the tests run, with the Debian package of each.
-const PROGRAMS: [(&str, &str); 8] = [
+const PROGRAMS: [(&str, &str); 10] = [
     ("bird", "bird2"),
     ("ethtool", "ethtool"),
+    ("exabgp", "exabgp"),
+    ("gobgpd", "gobgpd"),
     ("ip", "iproute2"),
     ("nsenter", "util-linux"),
     ("ping", "iputils-ping"),
@@ -235,13 +237,17 @@ fn install_packages(packages: &[&str]) -> Result<()> {
         bail!("{}", advice(&absent));
     }
     apt::install(packages)?;
-    if packages.contains(&"bird2") && Path::new("/run/systemd/system").exists() {
-        eprintln!("systemctl disable --now bird   (the labs start their own)");
-        sh::run(Command::new("systemctl").args(["--quiet", "disable", "--now", "bird"]))?;
-    }
-    if packages.contains(&"frr") && Path::new("/run/systemd/system").exists() {
-        eprintln!("systemctl disable --now frr   (the tests start its daemons themselves)");
-        sh::run(Command::new("systemctl").args(["--quiet", "disable", "--now", "frr"]))?;
+    // Debian starts what it installs.
+    for (package, service) in [
+        ("bird2", "bird"),
+        ("exabgp", "exabgp"),
+        ("frr", "frr"),
+        ("gobgpd", "gobgpd"),
+    ] {
+        if packages.contains(&package) && Path::new("/run/systemd/system").exists() {
+            eprintln!("systemctl disable --now {service}   (the labs and tests start their own)");
+            sh::run(Command::new("systemctl").args(["--quiet", "disable", "--now", service]))?;
+        }
     }
     Ok(())
 }

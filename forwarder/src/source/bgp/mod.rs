@@ -1,5 +1,5 @@
-//! A passive BGP speaker: a routing daemon connects, as it would to an internal neighbour, and tells its routes. Nothing is
-//! ever told to it.
+//! A passive BGP speaker: a routing daemon connects, as it would to an internal neighbour, and tells its routes. None is ever
+//! told to it, only that there are none (End-of-RIB), which daemons that have restarted wait for.
 //!
 //! ```text
 //! speaker      the handle                           neighbour   connections, which of them is the session

@@ -336,11 +336,12 @@ impl Neighbour {
         ));
         self.counts.sessions.fetch_add(1, Relaxed);
         self.tables.established(terms, now, &mut self.events);
-        let tables: Vec<&str> = TABLES
-            .into_iter()
-            .filter(|table| terms.tables[*table as usize])
-            .map(super::table::name)
-            .collect();
+        let agreed = TABLES.into_iter().filter(|table| terms.tables[*table as usize]);
+        let tables: Vec<&str> = agreed.clone().map(super::table::name).collect();
+        for (afi, safi) in agreed.map(family) {
+            self.outputs
+                .push(Output::Send(connection.id, wire::end_of_rib(afi, safi)));
+        }
         info!(
             peer = %self.name,
             "BGP session up: AS {}, identifier {}, {}", terms.peer_as, terms.router_id, tables.join(", ")

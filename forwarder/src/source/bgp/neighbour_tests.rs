@@ -131,6 +131,24 @@ fn a_feed_goes_from_connecting_to_live_and_down() {
     assert_eq!(play.counts.updates.load(Relaxed), 3);
 }
 
+/// RFC 4724 2: with no routes at all there is still an end to them, and a daemon that has restarted waits for it.
+#[test]
+fn a_session_is_told_that_we_have_nothing_to_tell() {
+    let mut play = Play::new();
+    play.establish(1, &[capability(1, &[0, 2, 0, 133])]);
+    let sent: Vec<Vec<u8>> = play
+        .neighbour
+        .outputs()
+        .into_iter()
+        .filter_map(|output| match output {
+            Output::Send(1, message) if message[18] == 2 => Some(message[19..].to_vec()),
+            _ => None,
+        })
+        .collect();
+    let ends = ["00000000", "00000006 800f03 000201", "00000006 800f03 000285"];
+    assert_eq!(sent, ends.map(hex));
+}
+
 #[test]
 fn a_connection_that_says_nothing_is_closed_and_leaves_nothing() {
     let mut play = Play::new();

@@ -52,6 +52,9 @@ fn establish(speaker: &Speaker) -> TcpStream {
         .unwrap();
     assert_eq!(next(&mut stream).unwrap().0, 1);
     assert_eq!(next(&mut stream).unwrap().0, 4);
+    for _ in 0..2 {
+        assert_eq!(next(&mut stream).unwrap().0, 2, "the end of no routes");
+    }
     stream
 }
 

@@ -99,6 +99,17 @@ pub fn message(kind: u8, body: &[u8]) -> Vec<u8> {
     message
 }
 
+/// End-of-RIB for a family (RFC 4724 2): all that we ever tell. A speaker that knows graceful restart owes it even when it
+/// has no routes, and daemons that have restarted wait for it before they end their own.
+#[must_use]
+pub fn end_of_rib(afi: u16, safi: u8) -> Vec<u8> {
+    let [high, low] = afi.to_be_bytes();
+    match (afi, safi) {
+        (1, 1) => message(2, &[0; 4]),
+        _ => message(2, &[0, 0, 0, 6, 0x80, 15, 3, high, low, safi]),
+    }
+}
+
 /// The first message in `stream` and its length with the header, or nothing while it is not whole. `longest` is what the
 /// session agreed on.
 ///

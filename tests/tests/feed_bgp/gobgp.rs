@@ -1,0 +1,186 @@
+//! GoBGP, on a host of the lab.
+
+use std::fs;
+
+use anyhow::{Result, ensure};
+use forwarder::source::feed::FeedState;
+use forwarder_tests::lab::{Lab, run};
+
+use crate::daemon::{Daemon, log};
+use crate::feed::{Feed, address};
+
+const NEIGHBOUR: &str = "listen = \"10.2.0.1:1179\"\nlocal-as = 64500\n\
+                         [[routes.bgp.neighbour]]\naddress = \"10.2.0.2\"\nas = 64501\n";
+
+/// gobgpd that calls us; `more` goes with the neighbour, `paths` with IPv4 unicast.
+struct GoBgp<'a> {
+    lab: &'a Lab,
+    daemon: Option<Daemon>,
+}
+
+impl<'a> GoBgp<'a> {
+    fn start(lab: &'a Lab, more: &str, paths: &str) -> Result<GoBgp<'a>> {
+        let families: String = ["ipv4-unicast", "ipv6-unicast", "ipv4-flowspec", "ipv6-flowspec"]
+            .iter()
+            .map(|family| {
+                format!(
+                    "[[neighbors.afi-safis]]\n[neighbors.afi-safis.config]\nafi-safi-name = \"{family}\"\n\
+                     [neighbors.afi-safis.mp-graceful-restart.config]\nenabled = true\n{}",
+                    if *family == "ipv4-unicast" { paths } else { "" }
+                )
+            })
+            .collect();
+        let config = format!(
+            "[global.config]\nas = 64501\nrouter-id = \"10.2.0.2\"\nport = -1\n\
+             [[neighbors]]\n[neighbors.config]\nneighbor-address = \"10.2.0.1\"\npeer-as = 64500\n\
+             [neighbors.transport.config]\nremote-port = 1179\n\
+             [neighbors.timers.config]\nconnect-retry = 1\nidle-hold-time-after-reset = 1\n{more}{families}"
+        );
+        fs::write(lab.dir().join("gobgp.toml"), config)?;
+        let mut gobgp = GoBgp { lab, daemon: None };
+        gobgp.run(&[])?;
+        Ok(gobgp)
+    }
+
+    fn run(&mut self, more: &[&str]) -> Result<()> {
+        let mut command = self.lab.command("b", "gobgpd");
+        command
+            .arg("-f")
+            .arg(self.lab.dir().join("gobgp.toml"))
+            .args(more);
+        self.daemon = Some(Daemon::start(self.lab, "gobgpd", &mut command)?);
+        self.lab
+            .wait("gobgpd to answer", || Ok(self.ask("global").ok().map(drop)))
+            .map_err(|error| error.context(log(self.lab, "gobgpd")))
+    }
+
+    fn kill(&mut self) -> Result<()> {
+        self.daemon.take().map_or(Ok(()), Daemon::kill)
+    }
+
+    fn ask(&self, words: &str) -> Result<String> {
+        run(self.lab.command("b", "gobgp").args(words.split_whitespace()))
+    }
+
+    /// Adds (or takes back) a route.
+    fn route(&self, verb: &str, number: usize) -> Result<()> {
+        self.ask(&format!(
+            "global rib {verb} 198.18.{number}.0/24 nexthop 10.2.0.2 med 10 community 64501:7"
+        ))?;
+        self.ask(&format!(
+            "global rib {verb} -a ipv6 2001:db8:{number:x}::/48 nexthop fd00:2::2"
+        ))?;
+        Ok(())
+    }
+}
+
+#[test]
+fn gobgp_tells_its_tables_changes_them_and_resets() -> Result<()> {
+    let lab = Lab::new()?;
+    let mut feed = Feed::start(&lab, NEIGHBOUR)?;
+    let gobgp = GoBgp::start(&lab, "", "")?;
+    for number in 0..40 {
+        gobgp.route("add", number)?;
+    }
+    feed.wait(&lab, "its routes", |feed| {
+        feed.state == FeedState::Live && feed.prefixes(true).len() == 40 && feed.prefixes(false).len() == 40
+    })?;
+    let attributes = feed.attributes("198.18.7.0/24")?;
+    ensure!((attributes.med, attributes.external, attributes.origin_as()) == (Some(10), true, Some(64_501)));
+    ensure!(attributes.communities == [64_501 << 16 | 7], "{attributes:?}");
+    ensure!(feed.gateways("2001:db8:7::/48")?[0].address == address("fd00:2::2"));
+    for number in 0..10 {
+        gobgp.route("del", number)?;
+    }
+    feed.wait(&lab, "a quarter to go", |feed| {
+        feed.prefixes(true).len() == 30 && feed.prefixes(false).len() == 30
+    })?;
+    gobgp.ask("neighbor 10.2.0.1 reset")?;
+    feed.wait(&lab, "a second session", |feed| {
+        feed.sessions() == 2 && feed.state == FeedState::Live && feed.routes.len() == 60
+    })?;
+    ensure!(feed.errors() == 0, "{}", feed.picture());
+    Ok(())
+}
+
+#[test]
+fn gobgp_killed_and_back_with_another_table_is_swept() -> Result<()> {
+    let lab = Lab::new()?;
+    let mut feed = Feed::start(&lab, NEIGHBOUR)?;
+    let restart = "[neighbors.graceful-restart.config]\nenabled = true\nrestart-time = 60\n";
+    let mut gobgp = GoBgp::start(&lab, restart, "")?;
+    for number in 0..20 {
+        gobgp.route("add", number)?;
+    }
+    feed.wait(&lab, "its routes", |feed| {
+        feed.state == FeedState::Live && feed.routes.len() == 40
+    })?;
+    gobgp.kill()?;
+    feed.wait(&lab, "the loss", |feed| feed.state == FeedState::Stale)?;
+    ensure!(feed.stale() == 40, "{}", feed.picture());
+    // It keeps its End-of-RIB until it has heard ours, or a time has passed: we have routes for nobody.
+    gobgp.run(&["-r"])?;
+    for number in 10..20 {
+        gobgp.route("add", number)?;
+    }
+    feed.wait(&lab, "its return", |feed| {
+        feed.sessions() == 2 && feed.routes.len() == 20
+    })?;
+    ensure!(
+        feed.stale() == 0 && feed.state == FeedState::Live,
+        "{}",
+        feed.picture()
+    );
+    Ok(())
+}
+
+#[test]
+fn gobgp_sends_flowspec_rules_and_its_malformed_ones_are_counted() -> Result<()> {
+    let lab = Lab::new()?;
+    let mut feed = Feed::start(&lab, &format!("{NEIGHBOUR}add-path = false\n"))?;
+    let gobgp = GoBgp::start(&lab, "", "")?;
+    let v4 = "global rib add -a ipv4-flowspec match destination 203.0.113.5/32 protocol udp destination-port ==53 then discard";
+    let v6 = "global rib add -a ipv6-flowspec match destination 2001:db8:ffff::/48 protocol udp then discard";
+    gobgp.ask(v4)?;
+    gobgp.ask(v6)?;
+    feed.wait(&lab, "two rules", |feed| feed.rules.len() == 2)?;
+    let rule = feed
+        .rules
+        .values()
+        .next()
+        .map(|(rule, _)| rule.attributes.extended.clone());
+    ensure!(rule == Some(vec![[0x80, 6, 0, 0, 0, 0, 0, 0]]), "{rule:?}");
+    gobgp.ask(&v4.replace("add", "del"))?;
+    feed.wait(&lab, "one rule to go", |feed| feed.rules.len() == 1)?;
+    ensure!(feed.errors() == 0, "{}", feed.picture());
+    Ok(())
+}
+
+/// With ADD-PATH, GoBGP 3.10 puts path identifiers inside the prefixes of IPv4 rules.
+#[test]
+fn gobgp_with_add_path_costs_its_rules_and_not_its_routes() -> Result<()> {
+    let lab = Lab::new()?;
+    let mut feed = Feed::start(&lab, NEIGHBOUR)?;
+    // For one family alone, as an operator would who wants two paths to choose from.
+    let gobgp = GoBgp::start(&lab, "", "[neighbors.afi-safis.add-paths.config]\nsend-max = 4\n")?;
+    gobgp
+        .ask("global rib add -a ipv4-flowspec match destination 203.0.113.5/32 protocol udp then discard")?;
+    for number in 0..10 {
+        gobgp.route("add", number)?;
+    }
+    feed.wait(&lab, "its routes", |feed| {
+        feed.state == FeedState::Live && feed.prefixes(true).len() == 10 && feed.prefixes(false).len() == 10
+    })?;
+    let views = feed.speaker.views();
+    ensure!(
+        views.iter().any(|(_, view)| view.tables[0].add_path),
+        "{}",
+        feed.picture()
+    );
+    // Malformed and counted, or in a version that does better, a rule.
+    feed.wait(&lab, "the rule, or its error", |feed| {
+        feed.errors() as usize + feed.rules.len() == 1
+    })?;
+    ensure!(feed.sessions() == 1, "{}", feed.picture());
+    Ok(())
+}
