@@ -35,7 +35,9 @@ fn prefix(index: u32) -> Option<*mut Counter> {
     }
 }
 
-/// Where the next packet forwarded is put down to be counted by prefix, and what stands there until then.
+/// Where the next packet forwarded is put down to be counted by prefix, and what stands there until then. Null where there is
+/// no such place: an option would leave the rest undefined, and the compiler would keep that on the stack all the same, which
+/// no verifier takes.
 #[derive(Clone, Copy)]
 pub struct Place {
     pending: *mut Pending,
@@ -44,18 +46,23 @@ pub struct Place {
 
 /// Counts the packet that this CPU forwarded last by its prefix. Answers where the next is to be put down.
 #[inline(always)]
-pub fn settle(cpu: u32) -> Option<Place> {
-    let pending = maps::PENDING.get_ptr_mut(cpu)?;
+pub fn settle(cpu: u32) -> Place {
+    let Some(pending) = maps::PENDING.get_ptr_mut(cpu) else {
+        return Place {
+            pending: core::ptr::null_mut(),
+            word: 0,
+        };
+    };
     // SAFETY: this CPU's entry; volatile, because readers go by the order of these stores.
     unsafe {
         let word = &raw mut (*pending).word;
         let before = word.read_volatile();
         let slot = Pending::slot(before);
         if slot == 0 {
-            return Some(Place {
+            return Place {
                 pending,
                 word: before,
-            });
+            };
         }
         word.write_volatile(before | Pending::COUNTING);
         if let Some(counter) = prefix(cpu * maps::SLOTS.length() + slot) {
@@ -65,15 +72,16 @@ pub fn settle(cpu: u32) -> Option<Place> {
         }
         let none = Pending::none(before);
         word.write_volatile(none);
-        Some(Place { pending, word: none })
+        Place { pending, word: none }
     }
 }
 
 /// Counts a forwarded packet by next hop and egress, and puts it down to be counted by prefix: `pending` is
 /// what [`settle`] answered.
 #[inline(always)]
-pub fn forwarded(cpu: u32, place: Option<Place>, slot: u32, chosen: &Chosen, bytes: usize) {
-    if let Some(Place { pending, word }) = place {
+pub fn forwarded(cpu: u32, place: Place, slot: u32, chosen: &Chosen, bytes: usize) {
+    let Place { pending, word } = place;
+    if !pending.is_null() {
         // SAFETY: this CPU's entry; `settle` has counted what was there.
         unsafe {
             (&raw mut (*pending).word).write_volatile(Pending::packet(word, slot, bytes));

@@ -32,6 +32,24 @@ fn length<const NUMBER: u32>() -> u64 {
     immediate!(length_mark(NUMBER))
 }
 
+/// A copy of which the compiler knows nothing. What it can prove it does not check, and the verifier cannot prove as much; and
+/// what it keeps on the stack is not compared in place, while verifiers before Linux 6.8 take a copy there for another
+/// number.
+#[inline(always)]
+pub fn opaque(number: u64) -> u64 {
+    let copy;
+    // SAFETY: a copy.
+    unsafe {
+        asm!(
+            "{copy} = {number}",
+            copy = out(reg) copy,
+            number = in(reg) number,
+            options(nomem, nostack, preserves_flags)
+        );
+    }
+    copy
+}
+
 /// One value.
 pub struct Single<T, const NUMBER: u32>(PhantomData<T>);
 
@@ -66,14 +84,30 @@ impl<T, const NUMBER: u32> Table<T, NUMBER> {
     }
 
     /// An entry, for writing by this program.
+    ///
+    /// The register that is compared is the one that is added to the address, whatever else the compiler does with the
+    /// index ([`opaque`]).
     #[inline(always)]
     pub fn get_ptr_mut(&self, index: u32) -> Option<*mut T> {
-        let index = index as u64;
-        if index >= length::<NUMBER>() {
+        const { assert!(size_of::<T>().is_power_of_two()) };
+        let mut entry = opaque(index as u64);
+        if entry >= length::<NUMBER>() {
             return None;
         }
-        // SAFETY: inside the element, see `Single::get`.
-        Some(unsafe { (address::<NUMBER>() as *mut T).add(index as usize) })
+        // SAFETY: arithmetic alone.
+        unsafe {
+            asm!(
+                "{entry} <<= {shift}",
+                "{address} = {mark} ll",
+                "{entry} += {address}",
+                entry = inout(reg) entry,
+                address = out(reg) _,
+                shift = const size_of::<T>().trailing_zeros(),
+                mark = const address_mark(NUMBER),
+                options(nomem, nostack, preserves_flags)
+            );
+        }
+        Some(entry as *mut T)
     }
 
     /// An entry.

@@ -5,7 +5,10 @@ use forwarder_common::{
     reason::Reason,
 };
 
-use crate::{direct::Table, maps};
+use crate::{
+    direct::{Table, opaque},
+    maps,
+};
 
 /// What the table says of a destination.
 #[derive(Clone, Copy)]
@@ -62,7 +65,7 @@ pub fn leaf4(destination: u32) -> Leaf {
 pub fn leaf6(destination: &[u8; 16]) -> Leaf {
     let leaf = walk6(
         destination,
-        |index| maps::FIB6_ROOT.get().get(index).copied(),
+        |index| maps::FIB6_ROOT.get().get(opaque(index as u64) as usize).copied(),
         |block, octet| pool(&maps::FIB6_POOL, block, octet),
     );
     leaf.unwrap_or(BROKEN)

@@ -59,7 +59,7 @@ mod program {
         length: u32,
         slot: u32,
         chosen: Chosen,
-        place: Option<count::Place>,
+        place: count::Place,
     }
 
     #[xdp]

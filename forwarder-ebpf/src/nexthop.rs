@@ -8,7 +8,7 @@ use forwarder_common::{
     settings::Settings,
 };
 
-use crate::{Exit, maps};
+use crate::{Exit, direct::opaque, maps};
 
 /// A next hop with its id.
 #[derive(Clone, Copy)]
@@ -29,7 +29,8 @@ pub fn choose(group: u32, hash: impl FnOnce() -> u32) -> Result<Chosen, Reason> 
     let index = if entry.width <= 1 {
         0
     } else {
-        bucket(hash(), entry.width)
+        // The compiler proves it to be in bounds, which the verifier of Linux 6.1 does not follow.
+        opaque(bucket(hash(), entry.width) as u64) as usize
     };
     let id = *entry.buckets.get(index).ok_or(Reason::Internal)? as u32;
     let hop = maps::NEXTHOPS.get(id).ok_or(Reason::Internal)?;

@@ -147,6 +147,9 @@ fn lengths(sizes: Sizes) -> impl Fn(&'static str) -> u32 {
     }
 }
 
+/// How the lines begin with which the verifier ends its log, whatever it found.
+const STATISTICS: [&str; 3] = ["verification time ", "stack depth ", "processed "];
+
 /// The sentence for a program the kernel did not take: the verifier's last useful line, the rest on request.
 pub fn refusal(name: &str, why: ProgramError) -> anyhow::Error {
     if let ProgramError::LoadError {
@@ -159,7 +162,7 @@ pub fn refusal(name: &str, why: ProgramError) -> anyhow::Error {
         let useful = lines
             .iter()
             .rev()
-            .find(|line| !line.starts_with("processed "))
+            .find(|line| !STATISTICS.iter().any(|start| line.starts_with(start)))
             .copied()
             .unwrap_or("no log");
         tracing::debug!("verifier log of {name}:\n{log}");
