@@ -310,6 +310,11 @@ fn a_killed_zebra_leaves_stale_routes_and_one_with_another_table_sweeps_them() -
         "a lost session takes nothing away"
     );
 
+    // Routes of its own that zebra finds in the kernel it takes for its table again, some of them, and tells us so.
+    lab.ip("router", "nexthop flush")?;
+    for family in ["-4", "-6"] {
+        lab.ip("router", &format!("{family} route flush proto 196"))?;
+    }
     // Another table: one route stays as it was, one changes, one is new. The numbers of objects start anew.
     frr.start("zebra", FPM, &["-M", "dplane_fpm_nl"])?;
     frr.start(
