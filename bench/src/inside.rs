@@ -70,7 +70,10 @@ pub fn start(router: &Router) -> Result<(Controller, Taken)> {
 
 /// Every route of the kernel into the tables, as the controller does it at its start.
 fn lay(source: &mut KernelSource, engine: &mut Engine<KernelDataplane>) -> Result<()> {
-    engine
-        .load_from(|route| source.dump_streaming(route))
-        .context("cannot read the kernel's routes")
+    let mut load = engine.begin_load();
+    source
+        .dump_into(&mut load)
+        .context("cannot read the kernel's routes")?;
+    load.finish();
+    Ok(())
 }

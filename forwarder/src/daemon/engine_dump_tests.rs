@@ -4,6 +4,7 @@
 use forwarder_common::counters::Counter;
 
 use super::*;
+use crate::source::event::DumpSink;
 
 #[test]
 fn a_dump_withdraws_what_went_without_a_word() {
@@ -201,4 +202,66 @@ fn slots_that_come_back_are_used_by_what_was_refused() {
     assert_eq!(engine.fib.refused(), (0, 0));
     assert_eq!(fate(&engine, "20.4.0.1"), Ok(1));
     assert_eq!(fate(&engine, "20.5.0.1"), Err(Reason::NoRoute));
+}
+
+/// Gives the surroundings and these routes, and is cut short.
+fn cut_short(engine: &mut Engine<MemoryDataplane>, routes: &[Route]) {
+    let mut load = engine.begin_load();
+    load.surroundings(Dump {
+        routes: Vec::new(),
+        ..dump()
+    });
+    for route in routes {
+        load.route(route.clone());
+    }
+}
+
+#[test]
+fn a_first_dump_is_laid_as_it_comes_and_mended_when_it_was_cut_short() {
+    let mut engine = Engine::new(MemoryDataplane::new(Sizes::SMALL)).expect("empty tables");
+    engine.serve(
+        OUT,
+        Some(Served {
+            port: 1,
+            generic: false,
+        }),
+    );
+    // As the kernel tells them: by address, the longest first.
+    let told = [
+        via("5.0.0.0/16", OUT, "203.0.113.2"),
+        via("5.0.0.0/8", OUT, "203.0.113.1"),
+        via("6.0.0.0/8", OUT, "203.0.113.1"),
+        via("9.0.0.0/8", OUT, "203.0.113.1"),
+    ];
+    cut_short(&mut engine, &told);
+    assert_eq!(fate(&engine, "5.0.0.1"), Ok(2));
+    assert_eq!(fate(&engine, "5.1.0.1"), Ok(1));
+    assert_eq!(fate(&engine, "6.0.0.1"), Ok(1));
+    assert_eq!(
+        fate(&engine, "9.0.0.1"),
+        Err(Reason::NoRoute),
+        "another of its address may come"
+    );
+    let slot = |prefix| engine.fib.slot(engine.view(), net(prefix));
+    assert!(slot("5.0.0.0/8") < slot("5.0.0.0/16"), "what covers comes first");
+
+    engine.load(dump());
+    assert_eq!(
+        fate(&engine, "5.0.0.1"),
+        Ok(1),
+        "5.0.0.0/16 was in the first only"
+    );
+    let prefixes =
+        |engine| -> BTreeSet<IpNet> { slots(engine).into_iter().map(|(prefix, _)| prefix).collect() };
+    assert_eq!(prefixes(&engine), prefixes(&fresh()));
+}
+
+#[test]
+fn a_later_dump_that_is_cut_short_changes_nothing() {
+    let mut engine = fresh();
+    let before = (leaves(&engine), slots(&engine));
+    cut_short(&mut engine, &[via("5.0.0.0/16", OUT, "203.0.113.2")]);
+    assert_eq!((leaves(&engine), slots(&engine)), before);
+    let (v4, v6) = engine.rib.kernel.len();
+    assert_eq!(v4 + v6, dump().routes.len());
 }

@@ -1,56 +1,140 @@
 //! What the engine does with a whole dump of the kernel.
+//!
+//! The first is laid as it is read: most of a load's time is the kernel's own, and nothing is known yet that would have to
+//! stay until the dump is complete. IPv4 comes in the order of addresses, which is that of laying; IPv6 comes with what is
+//! covered before what covers it, and waits for the end. A later dump is collected, takes the place of what was known, and
+//! every difference is mended.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, net::IpAddr};
 
 use ipnet::IpNet;
 
 use super::{Engine, known};
 use crate::{
     dataplane::Dataplane,
-    rib::kernel::KernelRoutes,
-    source::event::{Change, Dump, Route},
+    rib::kernel::{KernelRoutes, Listed},
+    source::event::{Change, Dump, DumpSink, Route},
 };
+
+/// A dump on its way into the engine. Where it is dropped before [`Self::finish`], what was known stays; routes of a first
+/// dump that have come stay laid.
+pub struct Load<'a, D> {
+    engine: &'a mut Engine<D>,
+    to: To,
+}
+
+enum To {
+    /// Into the tables at once.
+    Tables {
+        /// Prefixes of one address, until the next address comes: the kernel tells the longest first.
+        row: Vec<IpNet>,
+        /// Neighbours that differ from those before.
+        neighbours: Vec<IpAddr>,
+    },
+    /// Beside what is known, until it is complete.
+    Beside {
+        surroundings: Dump,
+        routes: Box<KernelRoutes>,
+    },
+}
+
+impl<D: Dataplane> DumpSink for Load<'_, D> {
+    fn surroundings(&mut self, dump: Dump) {
+        match &mut self.to {
+            To::Tables { neighbours, .. } => {
+                *neighbours = self.engine.surround(dump);
+                self.engine.refresh_all();
+            }
+            To::Beside { surroundings, .. } => *surroundings = dump,
+        }
+    }
+
+    fn route(&mut self, route: Route) {
+        // Each behind the one before.
+        let change = Change::Append;
+        match &mut self.to {
+            To::Tables { row, .. } => {
+                let prefix = route.prefix.trunc();
+                let _certain = self.engine.rib.kernel.announce(route, change);
+                if prefix.addr().is_ipv4() {
+                    if row.first().is_some_and(|first| first.addr() != prefix.addr()) {
+                        self.engine.lay_row(row);
+                    }
+                    row.push(prefix);
+                }
+            }
+            To::Beside { routes, .. } => {
+                let _certain = routes.announce(route, change);
+            }
+        }
+    }
+}
+
+impl<D: Dataplane> Load<'_, D> {
+    /// The dump is complete: what it does not hold goes.
+    pub fn finish(self) {
+        let engine = self.engine;
+        let (old, neighbours) = match self.to {
+            To::Tables { mut row, neighbours } => {
+                engine.lay_row(&mut row);
+                engine.resolve_all();
+                engine.lay(engine.rib.kernel.sorted_v6());
+                (None, neighbours)
+            }
+            To::Beside { surroundings, routes } => {
+                let neighbours = engine.surround(surroundings);
+                let old = std::mem::replace(&mut engine.rib.kernel, *routes);
+                engine.resolve_all();
+                engine.refresh_all();
+                engine.lay(engine.rib.kernel.sorted());
+                // Without feeds every prefix laid is compared: that needs no memory of what there was.
+                let compare = engine.activity.resyncs > 0 && !engine.rib.feeds.is_empty();
+                (compare.then_some(old), neighbours)
+            }
+        };
+        engine.mend(old, neighbours);
+    }
+}
 
 impl<D: Dataplane> Engine<D> {
     /// Replaces everything known with a dump and mends every difference.
     pub fn load(&mut self, mut dump: Dump) {
         let routes = std::mem::take(&mut dump.routes);
-        let loaded: Result<(), std::convert::Infallible> = self.load_from(|each| {
-            routes.into_iter().for_each(each);
-            Ok(dump)
-        });
-        match loaded {
-            Ok(()) => {}
-            Err(never) => match never {},
-        }
+        let mut load = self.begin_load();
+        load.surroundings(dump);
+        routes.into_iter().for_each(|route| load.route(route));
+        load.finish();
     }
 
-    /// The same with the routes given one by one, in the kernel's order, so that a full table is not held twice. `read`
-    /// answers the rest of the dump.
-    ///
-    /// # Errors
-    /// Those of `read`; then everything is as it was.
-    pub fn load_from<E>(
-        &mut self,
-        read: impl FnOnce(&mut dyn FnMut(Route)) -> Result<Dump, E>,
-    ) -> Result<(), E> {
-        let mut routes = KernelRoutes::default();
+    /// The same with the dump given piece by piece as it is read, so that a full table is not held twice.
+    pub fn begin_load(&mut self) -> Load<'_, D> {
         // As many as there were; at the start, as a full table that just fits would have: growing means to move them all,
         // and room that is not used is not touched.
         let slots = self.dataplane.tables().sizes.slots as usize;
-        match self.rib.kernel.len() {
-            (0, 0) => routes.reserve(slots / 4 * 3, slots / 8),
-            (v4, v6) => routes.reserve(v4, v6),
-        }
-        let dump = read(&mut |route| {
-            // Each behind the one before.
-            let _certain = routes.announce(route, Change::Append);
-        })?;
-        self.reconcile(dump, routes);
-        Ok(())
+        let (v4, v6) = match self.rib.kernel.len() {
+            (0, 0) => (slots / 4 * 3, slots / 8),
+            known => known,
+        };
+        let mut routes = KernelRoutes::default();
+        routes.reserve(v4, v6);
+        let first = self.activity.resyncs == 0 && self.rib.kernel.is_empty() && self.rib.feeds.is_empty();
+        let to = if first {
+            self.rib.kernel = routes;
+            To::Tables {
+                row: Vec::new(),
+                neighbours: Vec::new(),
+            }
+        } else {
+            To::Beside {
+                surroundings: Dump::default(),
+                routes: Box::new(routes),
+            }
+        };
+        Load { engine: self, to }
     }
 
-    fn reconcile(&mut self, dump: Dump, routes: KernelRoutes) {
+    /// Takes everything of a dump but its routes; answers the neighbours that differ from those before.
+    fn surround(&mut self, dump: Dump) -> Vec<IpAddr> {
         let mut links = BTreeSet::new();
         for link in dump.links {
             links.insert(link.ifindex);
@@ -72,19 +156,35 @@ impl<D: Dataplane> Engine<D> {
             .into_iter()
             .map(|object| (object.id, object.kind))
             .collect();
-        let neighbours = self.world.neighbours.replace(dump.neighbours);
-        let first = self.activity.resyncs == 0;
-        let old = std::mem::replace(&mut self.rib.kernel, routes);
-        // Without feeds every prefix laid is compared: that needs no memory of what there was.
-        let old = (!first && !self.rib.feeds.is_empty()).then_some(old);
+        let differ = self.world.neighbours.replace(dump.neighbours);
+        differ.into_iter().map(|(_, address)| address).collect()
+    }
+
+    /// Finds the way of every gateway again.
+    fn resolve_all(&mut self) {
         let gateways = self.world.gateways.iter().map(|(gateway, _)| *gateway);
         let gateways = gateways.collect();
         self.resolve_again(gateways);
+    }
+
+    fn refresh_all(&mut self) {
         self.adjacencies
             .refresh_all(known(&self.dataplane, &self.world, &self.fib));
-        // By address, what covers before what it covers: neighbours in the address space get neighbouring slots, and a
-        // prefix finds its backup laid.
-        for listed in self.rib.kernel.sorted() {
+    }
+
+    /// Lays prefixes of one address, what covers before what it covers, and empties the row.
+    fn lay_row(&mut self, row: &mut Vec<IpNet>) {
+        row.sort_unstable_by_key(IpNet::prefix_len);
+        row.dedup();
+        for prefix in row.drain(..) {
+            self.sync(prefix);
+        }
+    }
+
+    /// By address, what covers before what it covers: neighbours in the address space get neighbouring slots, and a prefix
+    /// finds its backup laid.
+    fn lay(&mut self, listed: impl Iterator<Item = Listed>) {
+        for listed in listed {
             if listed.prefix.prefix_len() == listed.prefix.max_prefix_len() {
                 self.sync(listed.prefix);
             } else {
@@ -92,12 +192,17 @@ impl<D: Dataplane> Engine<D> {
                 self.bring(listed.prefix, wanted);
             }
         }
+    }
+
+    /// The routes of a dump are laid: what else hangs on it follows, and what it does not hold goes. `old` is what was known
+    /// before, where that is to be looked at.
+    fn mend(&mut self, old: Option<KernelRoutes>, neighbours: Vec<IpAddr>) {
         let hosts: BTreeSet<IpNet> = self
             .world
             .neighbours
             .iter()
             .map(|n| n.address)
-            .chain(neighbours.into_iter().map(|(_, address)| address))
+            .chain(neighbours)
             .map(IpNet::from)
             .collect();
         for host in &hosts {

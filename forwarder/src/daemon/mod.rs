@@ -215,9 +215,7 @@ impl Controller {
         let timeout = config.routes.sync_timeout;
         let gate_until = (!timeout.is_zero()).then(|| Instant::now() + timeout);
         let server = serve(pins, options, interfaces.programs(), known, Arc::clone(&stop))?;
-        engine
-            .load_from(|route| source.dump_streaming(route))
-            .context("cannot read the kernel's routes")?;
+        load(&mut source, &mut engine).context("cannot read the kernel's routes")?;
         interfaces.describe(&mut engine);
         let mut controller = Controller {
             engine,
@@ -276,8 +274,7 @@ impl Controller {
             if resync {
                 retry = None;
                 self.true_since = None;
-                let source = &mut self.source;
-                match self.engine.load_from(|route| source.dump_streaming(route)) {
+                match load(&mut self.source, &mut self.engine) {
                     Ok(()) => {
                         demands.push(Demand::Interface(0));
                         self.true_since = Some(Instant::now());
@@ -386,6 +383,14 @@ impl Controller {
             let _ = server.join();
         }
     }
+}
+
+/// Everything of the kernel, as it stands, into the engine.
+fn load(source: &mut KernelSource, engine: &mut Engine<KernelDataplane>) -> Result<(), netlink::Error> {
+    let mut load = engine.begin_load();
+    source.dump_into(&mut load)?;
+    load.finish();
+    Ok(())
 }
 
 /// Gives the flow hash a seed of its own, once: a new one would move every flow.

@@ -67,7 +67,7 @@ impl Scope {
         nexthops: true,
         routes: true,
     };
-    /// Everything but routes, for a caller that streams them ([`dump_routes`]).
+    /// Everything but routes, for a caller that streams them ([`dump_all_routes`]).
     pub const WITHOUT_ROUTES: Self = Self {
         routes: false,
         ..Self::ALL
@@ -160,6 +160,16 @@ pub fn dump_routes(family: Family, table: u32, each: &mut dyn FnMut(Route)) -> R
         Ok(())
     });
     absent_is_empty(result)
+}
+
+/// The routes of both families and of every table that is mirrored, likewise.
+pub fn dump_all_routes(each: &mut dyn FnMut(Route)) -> Result<(), Error> {
+    for family in Family::ALL {
+        for table in TABLES {
+            dump_routes(family, table, each)?;
+        }
+    }
+    Ok(())
 }
 
 /// Waits until operations that the kernel has already announced are complete.

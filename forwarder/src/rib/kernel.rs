@@ -357,18 +357,12 @@ impl KernelRoutes {
     /// Every prefix by address, IPv4 first; of those that begin at the same, the shortest first. A list of its own that
     /// outlives changes; what it says of each stands until the next.
     pub fn sorted(&self) -> impl Iterator<Item = Listed> + use<> {
-        fn list<A: Address>(prefixes: &Prefixes<A, Entry>) -> impl Iterator<Item = Listed> + use<A> {
-            let mut list: Vec<(A, u8, Option<Sole>)> = prefixes
-                .iter()
-                .map(|(address, length, entry)| (address, length, entry.sole()))
-                .collect();
-            list.sort_unstable_by_key(|(address, length, _)| (*address, *length));
-            list.into_iter().filter_map(|(address, length, sole)| {
-                let prefix = address.prefix(length)?;
-                Some(Listed { prefix, sole })
-            })
-        }
-        list(&self.v4).chain(list(&self.v6))
+        list(&self.v4).chain(self.sorted_v6())
+    }
+
+    /// Those of IPv6 alone.
+    pub fn sorted_v6(&self) -> impl Iterator<Item = Listed> + use<> {
+        list(&self.v6)
     }
 
     /// [`Self::find`] of a prefix in a list, where that has one route only: without looking for it.
@@ -403,6 +397,18 @@ impl KernelRoutes {
     pub fn is_empty(&self) -> bool {
         self.len() == (0, 0)
     }
+}
+
+fn list<A: Address>(prefixes: &Prefixes<A, Entry>) -> impl Iterator<Item = Listed> + use<A> {
+    let mut list: Vec<(A, u8, Option<Sole>)> = prefixes
+        .iter()
+        .map(|(address, length, entry)| (address, length, entry.sole()))
+        .collect();
+    list.sort_unstable_by_key(|(address, length, _)| (*address, *length));
+    list.into_iter().filter_map(|(address, length, sole)| {
+        let prefix = address.prefix(length)?;
+        Some(Listed { prefix, sole })
+    })
 }
 
 fn announce<A: Address>(

@@ -201,3 +201,21 @@ pub struct Dump {
     /// Routes of tables main and local, both families.
     pub routes: Vec<Route>,
 }
+
+/// Takes a dump as it is read: the surroundings, then every route.
+pub trait DumpSink {
+    /// Everything but the routes.
+    fn surroundings(&mut self, dump: Dump);
+    /// The next route, in the kernel's order.
+    fn route(&mut self, route: Route);
+}
+
+impl DumpSink for Dump {
+    fn surroundings(&mut self, dump: Dump) {
+        *self = dump;
+    }
+
+    fn route(&mut self, route: Route) {
+        self.routes.push(route);
+    }
+}

@@ -15,9 +15,9 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::event::{Dump, Event, Ifindex, Link, Route};
+use super::event::{Dump, DumpSink, Event, Ifindex, Link, Route};
 use crate::netlink::Error;
-use crate::netlink::dump::{self, Family, Scope, TABLES};
+use crate::netlink::dump::{self, Scope};
 use crate::netlink::watch::{Watcher, Watching};
 
 /// Least time between the end of a dump and the next [`Event::Resync`].
@@ -85,25 +85,24 @@ impl KernelSource {
 
     /// Everything as it stands. Batches that were not fetched are dropped: the dump has their changes.
     pub fn dump(&mut self) -> Result<Dump, Error> {
-        let mut routes = Vec::new();
-        let mut dump = self.dump_streaming(&mut |route| routes.push(route))?;
-        dump.routes = routes;
+        let mut dump = Dump::default();
+        self.dump_into(&mut dump)?;
         Ok(dump)
     }
 
-    /// The same with the routes given one by one, so that a full table is not held twice; `routes` of the answer is empty.
-    /// After an error discard what came: the next batch asks for another dump.
-    pub fn dump_streaming(&mut self, route: &mut dyn FnMut(Route)) -> Result<Dump, Error> {
+    /// The same piece by piece, so that a full table is not held twice. After an error discard what came: the next batch
+    /// asks for another dump.
+    pub fn dump_into(&mut self, sink: &mut dyn DumpSink) -> Result<(), Error> {
         let started = Instant::now();
         while let Ok(events) = self.receiver.try_recv() {
             self.policy.observe(&events);
         }
-        let result = complete_dump(route);
+        let result = complete_dump(sink);
         match &result {
-            Ok(dump) => self.policy.dumped(&dump.links, started, Instant::now()),
+            Ok(links) => self.policy.dumped(links, started, Instant::now()),
             Err(_) => self.policy.dump_failed(started, Instant::now()),
         }
-        result
+        result.map(drop)
     }
 
     /// What ends the wait for a batch.
@@ -142,15 +141,14 @@ impl KernelSource {
 }
 
 /// [`dump::settle`] first: among the events that were dropped may be one that the kernel announced before it was done.
-fn complete_dump(route: &mut dyn FnMut(Route)) -> Result<Dump, Error> {
+/// Answers the links.
+fn complete_dump(sink: &mut dyn DumpSink) -> Result<Vec<Link>, Error> {
     dump::settle()?;
-    let mut dump = dump::dump(Scope {
-        neighbours: false,
-        ..Scope::WITHOUT_ROUTES
-    })?;
-    stream_routes(route)?;
-    dump.neighbours = dump::dump_neighbours()?;
-    Ok(dump)
+    let surroundings = dump::dump(Scope::WITHOUT_ROUTES)?;
+    let links = surroundings.links.clone();
+    sink.surroundings(surroundings);
+    stream_routes(&mut |route| sink.route(route))?;
+    Ok(links)
 }
 
 /// The routes, read and parsed on a thread of their own while the caller does something with those before: half of the time
@@ -162,7 +160,7 @@ fn stream_routes(route: &mut dyn FnMut(Route)) -> Result<(), Error> {
             .name("dump".into())
             .spawn_scoped(scope, move || {
                 let mut batch = Vec::with_capacity(BATCH);
-                read_routes(&mut |route| {
+                dump::dump_all_routes(&mut |route| {
                     batch.push(route);
                     if batch.len() == BATCH {
                         // Nobody takes it only where the caller is unwinding.
@@ -173,7 +171,7 @@ fn stream_routes(route: &mut dyn FnMut(Route)) -> Result<(), Error> {
                 Ok(())
             });
         let Ok(reading) = reading else {
-            return read_routes(route);
+            return dump::dump_all_routes(route);
         };
         for batch in receiver {
             batch.into_iter().for_each(&mut *route);
@@ -182,15 +180,6 @@ fn stream_routes(route: &mut dyn FnMut(Route)) -> Result<(), Error> {
             .join()
             .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
-}
-
-fn read_routes(route: &mut dyn FnMut(Route)) -> Result<(), Error> {
-    for family in Family::ALL {
-        for table in TABLES {
-            dump::dump_routes(family, table, route)?;
-        }
-    }
-    Ok(())
 }
 
 /// When to ask for a dump. Time is an input.

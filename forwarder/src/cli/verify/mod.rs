@@ -25,7 +25,7 @@ use super::{
 use crate::{
     dataplane::Tables,
     netlink::{
-        dump::{self, Family},
+        dump,
         lookup::{RouteQuery, route_get_many},
     },
     stats::{path::Paths, prefixes},
@@ -121,15 +121,11 @@ fn questions(tables: &Tables) -> Result<Vec<(IpAddr, IpNet)>> {
         all.push(prefix);
         line.inc(1);
     }
-    for family in Family::ALL {
-        for table in dump::TABLES {
-            let each = &mut |route: crate::source::event::Route| {
-                all.push(route.prefix.trunc());
-                line.inc(1);
-            };
-            dump::dump_routes(family, table, each).context("cannot read the kernel's routes")?;
-        }
-    }
+    dump::dump_all_routes(&mut |route| {
+        all.push(route.prefix.trunc());
+        line.inc(1);
+    })
+    .context("cannot read the kernel's routes")?;
     line.finish_and_clear();
     Ok(witnesses(all))
 }
