@@ -9,6 +9,7 @@ use forwarder::dataplane::kernel::KernelDataplane;
 use forwarder::dataplane::pins::{Lock, Pins, network_namespace, possible_cpus};
 use forwarder::netlink::dump::dump_links;
 use forwarder::source::kernel::KernelSource;
+use forwarder::source::route_tables::RouteTables;
 
 use crate::router::{Router, configuration};
 use crate::run::{Taken, clocked};
@@ -48,7 +49,7 @@ pub fn start(router: &Router) -> Result<(Controller, Taken)> {
     let programs = Programs::load(&router.pins, dataplane.tables().sizes)?;
     let (mut engine, adopting) = clocked(|| Engine::new(dataplane))?;
     let mut interfaces = Interfaces::new(config, programs)?;
-    let mut source = KernelSource::open()?;
+    let mut source = KernelSource::open(RouteTables::default())?;
     interfaces.start(&mut engine, &dump_links()?)?;
     let ((), laying) = clocked(|| {
         lay(&mut source, &mut engine)?;

@@ -5,7 +5,8 @@ use std::hint::black_box;
 
 use anyhow::{Context, Result, ensure};
 use forwarder::fib::{Fib, Outcome};
-use forwarder::netlink::dump::{Scope, dump, dump_all_routes};
+use forwarder::netlink::dump::{Scope, dump, dump_tables};
+use forwarder::source::route_tables::RouteTables;
 use ipnet::IpNet;
 use serde::Serialize;
 use xtask::bench::Options;
@@ -159,7 +160,7 @@ impl Arena<'_> {
         let mut count = 0;
         let ((), taken) = clocked(|| {
             black_box(dump(Scope::WITHOUT_ROUTES)?);
-            dump_all_routes(&mut |route| {
+            dump_tables(&RouteTables::default(), &mut |route| {
                 black_box(route);
                 count += 1;
             })?;

@@ -289,3 +289,69 @@ fn an_interface_that_goes_and_comes_back_is_served_again() -> Result<()> {
     drop(controller);
     Ok(())
 }
+
+/// Rules ask table 100 before main: it answers for whatever it covers, however long main's prefixes are.
+#[test]
+fn tables_are_followed_in_the_order_in_which_rules_ask_them() -> Result<()> {
+    let lab = lab()?;
+    for (option, prefix, more, gateway) in [
+        ("", "5.1.0.0/16", "5.64.0.0/10", "10.3.0.2"),
+        ("-6 ", "2a05:1::/32", "2a05:8000::/17", "fd00:3::2"),
+    ] {
+        lab.ip("router", &format!("{option}rule add priority 1000 lookup 100"))?;
+        for prefix in [prefix, more] {
+            lab.ip(
+                "router",
+                &format!("{option}route add {prefix} via {gateway} table 100"),
+            )?;
+        }
+    }
+    lab.ip("router", "route add 5.65.0.0/16 via 10.2.0.2")?;
+    let controller = lab.start(&["a", "b", "c"], "[routes]\ntables = [100, \"main\"]\n")?;
+    let (from, b, c) = (lab.wire("a")?, lab.wire("b")?, lab.wire("c")?);
+    settle(&lab, "5.1.1.1", "forwarded")?;
+    arrives(&lab, &from, &c, &packet(1))?;
+    let by = |to: &str, gateway: &str| {
+        lab.wait(&format!("{to} by {gateway}"), || {
+            let rows = lab.json(&format!("lookup {to}"))?;
+            Ok(rows.to_string().contains(gateway).then_some(()))
+        })
+    };
+    let verified = || {
+        let output = lab.forwarder("verify")?;
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        ensure!(output.status.success() && said.contains("0 differ"), "{said}");
+        Ok(())
+    };
+    by("5.65.0.1", "10.3.0.2")?;
+    by("5.2.0.1", "10.2.0.2")?;
+    by("2a05:8000::1", "fd00:3::2")?;
+    verified()?;
+    let rows = lab.json("routes 5.65.0.0/16")?;
+    ensure!(
+        rows.to_string().contains("a table that is asked before answers"),
+        "{rows}"
+    );
+    ensure!(
+        !lab.json("status")?.to_string().contains("policy routing"),
+        "{}",
+        lab.picture()
+    );
+    // What table 100 leaves is main's again.
+    lab.ip("router", "route del 5.64.0.0/10 table 100")?;
+    lab.ip("router", "route del 5.1.0.0/16 table 100")?;
+    by("5.65.0.1", "10.2.0.2")?;
+    by("5.1.1.1", "10.2.0.2")?;
+    arrives(&lab, &from, &b, &packet(2))?;
+    verified()?;
+    lab.ip("router", "rule add priority 900 lookup 77")?;
+    lab.wait("the rule to be told of", || {
+        let said = lab.json("status")?.to_string();
+        Ok(said
+            .contains("ask tables local, 77, 100, main, and what")
+            .then_some(()))
+    })
+    .with_context(|| lab.picture())?;
+    drop(controller);
+    Ok(())
+}

@@ -71,7 +71,7 @@ fn rows(
         .map(|path| Contender {
             usable: true,
             class: FIRST,
-            main: true,
+            table: 0,
             metric: 0,
             least_preferred: false,
             attributes: Some(&path.attributes),

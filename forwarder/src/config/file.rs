@@ -6,6 +6,8 @@ use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, de::Error as _, de::IgnoredAny};
 use toml::Spanned;
 
+use crate::source::route_tables::{MOST, RouteTables, TABLE_LOCAL, TABLE_MAIN};
+
 use super::bgp::Written as Bgp;
 use super::fpm::Fpm;
 use super::{
@@ -46,6 +48,7 @@ struct Interface {
 struct Routes {
     max_age: Option<Age>,
     sources: Option<Spanned<Vec<Spanned<String>>>>,
+    tables: Option<Spanned<Vec<Spanned<TableWord>>>>,
     sync_timeout: Option<Age>,
     bgp: Option<Spanned<Bgp>>,
     fpm: Option<Spanned<Fpm>>,
@@ -75,6 +78,14 @@ struct Tables {
 struct Api {
     socket: Option<Spanned<PathBuf>>,
     metrics: Option<Spanned<String>>,
+}
+
+/// A table of the kernel: a name or a number.
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "a table is \"main\" or a number")]
+enum TableWord {
+    Name(String),
+    Number(i64),
 }
 
 /// A duration: "30s", "5m", "1h", "500ms" or "0".
@@ -116,6 +127,7 @@ pub(super) fn parse(name: &str, text: &str) -> Result<Config, ConfigError> {
         routes: RoutesConfig {
             max_age: file.routes.max_age.as_ref().map_or(DEFAULT_MAX_AGE, |age| age.0),
             sources: check.sources(&file.routes)?,
+            tables: check.route_tables(&file.routes)?,
             sync_timeout: file
                 .routes
                 .sync_timeout
@@ -256,6 +268,50 @@ impl Check<'_> {
             ));
         }
         Ok(sources)
+    }
+
+    fn route_tables(&self, routes: &Routes) -> Result<RouteTables, ConfigError> {
+        let Some(list) = &routes.tables else {
+            return Ok(RouteTables::default());
+        };
+        let mut tables = Vec::new();
+        for written in list.get_ref() {
+            let (table, text) = match written.get_ref() {
+                TableWord::Name(name) => (
+                    (name == "main")
+                        .then_some(TABLE_MAIN)
+                        .or_else(|| name.parse().ok()),
+                    name.clone(),
+                ),
+                TableWord::Number(number) => (u32::try_from(*number).ok(), number.to_string()),
+            };
+            let Some(table) = table.filter(|table| *table != 0) else {
+                return Err(self.error(
+                    written,
+                    format!("`{text}` is not a table of the kernel"),
+                    "allowed here: \"main\" and numbers from 1, as `ip rule` and /etc/iproute2/rt_tables show them",
+                ));
+            };
+            if table == TABLE_LOCAL {
+                return Err(self.error(
+                    written,
+                    "table local is always asked first".into(),
+                    "name the tables behind it",
+                ));
+            }
+            if tables.contains(&table) {
+                return Err(self.error(written, format!("`{text}` stands here twice"), "write it once"));
+            }
+            tables.push(table);
+        }
+        if tables.is_empty() || tables.len() > MOST {
+            return Err(self.error(
+                list,
+                format!("{} tables are named", tables.len()),
+                &format!("name 1 to {MOST}, or remove the line for [\"main\"]"),
+            ));
+        }
+        Ok(RouteTables::behind_local(&tables))
     }
 
     fn own_prefixes(&self, written: &[Spanned<String>]) -> Result<Vec<IpNet>, ConfigError> {

@@ -24,6 +24,8 @@ pub use bgp::{BgpConfig, BgpNeighbour, Limits as BgpLimits, Secret};
 pub use error::ConfigError;
 pub use fpm::FpmConfig;
 
+use crate::source::route_tables::RouteTables;
+
 /// Where the configuration is, unless the command line says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/forwarder/forwarder.toml";
 /// Where the socket is, unless configuration or command line say otherwise.
@@ -111,6 +113,8 @@ pub struct RoutesConfig {
     pub max_age: Duration,
     /// Sources, the preferred one first. One that is configured and not named here only tells attributes.
     pub sources: Vec<Source>,
+    /// The kernel's tables, in the order in which its rules ask them.
+    pub tables: RouteTables,
     /// How long after its start the controller keeps the routes it found laid, while a source has not ended its first
     /// synchronisation; zero = as long as that takes.
     pub sync_timeout: Duration,
@@ -228,6 +232,7 @@ impl Config {
             routes: RoutesConfig {
                 max_age: DEFAULT_MAX_AGE,
                 sources: vec![Source::Kernel],
+                tables: RouteTables::default(),
                 sync_timeout: DEFAULT_SYNC_TIMEOUT,
                 bgp: None,
                 fpm: None,

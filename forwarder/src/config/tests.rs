@@ -295,3 +295,31 @@ fn what_is_wrong_with_the_fpm_feed_is_said_with_its_line() {
     assert!(wrong.contains("out of range"), "{wrong}");
     assert!(with("[routes.fpm]\nport = 1").contains("unknown key `port`"));
 }
+
+#[test]
+fn the_kernels_tables_are_named_in_the_order_in_which_its_rules_ask_them() {
+    let tables = |text: &str| {
+        let text = format!("[[interface]]\nname = \"eth0\"\n[routes]\ntables = {text}");
+        parse("f.toml", &text).map(|config| config.routes.tables.to_string())
+    };
+    assert_eq!(tables("[100, \"main\"]").unwrap(), "local, 100, main");
+    assert_eq!(tables("[\"1000\"]").unwrap(), "local, 1000");
+    for (bad, said) in [
+        ("[\"mian\"]", "`mian` is not a table of the kernel"),
+        ("[0]", "`0` is not a table of the kernel"),
+        ("[-1]", "`-1` is not a table of the kernel"),
+        ("[4294967296]", "`4294967296` is not a table of the kernel"),
+        ("[255]", "table local is always asked first"),
+        ("[\"main\", 254]", "`254` stands here twice"),
+        ("[]", "0 tables are named"),
+        (
+            "[1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17]",
+            "17 tables are named",
+        ),
+    ] {
+        let text = tables(bad).unwrap_err().to_string();
+        assert!(text.contains("line 4") && text.contains(said), "{text}");
+    }
+    let text = tables("[true]").unwrap_err().to_string();
+    assert!(text.contains("a table is \"main\" or a number"), "{text}");
+}

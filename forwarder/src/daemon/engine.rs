@@ -172,18 +172,20 @@ impl<D: Dataplane> Engine<D> {
         match event {
             Event::Route { route, change } => {
                 let prefix = route.prefix.trunc();
+                let shade = self.rib.kernel.shade(prefix);
                 if !self.rib.kernel.announce(route, change) {
                     demands.push(Demand::Resync);
                 }
                 self.activity.updates += 1;
-                self.route_changed(prefix);
+                self.kernel_changed(prefix, shade);
             }
             Event::RouteGone(route) => {
                 let prefix = route.prefix.trunc();
+                let shade = self.rib.kernel.shade(prefix);
                 if self.rib.kernel.withdraw(&route) {
                     self.activity.updates += 1;
                     self.withdrawn(Some(Source::Kernel), prefix);
-                    self.route_changed(prefix);
+                    self.kernel_changed(prefix, shade);
                 }
             }
             Event::Neighbour(neighbour) => {
@@ -270,6 +272,16 @@ impl<D: Dataplane> Engine<D> {
                 false
             });
         self.sync(IpNet::from(address));
+    }
+
+    /// A prefix of the kernel has other routes; `shade` is what it covered before in tables that are asked later.
+    fn kernel_changed(&mut self, prefix: IpNet, shade: Option<u8>) {
+        self.route_changed(prefix);
+        if self.rib.kernel.shade(prefix) != shade {
+            for inside in self.rib.kernel.inside(prefix) {
+                self.route_changed(inside);
+            }
+        }
     }
 
     fn route_changed(&mut self, prefix: IpNet) {

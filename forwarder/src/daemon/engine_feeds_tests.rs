@@ -188,7 +188,7 @@ fn the_first_source_that_has_the_prefix_wins_and_the_next_takes_over() {
 fn connected_and_local_routes_are_the_kernels_whatever_the_order() {
     let mut engine = following(&[Source::Bgp, Source::Kernel], world());
     let own = Route {
-        table: crate::rib::kernel::TABLE_LOCAL,
+        table: crate::source::route_tables::TABLE_LOCAL,
         action: Action::Local,
         ..route("198.51.100.1/32", Action::Local)
     };
@@ -374,7 +374,7 @@ fn recursive_routes_resolve_no_gateway_and_the_kernels_refusals_are_taken_over()
         route("192.0.2.66/32", Action::Blackhole),
         route("192.0.2.67/32", Action::Unreachable),
         Route {
-            table: crate::rib::kernel::TABLE_LOCAL,
+            table: crate::source::route_tables::TABLE_LOCAL,
             ..route("192.0.2.68/32", Action::Local)
         },
     ]);

@@ -115,7 +115,7 @@ impl<D: Dataplane> Engine<D> {
             (0, 0) => (slots / 4 * 3, slots / 8),
             known => known,
         };
-        let mut routes = KernelRoutes::default();
+        let mut routes = self.rib.kernel.emptied();
         routes.reserve(v4, v6);
         let first = self.activity.resyncs == 0 && self.rib.kernel.is_empty() && self.rib.feeds.is_empty();
         let to = if first {

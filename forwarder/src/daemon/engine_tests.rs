@@ -20,6 +20,8 @@ mod dumps;
 mod failover;
 #[path = "engine_feeds_tests.rs"]
 mod feeds;
+#[path = "engine_tables_tests.rs"]
+mod tables;
 
 const IN: Ifindex = 2;
 const OUT: Ifindex = 3;

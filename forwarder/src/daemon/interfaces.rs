@@ -10,7 +10,7 @@ use forwarder_common::{
 use ipnet::IpNet;
 use tracing::{info, warn};
 
-use super::{engine::Engine, ports};
+use super::{bypass, engine::Engine, ports};
 use crate::{
     config::{Config, InterfaceConfig, Role, XdpMode},
     dataplane::{
@@ -19,7 +19,7 @@ use crate::{
     },
     filter::{self, Sources},
     link::Served,
-    netlink::command::{Commander, rules_are_default},
+    netlink::command::Commander,
     source::{
         event::{Ifindex, Link},
         kernel::sysctl,
@@ -359,29 +359,26 @@ impl Interfaces {
 
     /// Looks for what the fast path bypasses: nobody shall find that out by surprise.
     pub fn survey(&mut self) {
-        let rules = self
+        let bypassed = self
             .commands
             .rules()
-            .is_ok_and(|rules| !rules_are_default(&rules));
-        self.bypassed(
-            "rules",
-            rules,
-            "there are policy routing rules (`ip rule`): what the fast path forwards follows tables local and main only",
-        );
+            .ok()
+            .and_then(|rules| bypass::rules(&rules, &self.config.routes.tables));
+        self.bypassed("rules", bypassed);
         let strict = |interface: &InterfaceConfig| sysctl::strict_sources4(&interface.name).unwrap_or(false);
         let strict = self.config.interfaces.iter().any(strict);
-        self.bypassed(
-            "rp_filter",
-            strict,
-            "net.ipv4.conf.*.rp_filter asks for strict source checks, which this version of the fast path does not make",
-        );
+        let sentence = "net.ipv4.conf.*.rp_filter asks for strict source checks, which this version of the fast path does not make";
+        self.bypassed("rp_filter", strict.then(|| sentence.into()));
     }
 
-    fn bypassed(&mut self, key: &str, found: bool, sentence: &str) {
-        if !found {
+    fn bypassed(&mut self, key: &str, sentence: Option<String>) {
+        let Some(sentence) = sentence else {
             self.problems.remove(key);
-        } else if self.problems.insert(key.into(), sentence.into()).is_none() {
+            return;
+        };
+        if self.problems.get(key) != Some(&sentence) {
             warn!("{sentence}");
+            self.problems.insert(key.into(), sentence);
         }
     }
 

@@ -4,6 +4,7 @@
 //! packets to the kernel. `forwarder detach` is the only thing that removes it.
 
 mod asks;
+mod bypass;
 pub mod engine;
 pub mod feeds;
 pub mod gate;
@@ -47,6 +48,7 @@ use crate::{
         pins::{Pins, network_namespace, possible_cpus},
     },
     netlink,
+    rib::kernel::KernelRoutes,
     source::{feed::FeedId, kernel::KernelSource},
     stats::{self, LinkStats},
 };
@@ -190,10 +192,11 @@ impl Controller {
         let dataplane = KernelDataplane::open(pins)?;
         let programs = Programs::load(pins, dataplane.tables().sizes)?;
         let mut engine = Engine::with_sources(dataplane, &config.routes.sources)?;
+        engine.rib.kernel = KernelRoutes::of(config.routes.tables.clone());
         seed(&engine);
         let mut interfaces = Interfaces::new(config.clone(), programs)?;
         // Watch first, then dump.
-        let mut source = KernelSource::open()?;
+        let mut source = KernelSource::open(config.routes.tables.clone())?;
         let links = netlink::dump::dump_links()?;
         if interfaces.programs().attach_tracepoints()? {
             ports::rebase_egress(engine.view());

@@ -152,10 +152,15 @@ impl<A: Address, V> Prefixes<A, V> {
 
     /// The longest prefix that covers `address` and is no longer than `longest`.
     pub fn covering(&self, address: A, longest: u8) -> Option<(A, u8, &V)> {
+        self.all_covering(address, longest).next()
+    }
+
+    /// Every prefix that covers `address` and is no longer than `longest`, the longest first.
+    pub fn all_covering(&self, address: A, longest: u8) -> impl Iterator<Item = (A, u8, &V)> {
         (0..=longest)
             .rev()
             .filter(|length| self.lengths[*length as usize] > 0)
-            .find_map(|length| {
+            .filter_map(move |length| {
                 let network = address.network(length);
                 self.entries
                     .get(&Key(network, length))

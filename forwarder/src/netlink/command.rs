@@ -9,8 +9,8 @@ use netlink_packet_route::neighbour::{
 };
 
 use super::constants::{
-    NTF_EXT_LEARNED, NTF_EXT_MANAGED, NTF_ROUTER, NTF_USE, NUD_NOARP, NUD_PERMANENT, RTM_GETLINK,
-    RTM_GETNEIGH, RTM_GETRULE, RTM_NEWNEIGH, RTM_NEWRULE,
+    NTF_EXT_LEARNED, NTF_EXT_MANAGED, NTF_ROUTER, NTF_USE, NUD_NOARP, NUD_PERMANENT, RT_TABLE_DEFAULT,
+    RTM_GETLINK, RTM_GETNEIGH, RTM_GETRULE, RTM_NEWNEIGH, RTM_NEWRULE,
 };
 use super::dump::repeated;
 use super::parse::neighbour::Entry;
@@ -40,8 +40,8 @@ pub struct Rule {
     pub priority: u32,
     /// The table it leads to.
     pub table: u32,
-    /// One of the kernel's own: local, main, default.
-    pub default: bool,
+    /// It asks the table for every packet: no selector, and nothing but the lookup.
+    pub plain: bool,
 }
 
 /// Counters of a link (`IFLA_STATS64`), as the driver and the stack keep them.
@@ -182,8 +182,7 @@ impl Commander {
         }
     }
 
-    /// All policy rules. Those that are not [`Rule::default`], or a missing default one, mean that the tables main and
-    /// local are not the whole truth: see [`rules_are_default`].
+    /// All policy rules.
     pub fn rules(&mut self) -> Result<Vec<Rule>, Error> {
         repeated(|| {
             let mut rules = Vec::new();
@@ -216,12 +215,26 @@ impl Commander {
     }
 }
 
-/// Whether these are exactly the kernel's own rules: IPv4 local, main, default and IPv6 local, main (none where IPv6 is
-/// off).
+/// The tables that the rules of a family ask, in their order; `None` where a rule looks at more than the destination. Table
+/// default, last and empty by default, is left out at the end. None for IPv6 where that is off.
 #[must_use]
-pub fn rules_are_default(rules: &[Rule]) -> bool {
-    let of = |ipv6| rules.iter().filter(move |rule| rule.ipv6 == ipv6).count();
-    rules.iter().all(|rule| rule.default) && of(false) == 3 && [0, 2].contains(&of(true))
+pub fn tables_asked(rules: &[Rule], ipv6: bool) -> Option<Vec<u32>> {
+    let mut rules: Vec<&Rule> = rules.iter().filter(|rule| rule.ipv6 == ipv6).collect();
+    if rules.iter().any(|rule| !rule.plain) {
+        return None;
+    }
+    // In the order of the dump among those of one priority (fib_rules.c `fib_nl_newrule`).
+    rules.sort_by_key(|rule| rule.priority);
+    let mut tables: Vec<u32> = Vec::new();
+    for rule in rules {
+        if !tables.contains(&rule.table) {
+            tables.push(rule.table);
+        }
+    }
+    if tables.last() == Some(&RT_TABLE_DEFAULT) {
+        tables.pop();
+    }
+    Some(tables)
 }
 
 fn is_static(entry: Entry) -> bool {

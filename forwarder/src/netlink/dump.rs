@@ -7,14 +7,14 @@ use netlink_packet_route::AddressFamily;
 use netlink_packet_route::route::{RouteAttribute, RouteMessage};
 
 use super::constants::{
-    IFLA_EXT_MASK, RT_TABLE_LOCAL, RT_TABLE_MAIN, RTEXT_FILTER_SKIP_STATS, RTM_GETADDR, RTM_GETLINK,
-    RTM_GETNEIGH, RTM_GETNEXTHOP, RTM_GETROUTE, RTM_NEWADDR, RTM_NEWLINK, RTM_NEWNEIGH, RTM_NEWNEXTHOP,
-    RTM_NEWROUTE,
+    IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS, RTM_GETADDR, RTM_GETLINK, RTM_GETNEIGH, RTM_GETNEXTHOP,
+    RTM_GETROUTE, RTM_NEWADDR, RTM_NEWLINK, RTM_NEWNEIGH, RTM_NEWNEXTHOP, RTM_NEWROUTE,
 };
 use super::parse::{address, link, neighbour, nexthop, route};
 use super::socket::{REQUEST_BUFFER, Socket, push_attribute, wildcard};
 use super::{Error, Malformed};
 use crate::source::event::{Address, Dump, Link, Neighbour, NexthopObject, Route};
+use crate::source::route_tables::RouteTables;
 
 /// How often an interrupted dump is repeated. Links, addresses and neighbours are few: the third comes through.
 const ATTEMPTS: usize = 10;
@@ -40,8 +40,8 @@ impl Family {
     }
 }
 
-/// The tables that are mirrored: local and main.
-pub const TABLES: [u32; 2] = [RT_TABLE_LOCAL, RT_TABLE_MAIN];
+/// Every table, where one is asked for: `RT_TABLE_UNSPEC`.
+pub const EVERY_TABLE: u32 = 0;
 
 /// What to dump.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +59,7 @@ pub struct Scope {
 }
 
 impl Scope {
-    /// Everything.
+    /// Everything, of routes those of tables local and main.
     pub const ALL: Self = Self {
         links: true,
         addresses: true,
@@ -67,7 +67,7 @@ impl Scope {
         nexthops: true,
         routes: true,
     };
-    /// Everything but routes, for a caller that streams them ([`dump_all_routes`]).
+    /// Everything but routes, for a caller that streams them ([`dump_tables`]).
     pub const WITHOUT_ROUTES: Self = Self {
         routes: false,
         ..Self::ALL
@@ -88,7 +88,7 @@ pub fn dump(scope: Scope) -> Result<Dump, Error> {
     }
     if scope.routes {
         for family in Family::ALL {
-            for table in TABLES {
+            for table in RouteTables::default().iter() {
                 dump.routes.extend(repeated(|| {
                     let mut routes = Vec::new();
                     dump_routes(family, table, &mut |route| routes.push(route))?;
@@ -152,7 +152,7 @@ pub fn dump_routes(family: Family, table: u32, each: &mut dyn FnMut(Route)) -> R
         if message.kind == RTM_NEWROUTE
             && let Some(route) = route::parse(message.body)?
             // Kernels without NETLINK_GET_STRICT_CHK (before 4.20) ignore the table; those without IPv6 the family.
-            && route.table == table
+            && (route.table == table || table == EVERY_TABLE)
             && route.prefix.addr().is_ipv6() == ipv6
         {
             each(route);
@@ -162,10 +162,10 @@ pub fn dump_routes(family: Family, table: u32, each: &mut dyn FnMut(Route)) -> R
     absent_is_empty(result)
 }
 
-/// The routes of both families and of every table that is mirrored, likewise.
-pub fn dump_all_routes(each: &mut dyn FnMut(Route)) -> Result<(), Error> {
+/// The routes of both families and of these tables, in their order, likewise.
+pub fn dump_tables(tables: &RouteTables, each: &mut dyn FnMut(Route)) -> Result<(), Error> {
     for family in Family::ALL {
-        for table in TABLES {
+        for table in tables.iter() {
             dump_routes(family, table, each)?;
         }
     }

@@ -27,7 +27,7 @@ pub enum Step {
     Usable,
     /// Connected and local routes come first; then the order of `sources`.
     Source,
-    /// Table local before table main.
+    /// The table that is asked first.
     Table,
     /// The lowest metric of the kernel, or of FPM.
     Metric,
@@ -59,7 +59,7 @@ impl Step {
         match self {
             Step::Usable => "its next hop resolves",
             Step::Source => "order of sources",
-            Step::Table => "table local before main",
+            Step::Table => "the table that is asked first",
             Step::Metric => "lowest metric",
             Step::LeastPreferred => "not stale (long-lived graceful restart)",
             Step::LocalPref => "highest LOCAL_PREF",
@@ -82,8 +82,8 @@ pub struct Contender<'a> {
     pub usable: bool,
     /// Whose word it is.
     pub class: Class,
-    /// Not of table local.
-    pub main: bool,
+    /// The place of its table of the kernel in the order of asking.
+    pub table: u8,
     /// Metric.
     pub metric: u32,
     /// Stale for long.
@@ -114,7 +114,7 @@ pub fn decide(all: &[Contender<'_>]) -> Option<Verdict> {
     };
     race.keep(Step::Usable, |c| !c.usable);
     race.keep(Step::Source, |c| c.class);
-    race.keep(Step::Table, |c| c.main);
+    race.keep(Step::Table, |c| c.table);
     race.keep(Step::Metric, |c| c.metric);
     race.keep(Step::LeastPreferred, |c| c.least_preferred);
     race.compare(Step::LocalPref, |a| Reverse(a.local_pref));
@@ -222,7 +222,7 @@ mod tests {
         Contender {
             usable: true,
             class: 1,
-            main: true,
+            table: 0,
             metric: 0,
             least_preferred: false,
             attributes: Some(attributes),
@@ -260,7 +260,7 @@ mod tests {
             Step::Usable,
         );
         wins(c, Contender { class: 2, ..c }, Step::Source);
-        wins(Contender { main: false, ..c }, c, Step::Table);
+        wins(c, Contender { table: 1, ..c }, Step::Table);
         wins(c, Contender { metric: 5, ..c }, Step::Metric);
         wins(
             c,

@@ -30,6 +30,8 @@ pub enum Outcome {
     Unlisted,
     /// The kernel is not in `sources`, and nobody else has the prefix: its packets are the kernel's.
     Left,
+    /// A table that is asked before its own answers for every address in it.
+    Shaded,
     /// It won, and the kernel must carry it out: it chooses by more than the prefix (TOS, equal routes of IPv6).
     KernelChooses,
 }
@@ -53,6 +55,7 @@ impl std::fmt::Display for Outcome {
             Outcome::Lost(step) => write!(f, "lost: {}", step.words()),
             Outcome::Unlisted => write!(f, "its source is not in `sources`"),
             Outcome::Left => write!(f, "nobody in `sources` has it: left to the kernel"),
+            Outcome::Shaded => write!(f, "a table that is asked before answers for all of it"),
             Outcome::KernelChooses => write!(f, "left to the kernel, which chooses by more than the prefix"),
         }
     }
@@ -77,7 +80,7 @@ impl Rib {
                 Route::Kernel(shown) => Contender {
                     usable: true,
                     class,
-                    main: !shown.local,
+                    table: shown.rank,
                     metric: shown.metric,
                     least_preferred: false,
                     attributes: None,
@@ -88,7 +91,13 @@ impl Rib {
             })
             .collect();
         let outcomes = outcomes(&contenders, undecided);
-        routes.into_iter().zip(outcomes).collect()
+        let mut explained: Vec<(Route<'_>, Outcome)> = routes.into_iter().zip(outcomes).collect();
+        for (route, outcome) in &mut explained {
+            if matches!(route, Route::Kernel(shown) if shown.shaded) {
+                *outcome = Outcome::Shaded;
+            }
+        }
+        explained
     }
 }
 
@@ -123,7 +132,7 @@ mod tests {
         let contender = |class, metric| Contender {
             usable: true,
             class,
-            main: true,
+            table: 0,
             metric,
             least_preferred: false,
             attributes: None,

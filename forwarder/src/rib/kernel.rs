@@ -1,8 +1,12 @@
 //! The routes of the kernel, per prefix, and which of them counts.
 //!
 //! A full table is a million prefixes that do one of a few hundred things, so what a route does is kept once
-//! ([`Kind`]) and a route is twelve octets. The best route is that of table local, else the lowest metric, else the
-//! first of equals: as `fib_table_lookup` (net/ipv4/fib_trie.c) and `fib6_select_path` choose.
+//! ([`Kind`]) and a route is twelve octets. The best route is that of the table that is asked first, there the lowest
+//! metric, and the first of equals: as `fib_table_lookup` (net/ipv4/fib_trie.c) and `fib6_select_path` choose.
+//!
+//! Tables are asked one after the other, and the first that has any route for a destination answers. So a prefix of one table
+//! covers what lies inside it in the tables behind ([`shade`]): those routes count for nothing, and what is left is one table whose
+//! longest match is the kernel's answer.
 
 use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
@@ -11,12 +15,13 @@ use ipnet::IpNet;
 
 use crate::{
     fib::{family::Address, path::Path, prefixes::Prefixes},
-    source::event::{Action, Change, Hop, Route},
+    source::{
+        event::{Action, Change, Hop, Route},
+        route_tables::RouteTables,
+    },
     with_family,
 };
 
-/// Table local, `RT_TABLE_LOCAL`.
-pub const TABLE_LOCAL: u32 = 255;
 /// Routes that the kernel made itself: with an address, or by autoconfiguration's prefix (`RTPROT_KERNEL`).
 const RTPROT_KERNEL: u8 = 2;
 
@@ -36,12 +41,13 @@ struct Candidate {
     kind: u32,
     metric: u32,
     protocol: u8,
-    local: bool,
+    /// Its table's place in the order of asking.
+    table: u8,
 }
 
 impl Candidate {
-    fn rank(&self) -> (bool, u32) {
-        (!self.local, self.metric)
+    fn rank(&self) -> (u8, u32) {
+        (self.table, self.metric)
     }
 }
 
@@ -60,7 +66,7 @@ impl Entry {
             Entry::One(one) => Some(Sole {
                 kind: one.kind,
                 protocol: one.protocol,
-                local: one.local,
+                table: one.table,
             }),
             Entry::Many(_) => None,
         }
@@ -79,7 +85,7 @@ impl Entry {
 struct Sole {
     kind: u32,
     protocol: u8,
-    local: bool,
+    table: u8,
 }
 
 /// A prefix in a list of all.
@@ -99,6 +105,7 @@ pub struct Found<'a> {
     pub next: Option<Offer<'a>>,
     /// It is of table local or a connected subnet.
     pub first: bool,
+    table: u8,
 }
 
 /// A route as an offer.
@@ -133,8 +140,12 @@ pub struct Shown {
     pub metric: u32,
     /// `RTPROT_*`.
     pub protocol: u8,
-    /// From table local.
-    pub local: bool,
+    /// Its table.
+    pub table: u32,
+    /// That table's place in the order of asking.
+    pub rank: u8,
+    /// A table that is asked before has a prefix that covers this one.
+    pub shaded: bool,
 }
 
 /// A kind in use.
@@ -207,13 +218,37 @@ pub struct KernelRoutes {
     v4: Prefixes<u32, Entry>,
     v6: Prefixes<u128, Entry>,
     kinds: Kinds,
+    tables: RouteTables,
+    shades4: Shades<u32>,
+    shades6: Shades<u128>,
 }
 
 impl KernelRoutes {
+    /// None yet, of these tables.
+    pub fn of(tables: RouteTables) -> KernelRoutes {
+        KernelRoutes {
+            tables,
+            ..KernelRoutes::default()
+        }
+    }
+
+    /// None, of the same tables.
+    pub fn emptied(&self) -> KernelRoutes {
+        Self::of(self.tables.clone())
+    }
+
+    /// The tables, in the order of asking.
+    pub fn tables(&self) -> &RouteTables {
+        &self.tables
+    }
+
     /// Applies an announcement. Answers whether its effect is certain: IPv6 replaces the first route *of its kind* among
     /// equals, which the message does not name, so then only a dump tells.
     #[must_use]
     pub fn announce(&mut self, route: Route, change: Change) -> bool {
+        let Some(table) = self.tables.rank(route.table) else {
+            return true;
+        };
         let candidate = Candidate {
             kind: self.kinds.hold(Kind {
                 action: route.action,
@@ -222,7 +257,7 @@ impl KernelRoutes {
             }),
             metric: route.metric,
             protocol: route.protocol,
-            local: route.table == TABLE_LOCAL,
+            table,
         };
         let (dropped, certain) = with_family!(
             route.prefix,
@@ -232,11 +267,15 @@ impl KernelRoutes {
         if let Some(kind) = dropped {
             self.kinds.release(kind);
         }
+        self.note_shade(route.prefix, table);
         certain
     }
 
     /// Applies a withdrawal; answers whether there was such a route.
     pub fn withdraw(&mut self, route: &Route) -> bool {
+        let Some(table) = self.tables.rank(route.table) else {
+            return false;
+        };
         if route.prefix.addr().is_ipv6() && self.withdraw_hops(route) {
             return true;
         }
@@ -246,9 +285,7 @@ impl KernelRoutes {
             tos: route.tos,
         };
         let kind = self.kinds.index.get(&kind).copied();
-        let same = |candidate: &Candidate| {
-            candidate.metric == route.metric && candidate.local == (route.table == TABLE_LOCAL)
-        };
+        let same = |candidate: &Candidate| candidate.rank() == (table, route.metric);
         let dropped = with_family!(
             route.prefix,
             |address, length| withdraw(&mut self.v4, address, length, kind, same),
@@ -257,7 +294,58 @@ impl KernelRoutes {
         if let Some(kind) = dropped {
             self.kinds.release(kind);
         }
+        self.note_shade(route.prefix, table);
         dropped.is_some()
+    }
+
+    /// Brings what a prefix covers in later tables up to date, after a change of its routes in this table.
+    fn note_shade(&mut self, prefix: IpNet, table: u8) {
+        if table < self.tables.last() {
+            let last = self.tables.last();
+            with_family!(
+                prefix,
+                |address, length| self
+                    .shades4
+                    .note(address, length, self.v4.get(address, length), last),
+                |address, length| self
+                    .shades6
+                    .note(address, length, self.v6.get(address, length), last)
+            );
+        }
+    }
+
+    /// The first table in which a prefix covers what lies inside it in the tables behind, by its place; `None` where it
+    /// covers nothing. After a change look at everything [`Self::inside`].
+    pub fn shade(&self, prefix: IpNet) -> Option<u8> {
+        with_family!(
+            prefix,
+            |address, length| self.shades4.0.get(address, length).copied(),
+            |address, length| self.shades6.0.get(address, length).copied()
+        )
+    }
+
+    /// Every prefix inside this one, itself left out, in no order.
+    pub fn inside(&self, outer: IpNet) -> Vec<IpNet> {
+        fn all<A: Address>(prefixes: &Prefixes<A, Entry>) -> impl Iterator<Item = IpNet> {
+            prefixes
+                .iter()
+                .filter_map(|(address, length, _)| address.prefix(length))
+        }
+        let within = |prefix: &IpNet| *prefix != outer && outer.contains(prefix);
+        match outer {
+            IpNet::V4(_) => all(&self.v4).filter(within).collect(),
+            IpNet::V6(_) => all(&self.v6).filter(within).collect(),
+        }
+    }
+
+    fn is_shaded(&self, prefix: IpNet, table: u8) -> bool {
+        table > 0
+            && !(self.shades4.0.is_empty() && self.shades6.0.is_empty())
+            && with_family!(
+                prefix,
+                |address, length| self.shades4.over(address, length, table),
+                |address, length| self.shades6.over(address, length, table)
+            )
     }
 
     /// The kernel announces that one next hop of an IPv6 set is gone by a withdrawal that names just that one
@@ -266,7 +354,9 @@ impl KernelRoutes {
         let Action::Hops(gone_hops) = &gone.action else {
             return false;
         };
-        let local = gone.table == TABLE_LOCAL;
+        let Some(table) = self.tables.rank(gone.table) else {
+            return false;
+        };
         let address = match gone.prefix.trunc() {
             IpNet::V6(net) => u128::from(net.network()),
             IpNet::V4(_) => return false,
@@ -280,7 +370,7 @@ impl KernelRoutes {
                 .any(|g| (g.ifindex, g.gateway) == (hop.ifindex, hop.gateway))
         };
         let found = entry.as_slice().iter().find_map(|candidate| {
-            if candidate.metric != gone.metric || candidate.local != local {
+            if candidate.rank() != (table, gone.metric) {
                 return None;
             }
             let kind = self.kinds.get(candidate.kind);
@@ -332,7 +422,9 @@ impl KernelRoutes {
             kind: self.kinds.get(c.kind).clone(),
             metric: c.metric,
             protocol: c.protocol,
-            local: c.local,
+            table: self.tables.at(c.table).unwrap_or_default(),
+            rank: c.table,
+            shaded: self.is_shaded(prefix, c.table),
         };
         candidates.iter().map(shown).collect()
     }
@@ -341,16 +433,21 @@ impl KernelRoutes {
     pub fn find(&self, prefix: IpNet) -> Option<Found<'_>> {
         with_family!(
             prefix,
-            |address, length| find(self.v4.get(address, length)?, &self.kinds, false),
-            |address, length| find(self.v6.get(address, length)?, &self.kinds, true)
+            |address, length| self.counting(find(self.v4.get(address, length)?, &self.kinds, false)?, prefix),
+            |address, length| self.counting(find(self.v6.get(address, length)?, &self.kinds, true)?, prefix)
         )
+    }
+
+    /// What was found, unless an earlier table has the say there.
+    fn counting<'a>(&self, found: Found<'a>, prefix: IpNet) -> Option<Found<'a>> {
+        (!self.is_shaded(prefix, found.table)).then_some(found)
     }
 
     /// The best route that covers an address.
     pub fn covering(&self, address: IpAddr) -> Option<Cover<'_>> {
         match address {
-            IpAddr::V4(v4) => covering(&self.v4, u32::from(v4), &self.kinds),
-            IpAddr::V6(v6) => covering(&self.v6, u128::from(v6), &self.kinds),
+            IpAddr::V4(v4) => covering(&self.v4, u32::from(v4), &self.kinds, &self.shades4),
+            IpAddr::V6(v6) => covering(&self.v6, u128::from(v6), &self.kinds, &self.shades6),
         }
     }
 
@@ -369,15 +466,19 @@ impl KernelRoutes {
     pub fn find_listed(&self, listed: &Listed) -> Option<Found<'_>> {
         let ipv6 = listed.prefix.addr().is_ipv6();
         match listed.sole {
-            Some(sole) if self.kinds.get(sole.kind).tos == 0 => Some(Found {
-                best: Offer {
-                    path: self.kinds.path(sole.kind, ipv6),
-                    protocol: sole.protocol,
+            Some(sole) if self.kinds.get(sole.kind).tos == 0 => self.counting(
+                Found {
+                    best: Offer {
+                        path: self.kinds.path(sole.kind, ipv6),
+                        protocol: sole.protocol,
+                    },
+                    undecided: false,
+                    next: None,
+                    first: sole.table == 0 || is_connected(self.kinds.get(sole.kind), sole.protocol),
+                    table: sole.table,
                 },
-                undecided: false,
-                next: None,
-                first: sole.local || is_connected(self.kinds.get(sole.kind), sole.protocol),
-            }),
+                listed.prefix,
+            ),
             _ => self.find(listed.prefix),
         }
     }
@@ -496,7 +597,7 @@ fn is_connected(kind: &Kind, protocol: u8) -> bool {
 }
 
 fn is_first(candidate: &Candidate, kinds: &Kinds) -> bool {
-    candidate.local || is_connected(kinds.get(candidate.kind), candidate.protocol)
+    candidate.table == 0 || is_connected(kinds.get(candidate.kind), candidate.protocol)
 }
 
 fn find<'a>(entry: &'a Entry, kinds: &'a Kinds, ipv6: bool) -> Option<Found<'a>> {
@@ -519,6 +620,7 @@ fn find<'a>(entry: &'a Entry, kinds: &'a Kinds, ipv6: bool) -> Option<Found<'a>>
         undecided,
         next: next.map(|(other, path)| offer(other, path)),
         first: is_first(candidate, kinds),
+        table: candidate.table,
     })
 }
 
@@ -526,16 +628,67 @@ fn covering<'a, A: Address>(
     prefixes: &'a Prefixes<A, Entry>,
     address: A,
     kinds: &'a Kinds,
+    shades: &Shades<A>,
 ) -> Option<Cover<'a>> {
-    let (network, length, entry) = prefixes.covering(address, A::BITS)?;
-    let (candidate, undecided) = best(entry, kinds, A::FAMILY == 6)?;
-    Some(Cover {
-        prefix: network.prefix(length)?,
-        kind: kinds.get(candidate.kind),
-        protocol: candidate.protocol,
-        undecided,
-        first: is_first(candidate, kinds),
-    })
+    prefixes
+        .all_covering(address, A::BITS)
+        .find_map(|(network, length, entry)| {
+            let (candidate, undecided) = best(entry, kinds, A::FAMILY == 6)?;
+            if candidate.table > 0 && shades.over(network, length, candidate.table) {
+                return None;
+            }
+            Some(Cover {
+                prefix: network.prefix(length)?,
+                kind: kinds.get(candidate.kind),
+                protocol: candidate.protocol,
+                undecided,
+                first: is_first(candidate, kinds),
+            })
+        })
+}
+
+/// Prefixes of all tables but the last that is asked, with the place of the first table that has each. Hosts cover nothing but
+/// themselves, and 127.0.0.0/8 nothing that is forwarded: so with tables local and main this is empty.
+struct Shades<A>(Prefixes<A, u8>);
+
+impl<A> Default for Shades<A>
+where
+    A: Address,
+{
+    fn default() -> Self {
+        Shades(Prefixes::default())
+    }
+}
+
+impl<A: Address> Shades<A> {
+    /// The routes of this prefix have changed to these; at least one of them is or was of an earlier table.
+    fn note(&mut self, address: A, length: u8, entry: Option<&Entry>, last: u8) {
+        let tables = entry
+            .iter()
+            .flat_map(|entry| entry.as_slice())
+            .map(|candidate| candidate.table);
+        let first = tables.min().filter(|first| *first < last);
+        let loopback = address
+            .prefix(length)
+            .is_some_and(|prefix| prefix.addr().is_loopback());
+        match first {
+            Some(first) if length < A::BITS && !loopback => {
+                self.0.insert(address, length, first);
+            }
+            _ => {
+                self.0.remove(address, length);
+            }
+        }
+    }
+
+    /// Whether an earlier table than this has a prefix that covers this one and is shorter.
+    fn over(&self, address: A, length: u8, table: u8) -> bool {
+        length > 0
+            && self
+                .0
+                .all_covering(address, length - 1)
+                .any(|(.., first)| *first < table)
+    }
 }
 
 fn path_of(kind: &Kind, family: u8) -> Path {

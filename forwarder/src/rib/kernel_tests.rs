@@ -1,6 +1,7 @@
 //! Which route of a prefix counts, as the kernel announces and chooses.
 
 use super::*;
+use crate::source::route_tables::TABLE_LOCAL;
 
 fn route(prefix: &str, metric: u32, gateway: &str) -> Route {
     let hop = Hop {

@@ -228,7 +228,7 @@ pub fn contend<'a>(view: &View<'a>) -> Contender<'a> {
     Contender {
         usable: view.usable,
         class: view.class,
-        main: true,
+        table: 0,
         metric: view.attributes.metric,
         least_preferred: view.least_preferred,
         attributes: Some(view.attributes),

@@ -16,6 +16,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::event::{Dump, DumpSink, Event, Ifindex, Link, Route};
+use super::route_tables::RouteTables;
 use crate::netlink::Error;
 use crate::netlink::dump::{self, Scope};
 use crate::netlink::watch::{Watcher, Watching};
@@ -62,16 +63,17 @@ pub struct KernelSource {
     waker: Waker,
     watching: Watching,
     policy: Policy,
+    tables: RouteTables,
 }
 
 impl KernelSource {
-    /// Starts to watch. Call [`Self::dump`] next: from then on every change is in the dump or in a batch.
-    pub fn open() -> Result<Self, Error> {
-        Self::with_watcher(Watcher::open()?)
+    /// Starts to watch these tables. Call [`Self::dump`] next: from then on every change is in the dump or in a batch.
+    pub fn open(tables: RouteTables) -> Result<Self, Error> {
+        Self::with_watcher(Watcher::open()?, tables)
     }
 
     /// The same with a watcher of one's own.
-    pub fn with_watcher(watcher: Watcher) -> Result<Self, Error> {
+    pub fn with_watcher(watcher: Watcher, tables: RouteTables) -> Result<Self, Error> {
         let (sender, receiver) = mpsc::channel();
         let waker = Waker(sender.clone());
         let watching = watcher.spawn(sender)?;
@@ -80,6 +82,7 @@ impl KernelSource {
             waker,
             watching,
             policy: Policy::default(),
+            tables,
         })
     }
 
@@ -97,7 +100,7 @@ impl KernelSource {
         while let Ok(events) = self.receiver.try_recv() {
             self.policy.observe(&events);
         }
-        let result = complete_dump(sink);
+        let result = complete_dump(&self.tables, sink);
         match &result {
             Ok(links) => self.policy.dumped(links, started, Instant::now()),
             Err(_) => self.policy.dump_failed(started, Instant::now()),
@@ -126,10 +129,19 @@ impl KernelSource {
                     Err(RecvTimeoutError::Timeout) => (Vec::new(), false, !watched),
                     Err(RecvTimeoutError::Disconnected) => (Vec::new(), false, true),
                 };
+            incoming.retain(|event| self.mirrors(event));
             let events = self.policy.pass(&mut incoming, Instant::now());
             if !events.is_empty() || ended || woken || Instant::now() >= deadline {
                 return Batch { events, ended };
             }
+        }
+    }
+
+    /// Whether an event is of a table that is mirrored, or of none.
+    fn mirrors(&self, event: &Event) -> bool {
+        match event {
+            Event::Route { route, .. } | Event::RouteGone(route) => self.tables.rank(route.table).is_some(),
+            _ => true,
         }
     }
 
@@ -142,25 +154,25 @@ impl KernelSource {
 
 /// [`dump::settle`] first: among the events that were dropped may be one that the kernel announced before it was done.
 /// Answers the links.
-fn complete_dump(sink: &mut dyn DumpSink) -> Result<Vec<Link>, Error> {
+fn complete_dump(tables: &RouteTables, sink: &mut dyn DumpSink) -> Result<Vec<Link>, Error> {
     dump::settle()?;
     let surroundings = dump::dump(Scope::WITHOUT_ROUTES)?;
     let links = surroundings.links.clone();
     sink.surroundings(surroundings);
-    stream_routes(&mut |route| sink.route(route))?;
+    stream_routes(tables, &mut |route| sink.route(route))?;
     Ok(links)
 }
 
 /// The routes, read and parsed on a thread of their own while the caller does something with those before: half of the time
 /// of a dump is the kernel's, half of a load's is ours.
-fn stream_routes(route: &mut dyn FnMut(Route)) -> Result<(), Error> {
+fn stream_routes(tables: &RouteTables, route: &mut dyn FnMut(Route)) -> Result<(), Error> {
     thread::scope(|scope| {
         let (sender, receiver) = mpsc::sync_channel::<Vec<Route>>(AHEAD);
         let reading = thread::Builder::new()
             .name("dump".into())
             .spawn_scoped(scope, move || {
                 let mut batch = Vec::with_capacity(BATCH);
-                dump::dump_all_routes(&mut |route| {
+                dump::dump_tables(tables, &mut |route| {
                     batch.push(route);
                     if batch.len() == BATCH {
                         // Nobody takes it only where the caller is unwinding.
@@ -171,7 +183,7 @@ fn stream_routes(route: &mut dyn FnMut(Route)) -> Result<(), Error> {
                 Ok(())
             });
         let Ok(reading) = reading else {
-            return dump::dump_all_routes(route);
+            return dump::dump_tables(tables, route);
         };
         for batch in receiver {
             batch.into_iter().for_each(&mut *route);

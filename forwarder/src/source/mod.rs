@@ -9,4 +9,5 @@ pub mod fpm;
 pub mod kernel;
 pub mod mrt;
 pub mod record;
+pub mod route_tables;
 pub mod tap;

@@ -20,6 +20,7 @@ use crate::{
     source::{
         event::{Action, Hop, NexthopKind},
         feed::{Attributes, FeedId, Gateway, Segment, Target},
+        route_tables::table_name,
     },
 };
 
@@ -67,7 +68,7 @@ pub struct CandidateRow {
     pub metric: Option<u32>,
     /// Who installed it.
     pub protocol: String,
-    /// "main" or "local" of the kernel.
+    /// "local", "main" or the number, of the kernel.
     pub table: Option<String>,
     /// Its session is lost, and it was not announced again.
     pub stale: bool,
@@ -144,7 +145,7 @@ impl Source<'_> {
             resolved,
             metric: Some(shown.metric),
             protocol: names::protocol(shown.protocol.into()),
-            table: Some(if shown.local { "local" } else { "main" }.into()),
+            table: Some(table_name(shown.table)),
             ..base
         }
     }

@@ -25,7 +25,7 @@ use super::{
 use crate::{
     dataplane::Tables,
     netlink::{
-        dump,
+        dump::{self, Family},
         lookup::{RouteQuery, route_get_many},
     },
     stats::{path::Paths, prefixes},
@@ -121,11 +121,13 @@ fn questions(tables: &Tables) -> Result<Vec<(IpAddr, IpNet)>> {
         all.push(prefix);
         line.inc(1);
     }
-    dump::dump_all_routes(&mut |route| {
-        all.push(route.prefix.trunc());
-        line.inc(1);
-    })
-    .context("cannot read the kernel's routes")?;
+    for family in Family::ALL {
+        dump::dump_routes(family, dump::EVERY_TABLE, &mut |route| {
+            all.push(route.prefix.trunc());
+            line.inc(1);
+        })
+        .context("cannot read the kernel's routes")?;
+    }
     line.finish_and_clear();
     Ok(witnesses(all))
 }

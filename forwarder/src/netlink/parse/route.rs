@@ -9,10 +9,9 @@ use ipnet::IpNet;
 use super::nexthop::dead;
 use crate::netlink::Malformed;
 use crate::netlink::constants::{
-    AF_INET, AF_INET6, RT_TABLE_LOCAL, RT_TABLE_MAIN, RTA_DST, RTA_ENCAP, RTA_ENCAP_TYPE, RTA_GATEWAY,
-    RTA_METRICS, RTA_MULTIPATH, RTA_NEWDST, RTA_NH_ID, RTA_OIF, RTA_PRIORITY, RTA_TABLE, RTA_VIA, RTAX_MTU,
-    RTM_F_CLONED, RTN_ANYCAST, RTN_BLACKHOLE, RTN_BROADCAST, RTN_LOCAL, RTN_MULTICAST, RTN_PROHIBIT,
-    RTN_UNICAST, RTN_UNREACHABLE,
+    AF_INET, AF_INET6, RTA_DST, RTA_ENCAP, RTA_ENCAP_TYPE, RTA_GATEWAY, RTA_METRICS, RTA_MULTIPATH,
+    RTA_NEWDST, RTA_NH_ID, RTA_OIF, RTA_PRIORITY, RTA_TABLE, RTA_VIA, RTAX_MTU, RTM_F_CLONED, RTN_ANYCAST,
+    RTN_BLACKHOLE, RTN_BROADCAST, RTN_LOCAL, RTN_MULTICAST, RTN_PROHIBIT, RTN_UNICAST, RTN_UNREACHABLE,
 };
 use crate::netlink::wire::{self, Attributes, aligned, u8_at, u16_at, u32_at};
 use crate::source::event::{Action, Hop, Route};
@@ -31,19 +30,17 @@ pub(crate) struct Parsed {
     pub resolved: Vec<Hop>,
 }
 
-/// A route of table main or local; `None` for other tables and families, for the kernel's cached clones, and for
-/// multicast (`ff00::/8` on every link), which is never forwarded by destination.
+/// A route of any table; `None` for other families, for the kernel's cached clones, and for multicast (`ff00::/8` on every
+/// link), which is never forwarded by destination.
 pub(crate) fn parse(body: &[u8]) -> Result<Option<Route>, Malformed> {
-    let table = u32::from(u8_at(body, 4)?);
     let cloned = u32_at(body, 8)? & RTM_F_CLONED != 0;
-    // Tables over 255 show as RT_TABLE_COMPAT here.
-    if (table != RT_TABLE_MAIN && table != RT_TABLE_LOCAL) || cloned || u8_at(body, 7)? == RTN_MULTICAST {
+    if cloned || u8_at(body, 7)? == RTN_MULTICAST {
         return Ok(None);
     }
     Ok(parse_any(body, false)?.map(|parsed| parsed.route))
 }
 
-/// The same, whatever its table and flags. `answer`: to the lookup of a packet's way, which repeats the packet's source.
+/// The same, whatever its flags. `answer`: to the lookup of a packet's way, which repeats the packet's source.
 pub(crate) fn parse_any(body: &[u8], answer: bool) -> Result<Option<Parsed>, Malformed> {
     let &[
         family,

@@ -184,9 +184,7 @@ fn what_only_the_kernel_can_do_is_unsupported() {
 }
 
 #[test]
-fn other_tables_clones_multicast_and_families_are_skipped() {
-    assert_eq!(parse(&message(AF_INET, 0, 253, RTN_UNICAST, &[OIF])), Ok(None));
-    assert_eq!(parse(&message(AF_INET, 0, 252, RTN_UNICAST, &[OIF])), Ok(None)); // RT_TABLE_COMPAT
+fn clones_multicast_and_other_families_are_skipped() {
     assert_eq!(parse(&message(AF_INET6, 8, 255, RTN_MULTICAST, &[OIF])), Ok(None));
     assert_eq!(parse(&message(28, 20, 254, RTN_UNICAST, &[OIF])), Ok(None)); // AF_MPLS
     let mut clone = message(AF_INET6, 128, 254, RTN_UNICAST, &[OIF]);

@@ -4,20 +4,12 @@ use crate::netlink::Malformed;
 use crate::netlink::command::Rule;
 use crate::netlink::constants::{
     AF_INET, AF_INET6, FR_ACT_TO_TBL, FRA_DST, FRA_FWMARK, FRA_GOTO, FRA_IIFNAME, FRA_PRIORITY, FRA_PROTOCOL,
-    FRA_SRC, FRA_SUPPRESS_IFGROUP, FRA_SUPPRESS_PREFIXLEN, FRA_TABLE, FRA_TUN_ID, RT_TABLE_DEFAULT,
-    RT_TABLE_LOCAL, RT_TABLE_MAIN,
+    FRA_SRC, FRA_SUPPRESS_IFGROUP, FRA_SUPPRESS_PREFIXLEN, FRA_TABLE, FRA_TUN_ID,
 };
 use crate::netlink::wire::{Attributes, u8_at, u32_at};
 
 /// Length of `struct fib_rule_hdr`.
 pub(crate) const HEADER: usize = 12;
-
-/// The kernel's own rules: `fib_default_rules_init` (net/ipv4/fib_rules.c), `fib6_rules_net_init` (net/ipv6).
-const DEFAULTS: [(u32, u32); 3] = [
-    (0, RT_TABLE_LOCAL),
-    (32766, RT_TABLE_MAIN),
-    (32767, RT_TABLE_DEFAULT),
-];
 
 /// A policy rule; `None` for other families (multicast routing has rules too).
 pub(crate) fn parse(body: &[u8]) -> Result<Option<Rule>, Malformed> {
@@ -44,12 +36,11 @@ pub(crate) fn parse(body: &[u8]) -> Result<Option<Rule>, Malformed> {
         (u8_at(body, 1)?, u8_at(body, 2)?, u8_at(body, 3)?, u8_at(body, 7)?);
     let flags = u32_at(body, 8)?;
     let plain = !selective && [dst_len, src_len, tos] == [0; 3] && action == FR_ACT_TO_TBL && flags == 0;
-    let default = plain && DEFAULTS.contains(&(priority, table));
     Ok(Some(Rule {
         ipv6: family == AF_INET6,
         priority,
         table,
-        default,
+        plain,
     }))
 }
 
@@ -68,15 +59,17 @@ mod tests {
     }
 
     #[test]
-    fn only_the_kernels_own_rules_are_default() {
-        assert!(parse(&body(255, 0, 0)).unwrap().unwrap().default);
-        assert!(parse(&body(254, 32766, 0)).unwrap().unwrap().default);
-        assert!(!parse(&body(100, 1000, 0)).unwrap().unwrap().default);
-        assert!(!parse(&body(254, 32766, 16)).unwrap().unwrap().default);
+    fn a_rule_is_plain_without_any_selector() {
+        assert!(parse(&body(255, 0, 0)).unwrap().unwrap().plain);
+        assert!(parse(&body(100, 1000, 0)).unwrap().unwrap().plain);
+        assert!(!parse(&body(254, 32766, 16)).unwrap().unwrap().plain);
         for selector in [FRA_SRC, FRA_FWMARK, 23 /* FRA_SPORT_RANGE */, 99] {
             let mut body = body(254, 32766, 0);
             push_attribute(&mut body, selector, &[0; 4]);
-            assert!(!parse(&body).unwrap().unwrap().default, "{selector}");
+            assert!(!parse(&body).unwrap().unwrap().plain, "{selector}");
         }
+        let mut suppressed = body(254, 1000, 0);
+        push_attribute(&mut suppressed, FRA_SUPPRESS_PREFIXLEN, &[0; 4]);
+        assert!(!parse(&suppressed).unwrap().unwrap().plain);
     }
 }

@@ -7,6 +7,7 @@ use crate::netlink::dump::{Family, dump_routes, settle};
 use crate::netlink::watch::Watcher;
 use crate::source::event::Event;
 use crate::source::kernel::{KernelSource, SPACING};
+use crate::source::route_tables::RouteTables;
 
 /// Batches until a resync is asked for, then the dump; and what was announced before.
 fn resynced(source: &mut KernelSource) -> (Dump, Vec<Event>) {
@@ -26,7 +27,7 @@ fn resynced(source: &mut KernelSource) -> (Dump, Vec<Event>) {
 
 /// A source that has dumped and to which nothing more happens.
 fn settled() -> KernelSource {
-    let mut source = KernelSource::open().unwrap();
+    let mut source = KernelSource::open(RouteTables::default()).unwrap();
     source.dump().unwrap();
     eventually("quiet", || {
         let batch = source.next(Duration::from_millis(400));
@@ -143,7 +144,7 @@ fn a_storm_that_overruns_a_small_buffer_ends_in_a_true_dump() {
     in_namespace(|| {
         two_links();
         let watcher = Watcher::with_receive_buffer(4096).unwrap();
-        let mut source = KernelSource::with_watcher(watcher).unwrap();
+        let mut source = KernelSource::with_watcher(watcher, RouteTables::default()).unwrap();
         source.dump().unwrap();
         let storm = thread::spawn(|| ip_batch(&many_routes(5000, "via 192.0.2.2")));
         let (mut known, mut resyncs, started) = (HashSet::new(), 0, Instant::now());

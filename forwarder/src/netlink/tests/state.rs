@@ -1,7 +1,7 @@
 //! A dump is what was configured.
 
 use super::*;
-use crate::netlink::command::{Commander, Rule, rules_are_default};
+use crate::netlink::command::{Commander, Rule, tables_asked};
 use crate::netlink::dump::{Family, Scope, dump, dump_nexthops, dump_routes};
 use crate::source::event::{Address, Link, NexthopKind, NexthopObject};
 use crate::source::kernel::sysctl;
@@ -175,23 +175,25 @@ fn rules_counters_and_programs() {
         let (va, _) = two_links();
         let mut commander = Commander::open().unwrap();
         let rules = commander.rules().unwrap();
-        assert!(rules_are_default(&rules), "{rules:?}");
+        for ipv6 in [false, true] {
+            assert_eq!(tables_asked(&rules, ipv6), Some(vec![255, 254]), "{rules:?}");
+        }
         ip("-6 rule add from 2001:db8::/32 table 100");
+        ip("rule add table 100 priority 1000");
+        ip("rule del table default");
         let rules = commander.rules().unwrap();
-        assert!(!rules_are_default(&rules));
-        let extra: Vec<_> = rules.iter().filter(|rule| !rule.default).collect();
+        assert_eq!(tables_asked(&rules, true), None);
+        assert_eq!(tables_asked(&rules, false), Some(vec![255, 100, 254]));
+        let extra: Vec<_> = rules.iter().filter(|rule| !rule.plain).collect();
         assert_eq!(
             extra,
             [&Rule {
                 ipv6: true,
                 priority: 32765,
                 table: 100,
-                default: false
+                plain: false
             }]
         );
-        ip("-6 rule del from 2001:db8::/32 table 100");
-        ip("rule del table default");
-        assert!(!rules_are_default(&commander.rules().unwrap()));
         assert!(commander.link_stats(va).unwrap().tx_packets > 0);
         assert_eq!(commander.xdp_attached(va).unwrap(), None);
         let error = commander.link_stats(9999).unwrap_err();
