@@ -59,6 +59,7 @@ pub fn bench(options: &Options) -> Result<()> {
                 network: 0,
                 length: 0,
             }],
+            origins: vec![0],
         };
         router.install(&default, 0, |_| Some(gateways[B]))?;
     }

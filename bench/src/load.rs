@@ -49,15 +49,7 @@ const CANDIDATES: [&str; 3] = ["dump", "forwarder", "compile"];
 pub fn bench(options: &Options) -> Result<()> {
     let tables = Table::both(&options.tables)?;
     let router = Router::with_routes(&tables)?;
-    let routes = tables.iter().flat_map(|table| {
-        let laid = |prefix| Ok((table.net(prefix)?, FIRST + prefix.gateway() as u32));
-        table.prefixes.iter().map(laid)
-    });
-    let arena = Arena {
-        router: &router,
-        routes: routes.collect::<Result<_>>()?,
-        firsts: [Firsts::new(&tables[0]), Firsts::new(&tables[1])],
-    };
+    let arena = Arena::new(&router, &tables)?;
     // The controller reads the dump on one CPU and lays its routes on another, where it has two.
     let cpu = options.cpu.map(|cpu| run::pin(Some(cpu))).transpose()?;
     let mut seconds = [const { Vec::new() }; CANDIDATES.len()];
@@ -147,16 +139,35 @@ pub fn bench(options: &Options) -> Result<()> {
 }
 
 /// The router with its table in the kernel.
-struct Arena<'a> {
+pub struct Arena<'a> {
     router: &'a Router,
     /// Every prefix with a group.
     routes: Vec<(IpNet, u32)>,
     firsts: [Firsts<'a>; 2],
 }
 
-impl Arena<'_> {
+impl<'a> Arena<'a> {
+    /// A router that has these tables.
+    ///
+    /// # Errors
+    /// A prefix is none.
+    pub fn new(router: &'a Router, tables: &'a [Table; 2]) -> Result<Arena<'a>> {
+        let routes = tables.iter().flat_map(|table| {
+            let laid = |prefix| Ok((table.net(prefix)?, FIRST + prefix.gateway() as u32));
+            table.prefixes.iter().map(laid)
+        });
+        Ok(Arena {
+            router,
+            routes: routes.collect::<Result<_>>()?,
+            firsts: [Firsts::new(&tables[0]), Firsts::new(&tables[1])],
+        })
+    }
+
     /// The dump that the controller makes, every route received, parsed and thrown away.
-    fn dump(&self) -> Result<Taken> {
+    ///
+    /// # Errors
+    /// The kernel's, or routes are missing.
+    pub fn dump(&self) -> Result<Taken> {
         let mut count = 0;
         let ((), taken) = clocked(|| {
             black_box(dump(Scope::WITHOUT_ROUTES)?);
@@ -172,7 +183,10 @@ impl Arena<'_> {
     }
 
     /// From the dump to forwarding, on empty maps.
-    fn load(&self) -> Result<Taken> {
+    ///
+    /// # Errors
+    /// What the controller would end with, or a prefix does not forward as it should.
+    pub fn load(&self) -> Result<Taken> {
         let (controller, taken) = inside::start(self.router)?;
         let (refused, laid) = (controller.engine.fib.refused(), controller.engine.fib.len());
         ensure!(

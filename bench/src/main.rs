@@ -9,6 +9,7 @@
 
 mod churn;
 mod failover;
+mod feeds;
 mod fib;
 mod forward;
 mod frame;
@@ -51,6 +52,7 @@ fn main() -> ExitCode {
         Bench::Load(options) => load::bench(options),
         Bench::Churn(options) => churn::bench(options),
         Bench::Failover(options) => failover::bench(options),
+        Bench::Feeds(options) => feeds::bench(options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

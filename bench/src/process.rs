@@ -36,8 +36,16 @@ impl Controller {
     /// # Errors
     /// It cannot be run.
     pub fn start(router: &Router) -> Result<Controller> {
+        Controller::start_with(router, &configuration())
+    }
+
+    /// The same with this configuration.
+    ///
+    /// # Errors
+    /// It cannot be run.
+    pub fn start_with(router: &Router, configuration: &str) -> Result<Controller> {
         let config = router.world().dir().join("forwarder.toml");
-        fs::write(&config, configuration()).with_context(|| format!("cannot write {}", config.display()))?;
+        fs::write(&config, configuration).with_context(|| format!("cannot write {}", config.display()))?;
         let log = router.world().dir().join("forwarder.log");
         let file = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
         let mut command = router.command("run")?;

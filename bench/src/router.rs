@@ -199,6 +199,21 @@ impl Router {
         Ok(rows.and_then(|mut rows| Some(rows.get_mut(0)?.take())))
     }
 
+    /// How many routes the running controller has of a kind of feed, once it answers.
+    ///
+    /// # Errors
+    /// `forwarder` cannot be run.
+    pub fn feed_routes(&self, kind: &str) -> Result<Option<usize>> {
+        let status = self.status()?;
+        let sources = status.as_ref().and_then(|row| row["sources"].as_array());
+        let number = |row: &serde_json::Value, key: &str| row[key].as_u64().unwrap_or(0) as usize;
+        let of = |row: &&serde_json::Value| row["kind"] == kind;
+        Ok(sources.map(|rows| {
+            let routes = |row| number(row, "routes_ipv4") + number(row, "routes_ipv6");
+            rows.iter().filter(of).map(routes).sum()
+        }))
+    }
+
     /// `forwarder SUBCOMMAND` on this router's pins and socket.
     ///
     /// # Errors
@@ -238,11 +253,16 @@ pub fn given(variable: &str) -> Result<PathBuf> {
 /// Everything of the first version is on: source filter with bogons and own prefixes, and every counter. The routes never
 /// grow stale, since the controller is not there any more when it counts.
 pub fn configuration() -> String {
+    configuration_with("")
+}
+
+/// The same with more lines of `[routes]`, and the sections that they may end with.
+pub fn configuration_with(routes: &str) -> String {
     let mut text = format!("[[interface]]\nname = \"{INGRESS}\"\nrole = \"transit\"\n");
     for number in 0..EGRESSES {
         text += &format!("[[interface]]\nname = \"{}\"\n", egress(number));
     }
-    text += "[routes]\nmax-age = \"0\"\n";
+    text += &format!("[routes]\nmax-age = \"0\"\n{routes}");
     text += "[filter]\nown-prefixes = [\"192.0.2.0/24\", \"2001:db8::/32\"]\n";
     text + "[api]\nmetrics = \"off\"\n"
 }

@@ -122,6 +122,8 @@ pub struct Table {
     pub family: Family,
     /// The prefixes, sorted.
     pub prefixes: Vec<Prefix>,
+    /// The AS that each comes from.
+    pub origins: Vec<u32>,
 }
 
 impl Table {
@@ -152,6 +154,7 @@ impl Table {
         Table {
             family,
             prefixes: prefixes.collect(),
+            origins: routes.iter().map(|route| route.origin).collect(),
         }
     }
 }

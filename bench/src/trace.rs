@@ -210,6 +210,7 @@ mod tests {
         ];
         let table = Table {
             family: Family::V4,
+            origins: vec![0; prefixes.len()],
             prefixes,
         };
         let model = Model::new(&table.prefixes);

@@ -43,6 +43,8 @@ pub enum Bench {
     Churn(Options),
     /// A carrier lost with a million prefixes behind it
     Failover(Options),
+    /// A full table from BIRD by BGP, from FRR by FPM and from the kernel to forwarding, and 10,000 updates a second on it
+    Feeds(Options),
 }
 
 /// Options that every bench has.
@@ -60,7 +62,8 @@ pub struct Options {
     /// The CPU to measure on; without it the last one
     #[arg(long, value_name = "CPU")]
     pub cpu: Option<usize>,
-    /// Only these: words of `v4`, `v6` and the pattern's name, such as "v4 uniform"
+    /// Only these: words of `v4`, `v6` and the pattern's name, such as "v4 uniform"; of `feeds`: `bgp`, `fpm`, `kernel`,
+    /// `churn`, `memory`
     #[arg(long, value_name = "WORDS", default_value = "")]
     pub only: String,
     /// The tables.
