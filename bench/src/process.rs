@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use forwarder::daemon::monotonic_ns;
+use forwarder::clock::monotonic_ns;
 use forwarder::dataplane::Region;
 use forwarder::dataplane::pins::Pins;
 use forwarder_common::maps;

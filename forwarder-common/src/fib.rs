@@ -85,10 +85,10 @@ impl Leaf {
     }
 }
 
-/// Index in the IPv4 root of an address (octets in wire order).
+/// Index in the IPv4 root of an address (host order).
 #[inline(always)]
-pub const fn root4(address: &[u8; 4]) -> usize {
-    (address[0] as usize) << 16 | (address[1] as usize) << 8 | address[2] as usize
+pub const fn root4(address: u32) -> usize {
+    (address >> 8) as usize
 }
 
 /// Index in the IPv6 root of an address (octets in wire order), and how many octets that takes up: 3 or 2.
@@ -121,7 +121,7 @@ pub fn walk4(
     root: impl Fn(usize) -> Option<u32>,
     pool: impl Fn(u32, u8) -> Option<u32>,
 ) -> Option<Leaf> {
-    let leaf = Leaf(root((address >> 8) as usize)?);
+    let leaf = Leaf(root(root4(address))?);
     let Some(block) = leaf.block() else {
         return Some(leaf);
     };

@@ -10,8 +10,9 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use forwarder::{
+    clock::monotonic_ns,
     config::Source,
-    daemon::{engine::Engine, monotonic_ns, ports},
+    daemon::{engine::Engine, ports},
     dataplane::{
         Dataplane, Sizes,
         attach::Programs,

@@ -6,7 +6,7 @@ use super::{
     output::{self, Paint, span},
     reader::Reader,
 };
-use crate::stats::CandidateRow;
+use crate::stats::{CandidateRow, RouteRow};
 
 /// What the controller knows of a prefix or address, as it sent it; nothing where no controller runs: the maps do not tell.
 pub fn ask(reader: &Reader, prefix: &str) -> Result<Option<hyper::body::Bytes>> {
@@ -19,27 +19,23 @@ pub fn print(body: &[u8]) -> Result<()> {
     output::print(&screen(&rows, Paint::stdout()))
 }
 
-/// Two arrays of rows as one.
-pub fn joined(mut rows: Vec<u8>, more: &[u8]) -> Vec<u8> {
-    let inner = |body: &'_ [u8]| -> Vec<u8> {
-        let body = body.trim_ascii();
-        let body = body.strip_prefix(b"[").unwrap_or(body);
-        body.strip_suffix(b"]").unwrap_or(body).to_vec()
-    };
-    let more = inner(more);
-    if more.is_empty() {
-        return rows;
-    }
-    let first = inner(&rows);
-    rows.clear();
-    rows.push(b'[');
-    rows.extend(&first);
-    if !first.is_empty() {
-        rows.extend(b",\n");
-    }
-    rows.extend(&more);
-    rows.extend(b"]\n");
-    rows
+/// A row of `routes PREFIX --json`: of the table, or of a source.
+#[derive(serde::Serialize)]
+#[serde(untagged)]
+pub enum Row {
+    /// What is laid.
+    Route(Box<RouteRow>),
+    /// What a source says.
+    Candidate(Box<CandidateRow>),
+}
+
+/// The rows of the table and then those of the sources.
+pub fn together(routes: &[u8], candidates: &[u8]) -> Result<Vec<Row>> {
+    let routes: Vec<RouteRow> = serde_json::from_slice(routes)?;
+    let candidates: Vec<CandidateRow> = serde_json::from_slice(candidates)?;
+    let routes = routes.into_iter().map(|row| Row::Route(Box::new(row)));
+    let candidates = candidates.into_iter().map(|row| Row::Candidate(Box::new(row)));
+    Ok(routes.chain(candidates).collect())
 }
 
 fn screen(rows: &[CandidateRow], paint: Paint) -> String {
@@ -168,14 +164,22 @@ mod tests {
     }
 
     #[test]
-    fn two_arrays_are_joined_whatever_is_in_them() {
-        for (one, other, both) in [
-            ("[]\n", "[]\n", "[]\n"),
-            ("[1]\n", "[]\n", "[1]\n"),
-            ("[]\n", "[2]\n", "[2]\n"),
-            ("[1,\n2]\n", "[3]\n", "[1,\n2,\n3]\n"),
-        ] {
-            assert_eq!(joined(one.into(), other.as_bytes()), both.as_bytes());
-        }
+    fn rows_of_the_table_stand_before_those_of_the_sources() {
+        let route = RouteRow {
+            prefix: "192.0.2.0/24".into(),
+            ..RouteRow::default()
+        };
+        let candidate = CandidateRow {
+            prefix: route.prefix.clone(),
+            by: "bgp".into(),
+            ..CandidateRow::default()
+        };
+        let text = |rows: &[u8], more: &[u8]| serde_json::to_value(together(rows, more).unwrap()).unwrap();
+        let routes = serde_json::to_vec(&[&route]).unwrap();
+        let candidates = serde_json::to_vec(&[&candidate]).unwrap();
+        assert_eq!(text(&routes, &candidates), serde_json::json!([route, candidate]));
+        assert_eq!(text(b"[]\n", &candidates), serde_json::json!([candidate]));
+        assert_eq!(text(&routes, b"[]\n"), serde_json::json!([route]));
+        assert!(together(b"[", b"[]").is_err());
     }
 }

@@ -154,13 +154,10 @@ pub fn routes(reader: &Reader, prefix: Option<(String, Selection)>, json: bool) 
     let mut listing = Listing::default();
     match reader.ask(&format!("/v1/routes?prefix={text}"))? {
         Some(body) if json && text.is_empty() => output::print_bytes(&body)?,
-        Some(body) if json => {
-            let body = match candidates::ask(reader, &text)? {
-                Some(more) => candidates::joined(body.into(), &more),
-                None => body.into(),
-            };
-            output::print_bytes(&body)?;
-        }
+        Some(body) if json => match candidates::ask(reader, &text)? {
+            Some(more) => output::print_json(&candidates::together(&body, &more)?)?,
+            None => output::print_bytes(&body)?,
+        },
         Some(body) => {
             let rows: Vec<RouteRow> = serde_json::from_slice(&body)?;
             drop(body);

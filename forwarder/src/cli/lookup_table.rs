@@ -8,10 +8,8 @@ use serde::Serialize;
 use super::output::{self, Paint, or_dash};
 use crate::{
     rib::decision::{Contender, FIRST, decide},
-    source::{
-        feed::{Attributes, Segment},
-        mrt::{self, Entry},
-    },
+    source::mrt::{self, Entry},
+    stats::attributes::{as_path, communities, large_communities},
 };
 
 /// A path of the longest prefix that covers the address.
@@ -98,31 +96,15 @@ fn rows(
             as_path: as_path(&path.attributes),
             local_pref: path.attributes.local_pref,
             med: path.attributes.med,
-            communities: communities(&path.attributes),
+            communities: [communities, large_communities]
+                .map(|text| text(&path.attributes))
+                .join(" ")
+                .trim()
+                .to_string(),
         })
         .collect();
     rows.sort_by_key(|row| !row.best);
     Ok(rows)
-}
-
-/// `64501 64510 {64511 64512}`, a set in braces.
-fn as_path(attributes: &Attributes) -> String {
-    let words = |list: &[u32]| list.iter().map(u32::to_string).collect::<Vec<_>>().join(" ");
-    let segments = attributes.as_path.iter().map(|segment| match segment {
-        Segment::Sequence(list) => words(list),
-        Segment::Set(set) => format!("{{{}}}", words(set)),
-    });
-    segments.collect::<Vec<_>>().join(" ")
-}
-
-/// `64501:7 1:2:3`, the standard ones and then the large.
-fn communities(attributes: &Attributes) -> String {
-    let standard = attributes
-        .communities
-        .iter()
-        .map(|c| format!("{}:{}", c >> 16, c & 0xffff));
-    let large = attributes.large.iter().map(|[a, b, c]| format!("{a}:{b}:{c}"));
-    standard.chain(large).collect::<Vec<_>>().join(" ")
 }
 
 fn screen(rows: &[Row], file: &Path, address: IpAddr, paint: Paint) -> String {
@@ -166,7 +148,7 @@ mod tests {
 
     use super::*;
     use crate::source::{
-        feed::Gateway,
+        feed::{Attributes, Gateway, Segment},
         mrt::{Path as MrtPath, Peer},
     };
 
@@ -224,7 +206,7 @@ mod tests {
                 ("192.0.2.1", false, Some("shortest AS path"))
             ]
         );
-        assert_eq!(found[0].as_path, "4 5 {8 9}");
+        assert_eq!(found[0].as_path, "4 5 {8,9}");
         assert_eq!(found[0].communities, "64501:7 1:2:3");
         let text = screen(&found, Path::new("f"), address, Paint::off());
         assert!(text.starts_with("198.51.100.9 is in 198.51.100.0/24\n"), "{text}");

@@ -7,7 +7,8 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 use toml::Spanned;
 
 use super::ConfigError;
-use super::file::{Age, Check};
+use super::check::Check;
+use super::file::Age;
 
 /// Hold time that is offered unless another is written, seconds.
 const HOLD_TIME: u16 = 90;
@@ -225,17 +226,11 @@ impl Check<'_> {
         };
         let mut listen: Vec<SocketAddr> = Vec::new();
         for word in words {
-            match word.parse::<SocketAddr>() {
-                Ok(at) if at.port() != 0 && !listen.contains(&at) => listen.push(at),
-                Ok(at) if at.port() != 0 => {
-                    return Err(self.error(written, format!("`{at}` stands here twice"), "write it once"));
-                }
-                _ => {
-                    let message = format!("`{word}` is not an address with a port");
-                    let advice = "write address:port, as 127.0.0.2:1179 or [2001:db8::1]:179";
-                    return Err(self.error(written, message, advice));
-                }
+            let at = self.socket(written, word, "127.0.0.2:1179 or [2001:db8::1]:179")?;
+            if listen.contains(&at) {
+                return Err(self.error(written, format!("`{at}` stands here twice"), "write it once"));
             }
+            listen.push(at);
         }
         if listen.is_empty() || listen.len() > MOST_LISTENERS {
             let message = format!("{} addresses to listen on", listen.len());
@@ -303,6 +298,9 @@ impl Check<'_> {
             return Err(self.error(at, message, "add an address of the same family to `listen`"));
         }
         let plain = BgpNeighbour::plain(address, local_as);
+        let limit = |key: &str, written: &Option<Spanned<i64>>, default| {
+            self.number(key, written.as_ref(), default, 1..=100_000_000)
+        };
         Ok(BgpNeighbour {
             name: match &written.name {
                 Some(name) if name.get_ref().trim().is_empty() => {
@@ -319,9 +317,9 @@ impl Check<'_> {
             ttl_security: written.ttl_security.unwrap_or(plain.ttl_security),
             add_path: written.add_path.unwrap_or(plain.add_path),
             limits: Limits {
-                ipv4: self.limit("limit-ipv4", written.limit_ipv4.as_ref(), LIMITS.ipv4)?,
-                ipv6: self.limit("limit-ipv6", written.limit_ipv6.as_ref(), LIMITS.ipv6)?,
-                flowspec: self.limit("limit-flowspec", written.limit_flowspec.as_ref(), LIMITS.flowspec)?,
+                ipv4: limit("limit-ipv4", &written.limit_ipv4, LIMITS.ipv4)?,
+                ipv6: limit("limit-ipv6", &written.limit_ipv6, LIMITS.ipv6)?,
+                flowspec: limit("limit-flowspec", &written.limit_flowspec, LIMITS.flowspec)?,
             },
             disconnect: matches!(written.over_limit, Some(OverLimit::Disconnect)),
             ..plain
@@ -336,18 +334,6 @@ impl Check<'_> {
                 at,
                 format!("a password of {length} octets"),
                 &format!("TCP-MD5 takes 1 to {LONGEST_PASSWORD}"),
-            )),
-        }
-    }
-
-    fn limit(&self, key: &str, written: Option<&Spanned<i64>>, default: u32) -> Result<u32, ConfigError> {
-        let Some(at) = written else { return Ok(default) };
-        match u32::try_from(*at.get_ref()) {
-            Ok(number @ 1..=100_000_000) => Ok(number),
-            _ => Err(self.error(
-                at,
-                format!("{key} = {} is out of range", at.get_ref()),
-                &format!("allowed here: 1 to 100000000; without the line it is {default}"),
             )),
         }
     }

@@ -1,6 +1,6 @@
 //! The file as written, and what must hold between its lines.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, de::Error as _, de::IgnoredAny};
@@ -9,6 +9,7 @@ use toml::Spanned;
 use crate::source::route_tables::{MOST, RouteTables, TABLE_LOCAL, TABLE_MAIN};
 
 use super::bgp::Written as Bgp;
+use super::check::Check;
 use super::fpm::Fpm;
 use super::{
     ApiConfig, Config, ConfigError, DEFAULT_MAX_AGE, DEFAULT_METRICS, DEFAULT_SOCKET, DEFAULT_SYNC_TIMEOUT,
@@ -155,16 +156,7 @@ pub(super) fn parse(name: &str, text: &str) -> Result<Config, ConfigError> {
     })
 }
 
-pub(super) struct Check<'a> {
-    name: &'a str,
-    text: &'a str,
-}
-
 impl Check<'_> {
-    pub(super) fn error<T>(&self, at: &Spanned<T>, message: String, advice: &str) -> ConfigError {
-        ConfigError::at(self.name, self.text, at.span(), message, advice)
-    }
-
     /// Sections of later versions.
     fn absent(&self, file: &File) -> Result<(), ConfigError> {
         let sections = [
@@ -349,15 +341,7 @@ impl Check<'_> {
 
     fn tables(&self, written: &Tables) -> Result<TablesConfig, ConfigError> {
         let size = |key: &str, value: &Option<Spanned<i64>>, default: u32, least: u32, most: u32| {
-            let Some(value) = value else { return Ok(default) };
-            match u32::try_from(*value.get_ref()) {
-                Ok(number) if (least..=most).contains(&number) => Ok(number),
-                _ => Err(self.error(
-                    value,
-                    format!("{key} = {} is out of range", value.get_ref()),
-                    &format!("allowed here: {least} to {most}; without the line it is {default}"),
-                )),
-            }
+            self.number(key, value.as_ref(), default, least..=most)
         };
         let default = DEFAULT_TABLES;
         Ok(TablesConfig {
@@ -404,13 +388,7 @@ impl Check<'_> {
         let metrics = match &written.metrics {
             None => Some(DEFAULT_METRICS),
             Some(at) if at.get_ref() == "off" => None,
-            Some(at) => Some(at.get_ref().parse::<SocketAddr>().map_err(|_| {
-                self.error(
-                    at,
-                    format!("`{}` is not an address with a port", at.get_ref()),
-                    "write address:port, as 127.0.0.1:9177 or [::1]:9177, or \"off\"",
-                )
-            })?),
+            Some(at) => Some(self.socket(at, at.get_ref(), "127.0.0.1:9177 or [::1]:9177, or \"off\"")?),
         };
         Ok(ApiConfig { socket, metrics })
     }

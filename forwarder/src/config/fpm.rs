@@ -6,7 +6,8 @@ use std::time::Duration;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::file::{Age, Check};
+use super::check::Check;
+use super::file::Age;
 use super::{ConfigError, MAX_ROUTES};
 
 /// The FPM feed.
@@ -53,13 +54,7 @@ impl Fpm {
         let default = FpmConfig::default();
         let listen = match &self.listen {
             None => default.listen,
-            Some(at) => at.get_ref().parse().map_err(|_| {
-                check.error(
-                    at,
-                    format!("`{}` is not an address with a port", at.get_ref()),
-                    "write address:port, as 127.0.0.1:2620 or [::1]:2620",
-                )
-            })?,
+            Some(at) => check.socket(at, at.get_ref(), "127.0.0.1:2620 or [::1]:2620")?,
         };
         let positive = |key: &str, value: &Option<Spanned<Age>>, default: Duration| match value {
             None => Ok(default),
@@ -70,19 +65,8 @@ impl Fpm {
             )),
             Some(at) => Ok(at.get_ref().0),
         };
-        let max_routes = match &self.max_routes {
-            None => default.max_routes,
-            Some(at) => u32::try_from(*at.get_ref())
-                .ok()
-                .filter(|number| (1..=MAX_ROUTES).contains(number))
-                .ok_or_else(|| {
-                    check.error(
-                        at,
-                        format!("max-routes = {} is out of range", at.get_ref()),
-                        &format!("allowed here: 1 to {MAX_ROUTES}"),
-                    )
-                })?,
-        };
+        let range = 1..=MAX_ROUTES;
+        let max_routes = check.number("max-routes", self.max_routes.as_ref(), default.max_routes, range)?;
         Ok(FpmConfig {
             listen,
             restart_time: self

@@ -4,6 +4,7 @@
 //! the rest of the program works with.
 
 mod bgp;
+mod check;
 mod error;
 mod file;
 mod fpm;

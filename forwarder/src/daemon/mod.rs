@@ -40,6 +40,7 @@ use self::{
     state::State,
 };
 use crate::{
+    clock,
     config::Config,
     dataplane::{
         Dataplane,
@@ -260,7 +261,7 @@ impl Controller {
                 .next(if behind || busy { Duration::ZERO } else { TICK });
             behind &= !batch.events.is_empty();
             last = Instant::now();
-            self.engine.clock = publish::now() as u32;
+            self.engine.clock = clock::unix_seconds() as u32;
             if batch.ended {
                 self.finish();
                 bail!(
@@ -365,7 +366,9 @@ impl Controller {
             .word(0, 8)
             .store(self.max_age.as_nanos() as u64, Ordering::Release);
         if self.true_since.is_some() {
-            settings.word(0, 0).store(monotonic_ns(), Ordering::Release);
+            settings
+                .word(0, 0)
+                .store(clock::monotonic_ns(), Ordering::Release);
         }
     }
 
@@ -404,15 +407,4 @@ fn seed(engine: &Engine<KernelDataplane>) {
         let random = RandomState::new().hash_one(SystemTime::now()) | 1 << 32;
         word.store(old & 0xffff_ffff | random & !0xffff_ffff, Ordering::Release);
     }
-}
-
-/// `CLOCK_MONOTONIC`, the clock of `bpf_ktime_get_coarse_ns`.
-pub fn monotonic_ns() -> u64 {
-    let mut now = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    // SAFETY: memory for the answer; this clock always exists.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut now) };
-    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }

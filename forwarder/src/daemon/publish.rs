@@ -3,7 +3,7 @@
 use std::{
     process,
     sync::atomic::{AtomicU64, Ordering},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use super::{
@@ -13,24 +13,18 @@ use super::{
     state::{Feed, State, Usage},
 };
 use crate::{
+    clock,
     config::{Config, Source},
     dataplane::Dataplane,
     rib::decision::UNLISTED,
     source::feed::{FeedHandle, FeedState, FeedTable},
 };
 
-/// Seconds since 1970.
-pub fn now() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs())
-}
-
 /// The state before the first dump is read.
 pub fn starting(config: &Config) -> State {
     State {
         pid: process::id(),
-        started: now(),
+        started: clock::unix_seconds(),
         feeds: vec![Feed {
             kind: "kernel".into(),
             name: "kernel".into(),
@@ -117,7 +111,7 @@ fn kernel<D: Dataplane>(before: Option<&Feed>, engine: &Engine<D>, in_step: bool
         routes_ipv4: routes4 as u64,
         routes_ipv6: routes6 as u64,
         last_change: if news {
-            now()
+            clock::unix_seconds()
         } else {
             before.map_or(0, |known| known.last_change)
         },

@@ -4,10 +4,7 @@ use std::{borrow::Cow, collections::HashMap};
 
 use anyhow::{Context, Result, anyhow};
 use aya::{Ebpf, EbpfLoader, maps::MapData, programs::ProgramError};
-use forwarder_common::{
-    direct::{Addressed, MAX_OCTETS, addressed},
-    maps,
-};
+use forwarder_common::maps;
 
 use super::{
     Sizes,
@@ -97,19 +94,19 @@ pub fn open(pins: &Pins, sizes: Sizes, purpose: Purpose) -> Result<Opened> {
 /// # Errors
 /// A table that cannot be opened.
 pub fn resolve(object: &[u8], pins: &Pins, sizes: Sizes) -> Result<direct::Object> {
-    let length = lengths(sizes);
+    let length = |name| sizes.length(name);
     let open = |name| match name {
         // Never reached through this; any table will do.
         maps::PREFIX_COUNTERS if length(name) == 0 => pins.data(maps::SETTINGS),
         _ => pins.data(name),
     };
-    direct::resolve(object, open, &length)
+    direct::resolve(object, open, length)
 }
 
 /// The same with counters of its own: those of one CPU, which all CPUs write to.
 fn resolve_tracing(pins: &Pins, sizes: Sizes) -> Result<direct::Object> {
     let own = Sizes { cpus: 1, ..sizes };
-    let (arrays, length) = (own.arrays()?, lengths(own));
+    let (arrays, length) = (own.arrays()?, |name: &str| own.length(name));
     // With strides of 0 every CPU is the first. Prefixes are not counted.
     let strides = [
         maps::SLOT_DIRECTORY,
@@ -131,20 +128,6 @@ fn resolve_tracing(pins: &Pins, sizes: Sizes) -> Result<direct::Object> {
             _ => length(name),
         },
     )
-}
-
-/// Entries of a table by its name; 0 for one that the program must ask the map for.
-fn lengths(sizes: Sizes) -> impl Fn(&'static str) -> u32 {
-    let entries = sizes.entries();
-    move |name| match entries.iter().find(|(known, ..)| *known == name) {
-        Some((_, entries, size))
-            if addressed(name) == Addressed::WhereItFits && *entries as u64 * *size as u64 > MAX_OCTETS =>
-        {
-            0
-        }
-        Some((_, entries, _)) => *entries,
-        None => 0,
-    }
 }
 
 /// How the lines begin with which the verifier ends its log, whatever it found.

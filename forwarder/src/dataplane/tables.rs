@@ -107,15 +107,25 @@ impl Sizes {
     pub fn arrays(&self) -> Result<Vec<(&'static str, u32, u32)>, TooLarge> {
         let one = |(name, entries, size): (&'static str, u32, u32)| {
             let octets = entries as u64 * size as u64;
-            let fits = octets <= direct::MAX_OCTETS;
-            match direct::addressed(name) {
-                Addressed::Always if !fits => Err(TooLarge { name, octets }),
-                Addressed::Always => Ok((name, 1, octets as u32)),
-                Addressed::WhereItFits if fits => Ok((name, 1, octets as u32)),
-                Addressed::WhereItFits | Addressed::Never => Ok((name, entries, size)),
+            let always = direct::addressed(name) == Addressed::Always;
+            match is_one_element(name, octets) {
+                true => Ok((name, 1, octets as u32)),
+                false if always => Err(TooLarge { name, octets }),
+                false => Ok((name, entries, size)),
             }
         };
         self.entries().into_iter().map(one).collect()
+    }
+
+    /// The length of a table by its name, as the program is told: 0 for one that it must ask the map for.
+    pub fn length(&self, name: &str) -> u32 {
+        let mut tables = self.entries().into_iter();
+        let found = tables.find(|(known, ..)| *known == name);
+        let reached = found.filter(|(name, entries, size)| {
+            direct::addressed(name) != Addressed::WhereItFits
+                || is_one_element(name, *entries as u64 * *size as u64)
+        });
+        reached.map_or(0, |(_, entries, _)| entries)
     }
 
     /// Octets of all mmapable maps together.
@@ -125,6 +135,11 @@ impl Sizes {
             .map(|(_, entries, size)| *entries as u64 * *size as u64)
             .sum()
     }
+}
+
+/// Whether a table of so many octets is a map of one element.
+fn is_one_element(name: &str, octets: u64) -> bool {
+    direct::addressed(name) != Addressed::Never && octets <= direct::MAX_OCTETS
 }
 
 /// A table that the program cannot reach the end of.

@@ -97,7 +97,7 @@ macro_rules! address {
 }
 address! { u32, 4, 4, std::net::Ipv4Addr, Ipv4Net, V4, fib::ROOT4_LEN, {
     fn root(self) -> (usize, u8) {
-        (fib::root4(&self.to_be_bytes()), 24)
+        (fib::root4(self), 24)
     }
 
     fn unit(self) -> (u64, u64) {

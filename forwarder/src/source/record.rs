@@ -15,12 +15,13 @@ use std::io::{self, BufRead, BufWriter, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::RecvTimeoutError;
 use std::thread;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tracing::warn;
 
 use super::feed::FeedHandle;
 use super::tap::{Chunk, Kind, Recording};
+use crate::clock::unix_seconds;
 
 /// The first word of a recording.
 const MAGIC: &str = "forwarder-record";
@@ -68,11 +69,8 @@ pub fn keep(feed: &FeedHandle, dir: &Path) -> io::Result<PathBuf> {
         }
     };
     let name: String = feed.name.chars().map(plain).collect();
-    let now = SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default();
     std::fs::create_dir_all(dir)?;
-    let path = dir.join(format!("{}-{name}-{}.rec", feed.kind, now.as_secs()));
+    let path = dir.join(format!("{}-{name}-{}.rec", feed.kind, unix_seconds()));
     let mut out = BufWriter::new(File::create_new(&path)?);
     let recording = feed
         .tap

@@ -6,7 +6,9 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
+
+use crate::clock::since_1970;
 
 /// Chunks that wait for the recorder at most.
 const ROOM: usize = 1_024;
@@ -112,7 +114,7 @@ impl Tap {
         }
         let sent = if sink.missed == 0 {
             sink.sender.try_send(Chunk {
-                at: now(),
+                at: since_1970(),
                 kind,
                 bytes: bytes.to_vec(),
             })
@@ -133,16 +135,10 @@ impl Tap {
 
 fn missed_chunk(missed: u64) -> Chunk {
     Chunk {
-        at: now(),
+        at: since_1970(),
         kind: Kind::Missed,
         bytes: missed.to_be_bytes().to_vec(),
     }
-}
-
-fn now() -> Duration {
-    SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default()
 }
 
 #[cfg(test)]

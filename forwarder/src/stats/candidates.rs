@@ -5,7 +5,11 @@ use std::net::Ipv4Addr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::{names, routes::Selection};
+use super::{
+    attributes::{as_path, communities, extended_communities, large_communities, origin},
+    names,
+    routes::Selection,
+};
 use crate::{
     fib::{
         path::Topology,
@@ -19,7 +23,7 @@ use crate::{
     },
     source::{
         event::{Action, Hop, NexthopKind},
-        feed::{Attributes, FeedId, Gateway, Segment, Target},
+        feed::{Attributes, FeedId, Gateway, Target},
         route_tables::table_name,
     },
 };
@@ -154,11 +158,7 @@ impl Source<'_> {
         let (next_hops, resolved, resolved_by) = self.target(view);
         let bgp = view.source == crate::config::Source::Bgp;
         let attributes: &Attributes = view.attributes;
-        let text = |list: Vec<String>| (!list.is_empty()).then(|| list.join(" "));
-        let communities = attributes.communities.iter();
-        let large = attributes.large.iter();
-        let extended = attributes.extended.iter().map(extended);
-        let extended6 = attributes.extended6.iter().map(|octets| hex(octets));
+        let text = |words: String| (!words.is_empty()).then_some(words);
         CandidateRow {
             by: view.source.name().into(),
             peer: (self.peer)(view.feed),
@@ -169,13 +169,9 @@ impl Source<'_> {
             origin: bgp.then(|| origin(attributes.origin).into()),
             local_pref: bgp.then_some(attributes.local_pref),
             med: attributes.med,
-            communities: text(
-                communities
-                    .map(|c| format!("{}:{}", c >> 16, c & 0xffff))
-                    .collect(),
-            ),
-            extended_communities: text(extended.chain(extended6).collect()),
-            large_communities: text(large.map(|[a, b, c]| format!("{a}:{b}:{c}")).collect()),
+            communities: text(communities(attributes)),
+            extended_communities: text(extended_communities(attributes)),
+            large_communities: text(large_communities(attributes)),
             originator: bgp.then(|| Ipv4Addr::from(attributes.originator).to_string()),
             external: bgp.then_some(attributes.external),
             path_id: (view.path_id != 0).then_some(view.path_id),
@@ -285,52 +281,6 @@ impl Source<'_> {
     }
 }
 
-fn as_path(attributes: &Attributes) -> String {
-    let numbers = |path: &[u32], between: &str| {
-        let path: Vec<String> = path.iter().map(u32::to_string).collect();
-        path.join(between)
-    };
-    let segments = attributes.as_path.iter().map(|segment| match segment {
-        Segment::Sequence(path) => numbers(path, " "),
-        Segment::Set(set) => format!("{{{}}}", numbers(set, ",")),
-    });
-    segments.collect::<Vec<_>>().join(" ")
-}
-
-fn origin(origin: u8) -> &'static str {
-    match origin {
-        0 => "igp",
-        1 => "egp",
-        _ => "incomplete",
-    }
-}
-
-/// An extended community (RFC 4360, RFC 5668): route targets and origins by name, others as they are.
-fn extended(octets: &[u8; 8]) -> String {
-    let [kind, sub, a, b, c, d, e, f] = *octets;
-    let name = match sub {
-        2 => "rt",
-        3 => "ro",
-        _ => return hex(octets),
-    };
-    let short = u16::from_be_bytes([e, f]);
-    match kind & 0x3f {
-        0 => format!(
-            "{name}:{}:{}",
-            u16::from_be_bytes([a, b]),
-            u32::from_be_bytes([c, d, e, f])
-        ),
-        1 => format!("{name}:{}:{short}", Ipv4Addr::from([a, b, c, d])),
-        2 => format!("{name}:{}:{short}", u32::from_be_bytes([a, b, c, d])),
-        _ => hex(octets),
-    }
-}
-
-fn hex(octets: &[u8]) -> String {
-    let digits: String = octets.iter().map(|octet| format!("{octet:02x}")).collect();
-    format!("0x{digits}")
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -340,7 +290,7 @@ mod tests {
         config::Source as Kind,
         source::{
             event::{Change, Route as KernelRoute},
-            feed::FeedRoute,
+            feed::{FeedRoute, Segment},
         },
     };
 

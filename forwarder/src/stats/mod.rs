@@ -5,8 +5,8 @@
 //!
 //! Rows are flat and their fields are the JSON: packets, octets, seconds, no units inside values.
 
+pub mod attributes;
 pub mod candidates;
-pub mod clock;
 pub mod counters;
 pub mod drops;
 pub mod interfaces;

@@ -149,8 +149,8 @@ impl Now {
     /// Now.
     pub fn read() -> Now {
         Now {
-            monotonic_ns: super::clock::monotonic_ns(),
-            unix_seconds: super::clock::unix_seconds(),
+            monotonic_ns: crate::clock::monotonic_ns(),
+            unix_seconds: crate::clock::unix_seconds(),
         }
     }
 }

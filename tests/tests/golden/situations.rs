@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use anyhow::{Context, Result, ensure};
 use forwarder::{
-    daemon::monotonic_ns,
+    clock::monotonic_ns,
     dataplane::Dataplane,
     source::event::{Event, Link, NexthopKind, NexthopObject},
 };
