@@ -3,7 +3,8 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
+use forwarder::source::mrt;
 use ipnet::IpNet;
 use serde::Serialize;
 use xtask::bench::Tables;
@@ -116,6 +117,27 @@ impl Prefix {
     }
 }
 
+/// The prefixes of a table dump, IPv4 first, sorted; each comes from the AS that its first path names.
+fn of_dump(dump: impl Iterator<Item = Result<mrt::Entry, mrt::Error>>) -> Result<[Vec<Route>; 2]> {
+    let mut tables = [Vec::new(), Vec::new()];
+    for entry in dump {
+        let entry = entry?;
+        let prefix = entry.prefix.trunc();
+        let first = entry.paths.first();
+        tables[usize::from(prefix.addr().is_ipv6())].push(Route {
+            address: prefix.addr(),
+            length: prefix.prefix_len(),
+            origin: first.and_then(|path| path.attributes.origin_as()).unwrap_or(0),
+        });
+    }
+    for table in &mut tables {
+        table.sort_unstable();
+        table.dedup_by_key(|route| (route.address, route.length));
+        ensure!(!table.is_empty(), "the dump has no routes of one family");
+    }
+    Ok(tables)
+}
+
 /// A table.
 pub struct Table {
     /// Its family.
@@ -132,10 +154,14 @@ impl Table {
     /// # Errors
     /// A file that cannot be read, or has a line that is no route.
     pub fn both(options: &Tables) -> Result<[Table; 2]> {
-        Ok([
-            Table::new(Family::V4, &options.v4()?),
-            Table::new(Family::V6, &options.v6()?),
-        ])
+        let [v4, v6] = match &options.mrt {
+            Some(file) => {
+                let said = || format!("route table {}", file.display());
+                of_dump(mrt::open(file).with_context(said)?).with_context(said)?
+            }
+            None => [options.v4()?, options.v6()?],
+        };
+        Ok([Table::new(Family::V4, &v4), Table::new(Family::V6, &v6)])
     }
 
     /// A prefix of it in the controller's terms.
@@ -156,5 +182,56 @@ impl Table {
             prefixes: prefixes.collect(),
             origins: routes.iter().map(|route| route.origin).collect(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An MRT record (RFC 6396 2) of TABLE_DUMP_V2.
+    fn record(subtype: u8, body: &[u8]) -> Vec<u8> {
+        let length = (body.len() as u32).to_be_bytes();
+        [&[0, 0, 0, 0, 0, 13, 0, subtype], length.as_slice(), body].concat()
+    }
+
+    /// An entry by the only peer: ORIGIN, AS_PATH of one AS.
+    fn entry(subtype: u8, prefix: &[u8], origin: u8) -> Vec<u8> {
+        let attributes = [
+            &[0x40, 1, 1, 0, 0x40, 2, 6, 2, 1, 0, 0, 0, origin],
+            &[0x40, 3, 4, 192, 0, 2, 1][..],
+        ]
+        .concat();
+        let head = [0, 0, 0, 0];
+        let count = [0, 1, 0, 0, 0, 0, 0, 0, 0, attributes.len() as u8];
+        record(subtype, &[&head, prefix, &count, &attributes].concat())
+    }
+
+    #[test]
+    fn a_table_dump_gives_both_tables_sorted() {
+        let peers = record(
+            1,
+            &[1, 1, 1, 1, 0, 0, 0, 1, 2, 9, 9, 9, 9, 192, 0, 2, 1, 0, 0, 0, 65],
+        );
+        let file = [
+            peers.clone(),
+            entry(2, &[16, 198, 51], 7),
+            entry(2, &[8, 5], 8),
+            entry(4, &[32, 0x20, 1, 0x0d, 0xb8], 9),
+        ];
+        let [v4, v6] = of_dump(mrt::Dump::new(&file.concat()[..])).unwrap();
+        let told = |table: &[Route]| -> Vec<String> {
+            let each = table.iter();
+            each.map(|r| format!("{}/{} {}", r.address, r.length, r.origin))
+                .collect()
+        };
+        assert_eq!(told(&v4), ["5.0.0.0/8 8", "198.51.0.0/16 7"]);
+        assert_eq!(told(&v6), ["2001:db8::/32 9"]);
+        let short = [peers, entry(2, &[8, 5], 8)].concat();
+        assert!(of_dump(mrt::Dump::new(&short[..])).is_err(), "no IPv6");
+        assert!(
+            of_dump(mrt::Dump::new(&short[..short.len() - 3])).is_err(),
+            "cut short"
+        );
     }
 }

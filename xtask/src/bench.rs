@@ -83,6 +83,9 @@ impl Options {
 /// The tables to measure with: the same for every candidate.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Tables {
+    /// An MRT table dump (TABLE_DUMP_V2: plain, .gz or .bz2) that has both tables, as route collectors publish them
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["table_v4", "table_v6"])]
+    pub mrt: Option<PathBuf>,
     /// Lines `prefix origin-as`, plain or .xz; without it generated prefixes
     #[arg(long, value_name = "FILE")]
     pub table_v4: Option<PathBuf>,
