@@ -4,9 +4,6 @@
 
 use std::{
     collections::BTreeMap,
-    fs::File,
-    io::BufWriter,
-    path::{Path, PathBuf},
     sync::{
         atomic::Ordering::Relaxed,
         mpsc::{self, Receiver},
@@ -22,14 +19,13 @@ use forwarder::{
         event::{Action, Hop, NexthopKind},
         feed::{Batch, FeedHandle, FeedState},
         fpm::Fpm,
-        record,
         tap::Recording,
     },
 };
 use forwarder_tests::{
     frr::Frr,
     lab::Lab,
-    replay::{Picture, way},
+    replay::{self, Picture, way},
 };
 use ipnet::IpNet;
 
@@ -131,17 +127,7 @@ impl Feed {
 
     /// Keeps what was said, when asked to.
     fn keep(&self, name: &str) -> Result<()> {
-        if std::env::var_os("FORWARDER_CAPTURE").is_none() {
-            return Ok(());
-        }
-        let dir: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/fpm");
-        std::fs::create_dir_all(&dir)?;
-        let mut file = BufWriter::new(File::create(dir.join(format!("{name}.rec")))?);
-        record::write_header(&mut file, self.handle.kind, &self.handle.name)?;
-        for chunk in self.recording.chunks.try_iter() {
-            record::write_chunk(&mut file, &chunk)?;
-        }
-        Ok(())
+        replay::keep(&self.handle, &self.recording, name)
     }
 }
 

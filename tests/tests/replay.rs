@@ -1,14 +1,14 @@
 //! Recordings of real daemons, played again: octets in, events and table out, as they stand beside the recordings.
 //! `cargo xtask bless` writes them anew; `cargo xtask bless --captures` makes the daemons speak again first.
 
-use std::{fs, path::Path};
+use std::fs;
 
 use anyhow::{Context, Result, ensure};
 use forwarder_tests::replay;
 
-#[test]
-fn recordings_give_the_events_that_stand_beside_them() -> Result<()> {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/fpm");
+/// Plays what is there of a kind: so many recordings at least.
+fn plays(kind: &str, least: usize) -> Result<()> {
+    let dir = replay::data().join(kind);
     let bless = std::env::var_os("FORWARDER_BLESS").is_some();
     let mut played = 0;
     for entry in fs::read_dir(&dir).with_context(|| format!("cannot list {}", dir.display()))? {
@@ -16,7 +16,7 @@ fn recordings_give_the_events_that_stand_beside_them() -> Result<()> {
         if path.extension().is_none_or(|extension| extension != "rec") {
             continue;
         }
-        let events = replay::fpm(&path).with_context(|| path.display().to_string())?;
+        let events = replay::play(&path).with_context(|| path.display().to_string())?;
         let golden = path.with_extension("txt");
         if bless {
             fs::write(&golden, &events)?;
@@ -33,6 +33,16 @@ fn recordings_give_the_events_that_stand_beside_them() -> Result<()> {
         );
         played += 1;
     }
-    ensure!(played >= 3, "only {played} recordings in {}", dir.display());
+    ensure!(played >= least, "only {played} recordings in {}", dir.display());
     Ok(())
+}
+
+#[test]
+fn zebras_recordings_give_the_events_that_stand_beside_them() -> Result<()> {
+    plays("fpm", 3)
+}
+
+#[test]
+fn bgp_recordings_give_the_events_that_stand_beside_them() -> Result<()> {
+    plays("bgp", 8)
 }

@@ -14,6 +14,9 @@ use crate::feed::{Feed, address};
 
 /// The simple case of the manual: whoever calls from this host.
 const SIMPLE: &str = "listen = \"127.0.0.2:1179\"\nlocal-as = 64500\n";
+/// The same by name, so that it can be recorded from its first octet.
+const NAMED: &str =
+    "listen = \"127.0.0.2:1179\"\nlocal-as = 64500\n[[routes.bgp.neighbour]]\naddress = \"127.0.0.1\"\n";
 
 /// BIRD with these IPv4 and IPv6 routes and our session.
 struct Bird<'a> {
@@ -110,7 +113,7 @@ fn bird_tells_its_tables_changes_them_and_takes_them_back() -> Result<()> {
     ensure!(
         feed.prefixes(true) == v4 && feed.prefixes(false) == v6,
         "{}",
-        feed.picture()
+        feed.summary()
     );
     let attributes = feed.attributes(&v4[0].to_string())?;
     ensure!(
@@ -140,7 +143,7 @@ fn bird_tells_its_tables_changes_them_and_takes_them_back() -> Result<()> {
     ensure!(
         feed.prefixes(true) == v4[40..] && feed.stale() == 0,
         "{}",
-        feed.picture()
+        feed.summary()
     );
     // All of it once more, because we ask.
     feed.routes.clear();
@@ -148,11 +151,11 @@ fn bird_tells_its_tables_changes_them_and_takes_them_back() -> Result<()> {
     feed.wait(&lab, "everything again", |feed| {
         feed.prefixes(true) == v4[40..] && feed.prefixes(false) == v6[20..]
     })?;
-    ensure!(feed.errors() == 0, "{}", feed.picture());
+    ensure!(feed.errors() == 0, "{}", feed.summary());
     // It says goodbye, and nothing is left.
     bird.ask("disable feed")?;
     feed.wait(&lab, "the end", |feed| feed.state == FeedState::Down)?;
-    ensure!(feed.routes.is_empty(), "{}", feed.picture());
+    ensure!(feed.routes.is_empty(), "{}", feed.summary());
     let said = feed.handle()?.counts.last_error().unwrap_or_default();
     ensure!(said == "it says: cease, administrative shutdown", "{said}");
     Ok(())
@@ -161,25 +164,25 @@ fn bird_tells_its_tables_changes_them_and_takes_them_back() -> Result<()> {
 #[test]
 fn bird_killed_and_back_with_another_table_is_swept_at_its_end_of_rib() -> Result<()> {
     let lab = Lab::new()?;
-    let mut feed = Feed::start(&lab, SIMPLE)?;
+    let mut feed = Feed::start(&lab, NAMED)?;
     let (v4, v6) = tables()?;
     let mut bird = Bird::start(&lab, "router", &config(&local(UNICAST), &v4, &v6)?)?;
     feed.wait(&lab, "BIRD's tables", live)?;
     bird.kill()?;
     feed.wait(&lab, "the loss", |feed| feed.state == FeedState::Stale)?;
-    ensure!(feed.stale() == 600, "{}", feed.picture());
+    ensure!(feed.stale() == 600, "{}", feed.summary());
     bird.write(&config(&local(UNICAST), &v4[40..], &v6[20..])?)?;
     bird.run(&["-R"])?;
     feed.wait(&lab, "BIRD's return", live)?;
     ensure!(
         feed.prefixes(true) == v4[40..] && feed.prefixes(false) == v6[20..],
         "{}",
-        feed.picture()
+        feed.summary()
     );
     ensure!(
         (feed.swept, feed.stale(), feed.errors()) == (60, 0, 0),
         "{}",
-        feed.picture()
+        feed.summary()
     );
     // Once more, but it does not say that it kept forwarding: nothing stale is kept.
     bird.kill()?;
@@ -189,9 +192,9 @@ fn bird_killed_and_back_with_another_table_is_swept_at_its_end_of_rib() -> Resul
     ensure!(
         feed.prefixes(true) == v4[40..] && feed.swept == 60 + 540,
         "{}",
-        feed.picture()
+        feed.summary()
     );
-    Ok(())
+    feed.keep(0, "bird-restart")
 }
 
 #[test]
@@ -206,14 +209,14 @@ fn bird_that_stays_away_is_swept_when_its_time_is_over() -> Result<()> {
     feed.wait(&lab, "the loss", |feed| feed.state == FeedState::Stale)?;
     ensure!(feed.routes.len() == 600);
     feed.wait(&lab, "the end of its time", |feed| feed.state == FeedState::Down)?;
-    ensure!(feed.routes.is_empty(), "{}", feed.picture());
+    ensure!(feed.routes.is_empty(), "{}", feed.summary());
     Ok(())
 }
 
 #[test]
 fn bird_sends_more_than_one_path() -> Result<()> {
     let lab = Lab::new()?;
-    let mut feed = Feed::start(&lab, SIMPLE)?;
+    let mut feed = Feed::start(&lab, NAMED)?;
     let channels = "ipv4 { import none; export all; next hop keep; add paths tx; };";
     let two =
         |second: &str| config(&local(channels), &["198.51.100.0/24".parse()?], &[]).map(|text| text + second);
@@ -231,13 +234,13 @@ fn bird_sends_more_than_one_path() -> Result<()> {
     bird.ask("configure")?;
     feed.wait(&lab, "one path", |feed| feed.routes.len() == 1)?;
     ensure!(feed.gateways("198.51.100.0/24")?[0].address == address("10.2.0.2"));
-    Ok(())
+    feed.keep(0, "bird-add-path")
 }
 
 #[test]
 fn bird_sends_flowspec_rules_and_takes_them_back() -> Result<()> {
     let lab = Lab::new()?;
-    let mut feed = Feed::start(&lab, SIMPLE)?;
+    let mut feed = Feed::start(&lab, NAMED)?;
     let channels =
         "flow4 { table rules4; import none; export all; }; flow6 { table rules6; import none; export all; };";
     let rules = |second: bool| -> Result<String> {
@@ -270,8 +273,8 @@ fn bird_sends_flowspec_rules_and_takes_them_back() -> Result<()> {
     bird.write(&rules(false)?)?;
     bird.ask("configure")?;
     feed.wait(&lab, "one to go", |feed| feed.rules.len() == 2)?;
-    ensure!(feed.errors() == 0, "{}", feed.picture());
-    Ok(())
+    ensure!(feed.errors() == 0, "{}", feed.summary());
+    feed.keep(0, "bird-flowspec")
 }
 
 /// BIRD on the next host: IPv4 with a password, IPv6 with a link-local next hop, both one hop away.
@@ -310,7 +313,7 @@ fn bird_next_door_needs_the_password_and_has_a_link_local_next_hop() -> Result<(
     ensure!(
         (sessions(0), sessions(1)) == (0, 1),
         "with a wrong password: {}",
-        feed.picture()
+        feed.summary()
     );
     for prefix in [v4[0], v6[0]] {
         let gateway = feed.gateways(&prefix.to_string())?[0];
@@ -330,5 +333,5 @@ fn bird_next_door_needs_the_password_and_has_a_link_local_next_hop() -> Result<(
     bird.write(&config(&remote("hush"), &v4, &v6)?)?;
     bird.ask("configure")?;
     feed.wait(&lab, "the session with its password", |_| sessions(0) == 1)?;
-    Ok(())
+    feed.keep(1, "bird-extended-next-hop")
 }

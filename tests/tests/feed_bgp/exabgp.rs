@@ -108,7 +108,7 @@ fn exabgp_tells_its_tables_changes_them_and_comes_back() -> Result<()> {
         daemon.signal(libc::SIGUSR1);
     }
     feed.wait(&lab, "a tenth to go", |feed| whole(feed, 90))?;
-    ensure!(feed.errors() == 0, "{}", feed.picture());
+    ensure!(feed.errors() == 0, "{}", feed.summary());
     // Killed, it offered no restart: everything goes.
     if let Some(daemon) = exabgp.daemon.take() {
         daemon.kill()?;
@@ -116,7 +116,7 @@ fn exabgp_tells_its_tables_changes_them_and_comes_back() -> Result<()> {
     feed.wait(&lab, "the end", |feed| {
         feed.state == FeedState::Down && feed.routes.is_empty()
     })?;
-    ensure!(feed.rules.is_empty(), "{}", feed.picture());
+    ensure!(feed.rules.is_empty(), "{}", feed.summary());
     exabgp.write(&config(50..100, false, false)?)?;
     exabgp.run()?;
     feed.wait(&lab, "its return", |feed| whole(feed, 50))?;
@@ -135,10 +135,10 @@ fn exabgp_killed_and_back_with_another_table_is_swept() -> Result<()> {
         daemon.kill()?;
     }
     feed.wait(&lab, "the loss", |feed| feed.state == FeedState::Stale)?;
-    ensure!(feed.routes.len() == 150, "{}", feed.picture());
+    ensure!(feed.routes.len() == 150, "{}", feed.summary());
     exabgp.write(&config(20..50, true, false)?)?;
     exabgp.run()?;
     feed.wait(&lab, "its return", |feed| feed.sessions() == 2 && whole(feed, 30))?;
-    ensure!(feed.stale() == 0 && feed.rules.is_empty(), "{}", feed.picture());
-    Ok(())
+    ensure!(feed.stale() == 0 && feed.rules.is_empty(), "{}", feed.summary());
+    feed.keep(0, "exabgp-restart")
 }

@@ -1,7 +1,8 @@
 //! Our speaker on the lab's router, and what its events amount to.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -9,10 +10,10 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use anyhow::{Context, Result, bail};
 use forwarder::config::{self, BgpConfig};
 use forwarder::source::bgp::Speaker;
-use forwarder::source::feed::{
-    Attributes, Batch, FeedEvent, FeedHandle, FeedRoute, FeedState, FeedTable, FlowRule, Gateway, Target,
-};
+use forwarder::source::feed::{Attributes, Batch, FeedHandle, Gateway, Target};
+use forwarder::source::tap::Recording;
 use forwarder_tests::lab::Lab;
+use forwarder_tests::replay::{self, Picture};
 use ipnet::IpNet;
 
 /// How many times the lab's own limit something may take.
@@ -22,15 +23,22 @@ const PATIENCE: usize = 3;
 pub struct Feed {
     pub speaker: Speaker,
     batches: Receiver<Batch>,
-    /// Routes by prefix and path, and whether they are stale.
-    pub routes: BTreeMap<(IpNet, u32), (FeedRoute, bool)>,
-    /// Rules by table and name, and whether they are stale.
-    pub rules: BTreeMap<(FeedTable, Vec<u8>), (Arc<FlowRule>, bool)>,
-    pub state: FeedState,
-    /// Tables that have been synchronised since the session began.
-    pub synchronised: BTreeSet<FeedTable>,
-    /// Routes that were swept.
-    pub swept: usize,
+    recordings: Vec<Recording>,
+    picture: Picture,
+}
+
+impl Deref for Feed {
+    type Target = Picture;
+
+    fn deref(&self) -> &Picture {
+        &self.picture
+    }
+}
+
+impl DerefMut for Feed {
+    fn deref_mut(&mut self) -> &mut Picture {
+        &mut self.picture
+    }
 }
 
 impl Feed {
@@ -41,14 +49,14 @@ impl Feed {
         let (sink, batches) = sync_channel(64);
         // The thread it starts stays in the router's namespace.
         let speaker = lab.inside("router", || Ok(Speaker::start(&config, 0, sink)?))?;
+        // Configured neighbours are there before they have called.
+        let feeds = speaker.feeds();
+        let recordings = feeds.iter().filter_map(|feed| feed.tap.open()).collect();
         Ok(Feed {
             speaker,
             batches,
-            routes: BTreeMap::new(),
-            rules: BTreeMap::new(),
-            state: FeedState::Down,
-            synchronised: BTreeSet::new(),
-            swept: 0,
+            recordings,
+            picture: Picture::default(),
         })
     }
 
@@ -65,64 +73,24 @@ impl Feed {
                 break;
             }
         }
-        done.with_context(|| format!("{what}: {}", self.picture()))
+        done.with_context(|| format!("{what}: {}", self.summary()))
     }
 
     /// Takes what was said.
     pub fn take(&mut self) {
         while let Ok(batch) = self.batches.try_recv() {
-            for event in batch.events {
-                self.apply(event);
+            for event in &batch.events {
+                self.picture.apply(event);
             }
         }
     }
 
-    fn apply(&mut self, event: FeedEvent) {
-        match event {
-            FeedEvent::State(state) => {
-                if state == FeedState::Syncing {
-                    self.synchronised.clear();
-                }
-                self.state = state;
-            }
-            FeedEvent::Route {
-                prefix,
-                path_id,
-                route,
-            } => {
-                self.routes.insert((prefix, path_id), (route, false));
-            }
-            FeedEvent::RouteGone { prefix, path_id } => {
-                self.routes.remove(&(prefix, path_id));
-            }
-            FeedEvent::Flow(rule) => {
-                self.rules.insert((rule.table, rule.nlri.clone()), (rule, false));
-            }
-            FeedEvent::FlowGone(table, nlri) => {
-                self.rules.remove(&(table, nlri));
-            }
-            FeedEvent::Mark { table, .. } => {
-                for ((prefix, _), (_, stale)) in &mut self.routes {
-                    *stale |= table_of(*prefix) == table;
-                }
-                for ((of, _), (_, stale)) in &mut self.rules {
-                    *stale |= *of == table;
-                }
-            }
-            FeedEvent::Sweep(table) => {
-                let before = self.routes.len();
-                self.routes
-                    .retain(|(prefix, _), (_, stale)| !(*stale && table_of(*prefix) == table));
-                self.swept += before - self.routes.len();
-                self.rules.retain(|(of, _), (_, stale)| !(*stale && *of == table));
-            }
-            FeedEvent::Synchronised(table) => {
-                self.synchronised.insert(table);
-            }
-            FeedEvent::Nexthop { .. } | FeedEvent::NexthopGone(_) => {
-                panic!("BGP has no next-hop objects: {event:?}")
-            }
-        }
+    /// Keeps what the configured neighbour with this index said, when asked to.
+    pub fn keep(&self, index: usize, name: &str) -> Result<()> {
+        let feeds = self.speaker.feeds();
+        let of = feeds.get(index).zip(self.recordings.get(index));
+        let (feed, recording) = of.context("no such neighbour is configured")?;
+        replay::keep(feed, recording, name)
     }
 
     /// Every prefix of a family, once.
@@ -153,13 +121,8 @@ impl Feed {
     pub fn attributes(&self, prefix: &str) -> Result<Arc<Attributes>> {
         let prefix: IpNet = prefix.parse()?;
         let route = self.routes.iter().find(|((known, _), _)| *known == prefix);
-        let (_, (route, _)) = route.with_context(|| format!("no {prefix}: {}", self.picture()))?;
+        let (_, (route, _)) = route.with_context(|| format!("no {prefix}: {}", self.summary()))?;
         Ok(Arc::clone(&route.attributes))
-    }
-
-    /// How many routes are stale.
-    pub fn stale(&self) -> usize {
-        self.routes.values().filter(|(_, stale)| *stale).count()
     }
 
     /// The only feed.
@@ -182,7 +145,7 @@ impl Feed {
     }
 
     /// What an operator would ask for.
-    pub fn picture(&self) -> String {
+    pub fn summary(&self) -> String {
         format!(
             "{:?}, {} routes ({} stale), {} rules, synchronised {:?}, last error {:?}, {:?}",
             self.state,
@@ -193,13 +156,6 @@ impl Feed {
             self.handle().ok().and_then(|handle| handle.counts.last_error()),
             self.speaker.views(),
         )
-    }
-}
-
-const fn table_of(prefix: IpNet) -> FeedTable {
-    match prefix {
-        IpNet::V4(_) => FeedTable::Ipv4,
-        IpNet::V6(_) => FeedTable::Ipv6,
     }
 }
 

@@ -99,7 +99,7 @@ fn gobgp_tells_its_tables_changes_them_and_resets() -> Result<()> {
     feed.wait(&lab, "a second session", |feed| {
         feed.sessions() == 2 && feed.state == FeedState::Live && feed.routes.len() == 60
     })?;
-    ensure!(feed.errors() == 0, "{}", feed.picture());
+    ensure!(feed.errors() == 0, "{}", feed.summary());
     Ok(())
 }
 
@@ -117,7 +117,7 @@ fn gobgp_killed_and_back_with_another_table_is_swept() -> Result<()> {
     })?;
     gobgp.kill()?;
     feed.wait(&lab, "the loss", |feed| feed.state == FeedState::Stale)?;
-    ensure!(feed.stale() == 40, "{}", feed.picture());
+    ensure!(feed.stale() == 40, "{}", feed.summary());
     // It keeps its End-of-RIB until it has heard ours, or a time has passed: we have routes for nobody.
     gobgp.run(&["-r"])?;
     for number in 10..20 {
@@ -129,7 +129,7 @@ fn gobgp_killed_and_back_with_another_table_is_swept() -> Result<()> {
     ensure!(
         feed.stale() == 0 && feed.state == FeedState::Live,
         "{}",
-        feed.picture()
+        feed.summary()
     );
     Ok(())
 }
@@ -152,8 +152,8 @@ fn gobgp_sends_flowspec_rules_and_its_malformed_ones_are_counted() -> Result<()>
     ensure!(rule == Some(vec![[0x80, 6, 0, 0, 0, 0, 0, 0]]), "{rule:?}");
     gobgp.ask(&v4.replace("add", "del"))?;
     feed.wait(&lab, "one rule to go", |feed| feed.rules.len() == 1)?;
-    ensure!(feed.errors() == 0, "{}", feed.picture());
-    Ok(())
+    ensure!(feed.errors() == 0, "{}", feed.summary());
+    feed.keep(0, "gobgp-flowspec")
 }
 
 /// With ADD-PATH, GoBGP 3.10 puts path identifiers inside the prefixes of IPv4 rules.
@@ -175,12 +175,12 @@ fn gobgp_with_add_path_costs_its_rules_and_not_its_routes() -> Result<()> {
     ensure!(
         views.iter().any(|(_, view)| view.tables[0].add_path),
         "{}",
-        feed.picture()
+        feed.summary()
     );
     // Malformed and counted, or in a version that does better, a rule.
     feed.wait(&lab, "the rule, or its error", |feed| {
         feed.errors() as usize + feed.rules.len() == 1
     })?;
-    ensure!(feed.sessions() == 1, "{}", feed.picture());
-    Ok(())
+    ensure!(feed.sessions() == 1, "{}", feed.summary());
+    feed.keep(0, "gobgp-add-path")
 }
