@@ -1,5 +1,5 @@
-//! What two connections of a neighbour say: pieces, each behind an octet with its connection and the time before it, and
-//! one with its length.
+//! What two connections of a neighbour say, behind an octet that says whether it is an external one: pieces, each behind an
+//! octet with its connection and the time before it, and one with its length.
 #![no_main]
 
 use std::net::Ipv4Addr;
@@ -13,9 +13,12 @@ use forwarder::source::feed::FeedCounts;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
+    let Some((external, mut rest)) = data.split_first() else {
+        return;
+    };
     let us = Identity {
         local_as: 64_500,
-        peer_as: 64_500,
+        peer_as: 64_500 + u32::from(external & 1),
         router_id: Ipv4Addr::new(127, 0, 0, 2),
         hold_time: 90,
         add_path: true,
@@ -29,7 +32,6 @@ fuzz_target!(|data: &[u8]| {
     let (mut now, mut next) = (Instant::now(), 0_u64);
     // The connections that are open, and what of them is not taken yet.
     let mut open: [Option<(u64, Vec<u8>)>; 2] = [None, None];
-    let mut rest = data;
     while let [which, length, tail @ ..] = rest {
         let (piece, tail) = tail.split_at(tail.len().min(usize::from(*length)));
         rest = tail;

@@ -3,6 +3,7 @@
 mod bless;
 mod build;
 mod ebpf;
+mod fuzz;
 mod setup;
 mod sh;
 mod test;
@@ -34,6 +35,8 @@ enum Command {
     Test(test::Args),
     /// Write the expected results beside recordings of feeds anew, from what the code says now
     Bless(bless::Args),
+    /// Fuzz what reads octets from outside, with seeds from real daemons (nightly and cargo-fuzz)
+    Fuzz(fuzz::Args),
     /// The two-router network in namespaces that demo and tests use (root)
     Lab(lab::cli::LabArgs),
     /// The whole thread in one go, as an operator sees it: exit 0 when every check holds (root)
@@ -63,6 +66,7 @@ fn run(command: Command) -> Result<()> {
         Command::Bpf => build::bpf(),
         Command::Test(args) => test::run(&args),
         Command::Bless(args) => bless::run(&args),
+        Command::Fuzz(args) => fuzz::run(&args),
         Command::Lab(args) => {
             let binary = if args.builds() {
                 Some(build::forwarder(true)?)

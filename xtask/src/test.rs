@@ -1,6 +1,7 @@
 //! `cargo xtask test`: everything CI runs, in the order in which it fails soonest.
 
 use std::ffi::OsString;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
@@ -18,6 +19,9 @@ pub struct Args {
     #[arg(last = true)]
     args: Vec<OsString>,
 }
+
+/// The fuzz targets are a workspace of their own.
+const FUZZ: [&str; 2] = ["--manifest-path", "fuzz/Cargo.toml"];
 
 /// One step; the order here is the order of running.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -45,8 +49,20 @@ impl Step {
     fn run(self, args: &[OsString]) -> Result<()> {
         let mut cargo = sh::cargo();
         match self {
-            Self::Fmt => cargo.args(["fmt", "--all", "--check"]),
-            Self::Clippy => cargo.args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]),
+            Self::Fmt => {
+                show_and_run(sh::cargo().args(["fmt", "--check", FUZZ[0], FUZZ[1]]))?;
+                cargo.args(["fmt", "--all", "--check"])
+            }
+            Self::Clippy => {
+                cargo.args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]);
+                show_and_run(&mut cargo)?;
+                cargo = sh::cargo();
+                // Stable compiles the fuzz targets too, as long as it does not link them.
+                cargo
+                    .args(["clippy", "--locked", "--no-default-features", "--bins"])
+                    .args(FUZZ)
+                    .args(["--", "-D", "warnings"])
+            }
             Self::Unit => cargo
                 .args(["test", "--workspace", "--exclude", "forwarder-tests"])
                 .args(args),
@@ -61,9 +77,13 @@ impl Step {
                 cargo.args(["test", "--package", "forwarder-tests"]).args(args)
             }
         };
-        eprintln!("   $ {}", sh::line(&cargo));
-        sh::run(&mut cargo)
+        show_and_run(&mut cargo)
     }
+}
+
+fn show_and_run(command: &mut Command) -> Result<()> {
+    eprintln!("   $ {}", sh::line(command));
+    sh::run(command)
 }
 
 /// Runs the steps, stops at the first that fails, and ends with a line for each.

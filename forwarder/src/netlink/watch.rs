@@ -194,7 +194,7 @@ impl Drop for Watching {
 }
 
 /// Every message of a datagram, also those behind an unreadable one.
-fn read_datagram(datagram: &[u8], events: &mut Vec<Event>) -> Result<(), Malformed> {
+pub fn read_datagram(datagram: &[u8], events: &mut Vec<Event>) -> Result<(), Malformed> {
     let mut result = Ok(());
     for message in Messages(datagram) {
         let parsed = message.and_then(|message| match message.kind {

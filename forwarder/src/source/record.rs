@@ -150,6 +150,8 @@ impl<R: BufRead> Player<R> {
         let text = String::from_utf8_lossy(&line).into_owned();
         let words: Vec<&str> = text.split_whitespace().collect();
         match words[..] {
+            // Or the rest of the line would be read as a chunk.
+            [MAGIC, ..] if !line.ends_with(b"\n") => Err(Error::Header("its first line does not end".into())),
             [MAGIC, VERSION, kind, name] => Ok(Self {
                 kind: kind.into(),
                 name: name.into(),
@@ -312,6 +314,11 @@ mod tests {
             (b"\xff\xfe", "does not begin with forwarder-record"),
             (b"forwarder-record 2 fpm x\n", "version 2, and this is version 1"),
             (b"forwarder-record 1 fpm\n", "kind and name are missing"),
+            (b"forwarder-record 1 fpm x", "its first line does not end"),
+            (
+                &[&b"forwarder-record 1 fpm "[..], &[b'x'; 2_000]].concat(),
+                "its first line does not end",
+            ),
         ] {
             let error = Player::open(bytes).unwrap_err().to_string();
             assert!(error.contains(says), "{error}");
