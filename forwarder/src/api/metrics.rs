@@ -297,15 +297,10 @@ impl Snapshot {
             families.gauges(&format!("forwarder_feed_{name}"), help, values)?;
         }
         type Field = fn(&SourceRow) -> u64;
-        let counters: [(&str, &str, Field); 4] = [
+        let counters: [(&str, &str, Field); 3] = [
             ("updates", "Announcements and withdrawals", |r| r.updates),
             ("sessions", "Sessions that came up", |r| r.sessions),
             ("errors", "What was not understood or not applied", |r| r.errors),
-            (
-                "refused_routes",
-                "Routes refused because there are too many",
-                |r| r.refused,
-            ),
         ];
         for (name, help, field) in counters {
             let values = rows.iter().map(|row| (feed_labels(row), field(row)));
@@ -316,6 +311,9 @@ impl Snapshot {
             .iter()
             .map(|row| (feed_labels(row), f64::from(u8::from(up(row)))));
         families.gauges("forwarder_feed_up", "1 while a source is in step with us", values)?;
+        let values = rows.iter().map(|row| (feed_labels(row), row.refused as f64));
+        let help = "Routes that are missing because they were refused: there were too many";
+        families.gauges("forwarder_feed_refused_routes", help, values)?;
         let ages = rows
             .iter()
             .filter_map(|row| Some((feed_labels(row), row.last_change_age? as f64)));

@@ -6,9 +6,12 @@ use super::{
     output::{self, Paint, grouped, octets, span},
     reader::{Reader, link_stats},
 };
-use crate::stats::{
-    self, StatusRow,
-    status::{Now, SourceRow},
+use crate::{
+    source::{bgp, feed::SessionView},
+    stats::{
+        self, StatusRow,
+        status::{Now, SourceRow},
+    },
 };
 
 /// Prints the status; "no" where there is a problem is left to the reader: the command itself worked.
@@ -38,9 +41,23 @@ fn screen(row: &StatusRow, paint: Paint) -> String {
     for (index, source) in row.sources.iter().enumerate() {
         let name = if index == 0 { "routes" } else { "" };
         lines.push((name, routes(source, paint)));
+        if let Some(session) = session(&source.session) {
+            lines.push(("", format!("  {session}")));
+        }
+        if let Some(notification) = &source.session.notification {
+            lines.push(("", format!("  last NOTIFICATION {notification}")));
+        }
         if let Some(error) = &source.last_error {
             lines.push(("", format!("  last error of {}: {error}", source.name)));
         }
+    }
+    if row.strangers + row.crowded > 0 {
+        let text = format!(
+            "  connections closed: {} from addresses that are no neighbour's, {} because of too many others",
+            grouped(row.strangers),
+            grouped(row.crowded)
+        );
+        lines.push(("", text));
     }
     lines.push((
         "table",
@@ -170,6 +187,39 @@ fn routes(source: &SourceRow, paint: Paint) -> String {
     words.join(", ")
 }
 
+/// What both sides of a session agreed on, while there is one.
+fn session(session: &SessionView) -> Option<String> {
+    let mut words = vec![
+        format!("AS {}", session.peer_as?),
+        format!("identifier {}", session.router_id?),
+    ];
+    words.push(match session.hold_time {
+        Some(time) => format!("hold time {time} s"),
+        None => "no hold time".to_string(),
+    });
+    if let Some(time) = session.restart_time {
+        words.push(format!("restart time {time} s"));
+    }
+    let tables = session.tables.iter().map(|table| {
+        let mut text = format!(
+            "{} {} of {}",
+            bgp::table::name(table.table),
+            grouped(table.routes as u64),
+            grouped(table.limit as u64)
+        );
+        if table.add_path {
+            text += " with ADD-PATH";
+        }
+        if table.refused > 0 {
+            text += &format!(", {} refused", grouped(table.refused));
+        }
+        text
+    });
+    words.extend(tables);
+    words.extend(session.capabilities.iter().cloned());
+    Some(words.join(", "))
+}
+
 fn heartbeat(row: &StatusRow, paint: Paint) -> String {
     let limit = if row.max_age == 0.0 {
         "never stale".to_string()
@@ -209,5 +259,62 @@ mod tests {
         ] {
             assert!(text.contains(words), "{words:?} is not in\n{text}");
         }
+    }
+
+    #[test]
+    fn a_session_shows_what_was_agreed_on_and_how_the_last_one_ended() {
+        use crate::source::feed::{FeedTable, TableView};
+        let bgp = SourceRow {
+            kind: "bgp".into(),
+            name: "twin".into(),
+            state: "live".into(),
+            session: SessionView {
+                peer_as: Some(64_500),
+                router_id: Some([192, 0, 2, 2].into()),
+                hold_time: Some(90),
+                restart_time: Some(120),
+                capabilities: vec!["four-octet-as".into(), "route-refresh".into()],
+                tables: vec![TableView {
+                    table: FeedTable::Ipv4,
+                    routes: 1_000,
+                    limit: 1_000,
+                    refused: 7,
+                    add_path: true,
+                }],
+                notification: Some("received: cease, administrative reset".into()),
+            },
+            ..SourceRow::default()
+        };
+        let down = SourceRow {
+            session: SessionView {
+                peer_as: Some(64_501),
+                ..SessionView::default()
+            },
+            ..SourceRow::default()
+        };
+        let row = StatusRow {
+            sources: vec![bgp, down],
+            strangers: 3,
+            ..StatusRow::default()
+        };
+        let text = screen(&row, Paint::off());
+        for words in [
+            "AS 64500, identifier 192.0.2.2, hold time 90 s, restart time 120 s, IPv4 1,000 of 1,000 with ADD-PATH, \
+             7 refused, four-octet-as, route-refresh\n",
+            "last NOTIFICATION received: cease, administrative reset\n",
+            "connections closed: 3 from addresses that are no neighbour's, 0 because of too many others\n",
+        ] {
+            assert!(text.contains(words), "{words:?} is not in\n{text}");
+        }
+        assert!(
+            !text.contains("AS 64501"),
+            "without a session nothing is agreed on"
+        );
+        let json = serde_json::to_value(&row.sources[0]).unwrap();
+        assert_eq!(
+            (&json["peer_as"], &json["hold_time"]),
+            (&64_500.into(), &90.into())
+        );
+        assert_eq!(serde_json::from_value::<SourceRow>(json).unwrap(), row.sources[0]);
     }
 }

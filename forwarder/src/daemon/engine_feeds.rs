@@ -8,7 +8,7 @@
 //! prefixes. That the choice of those prefixes may be another, because a gateway leads nowhere now or leads somewhere again,
 //! is found out afterwards, prefix by prefix; meanwhile their groups use their backup.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 
@@ -37,8 +37,8 @@ pub struct FeedStatus {
     pub last_change: u64,
     /// End-of-RIB, or what stands for it, seen in this session: by table.
     pub synchronised: BTreeSet<FeedTable>,
-    /// Routes that were not taken because their prefix has too many.
-    pub refused: u64,
+    /// Routes that were not taken because their prefix has too many, since their table was last said from its beginning.
+    pub refused: BTreeMap<FeedTable, u64>,
 }
 
 /// Work on a whole table.
@@ -159,7 +159,11 @@ impl<D: Dataplane> Engine<D> {
                     Effect::Same => self.spoken_for(prefix),
                     Effect::Refused => {
                         if let Some(status) = self.feeds.get_mut(&feed) {
-                            status.refused += 1;
+                            let table = match prefix {
+                                IpNet::V4(_) => FeedTable::Ipv4,
+                                IpNet::V6(_) => FeedTable::Ipv6,
+                            };
+                            *status.refused.entry(table).or_default() += 1;
                         }
                     }
                     Effect::Unknown => {}
@@ -189,8 +193,9 @@ impl<D: Dataplane> Engine<D> {
             }
             FeedEvent::Flow(rule) => {
                 status.updates += 1;
+                let table = rule.table;
                 if !self.flows.announce(feed, rule) {
-                    status.refused += 1;
+                    *status.refused.entry(table).or_default() += 1;
                 }
             }
             FeedEvent::FlowGone(table, nlri) => {
@@ -200,7 +205,10 @@ impl<D: Dataplane> Engine<D> {
             FeedEvent::Mark {
                 table,
                 least_preferred,
-            } => self.mark(feed, table, least_preferred),
+            } => {
+                status.refused.remove(&table);
+                self.mark(feed, table, least_preferred);
+            }
             FeedEvent::Sweep(table) => self.sweep_feed(feed, table, false),
             FeedEvent::Synchronised(table) => {
                 status.synchronised.insert(table);

@@ -614,7 +614,18 @@ fn a_prefix_takes_so_many_paths_and_a_feed_nobody_knows_says_nothing() {
     say(&mut engine, ONE, (0..100).map(path).collect());
     let most = crate::rib::feeds::MOST_PATHS;
     assert_eq!(engine.rib.feeds.count(ONE, FeedTable::Ipv4), (most, 0));
-    assert_eq!(engine.feed(ONE).map(|feed| feed.refused), Some(100 - most as u64));
+    let refused = |engine: &Engine<_>| {
+        let feed = engine.feed(ONE).expect("registered");
+        feed.refused.get(&FeedTable::Ipv4).copied()
+    };
+    assert_eq!(refused(&engine), Some(100 - most as u64));
+    // It is going to say everything again.
+    let mark = FeedEvent::Mark {
+        table: FeedTable::Ipv4,
+        least_preferred: false,
+    };
+    say(&mut engine, ONE, vec![mark]);
+    assert_eq!(refused(&engine), None);
     say(&mut engine, 99, vec![path(1)]);
     assert!(engine.feed(99).is_none());
 }

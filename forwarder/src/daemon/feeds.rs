@@ -10,7 +10,10 @@
 
 use std::{
     path::PathBuf,
-    sync::mpsc::{self, Receiver, SyncSender, TryRecvError},
+    sync::{
+        atomic::Ordering,
+        mpsc::{self, Receiver, SyncSender, TryRecvError},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -46,6 +49,12 @@ const BGP: FeedId = 16;
 pub trait Running: Send {
     /// The feeds there are. One whose neighbour is not configured may come later.
     fn feeds(&self) -> Vec<FeedHandle>;
+
+    /// Connections that were closed and belong to no feed: from addresses that are no neighbour's, and those for which too
+    /// many others were no sessions yet.
+    fn turned_away(&self) -> [u64; 2] {
+        [0, 0]
+    }
 }
 
 /// Starts what runs a source's feeds.
@@ -75,6 +84,11 @@ fn configured(routes: &RoutesConfig) -> Vec<(Source, Start<'_>)> {
 impl Running for Speaker {
     fn feeds(&self) -> Vec<FeedHandle> {
         Speaker::feeds(self)
+    }
+
+    fn turned_away(&self) -> [u64; 2] {
+        let counts = self.counts();
+        [&counts.strangers, &counts.crowded].map(|count| count.load(Ordering::Relaxed))
     }
 }
 
@@ -185,6 +199,12 @@ impl Feeds {
                 return more;
             }
         }
+    }
+
+    /// Connections that belong to no feed: see [`Running::turned_away`].
+    pub fn turned_away(&self) -> [u64; 2] {
+        let all = self.lines.iter().map(|line| line.running.turned_away());
+        all.fold([0, 0], |[a, b], [c, d]| [a + c, b + d])
     }
 
     /// The feeds there are: source, handle, and whether it has ended by itself.

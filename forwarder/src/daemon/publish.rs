@@ -67,6 +67,7 @@ pub fn fill<D: Dataplane>(
         row.updates_per_second = rate.round() as u64;
     }
     state.feeds = rows;
+    [state.strangers, state.crowded] = feeds.turned_away();
     state.gated = engine.is_gated();
     if state.gated {
         problems.push(format!(
@@ -145,8 +146,10 @@ fn feed<D: Dataplane>(engine: &Engine<D>, source: Source, handle: &FeedHandle, e
         messages: count(&counts.messages),
         end_of_rib: status.synchronised.iter().copied().collect(),
         errors: count(&counts.errors),
-        refused: count(&counts.over_limit) + status.refused,
+        refused: count(&counts.refused) + status.refused.values().sum::<u64>(),
+        left_out: count(&counts.left_out),
         last_error: counts.last_error(),
+        session: counts.session(),
         ..Feed::default()
     }
 }
@@ -171,7 +174,7 @@ fn problem(row: &Feed) -> Option<String> {
         Some(format!("{who}: no session, and no routes of it"))
     } else if row.refused > 0 {
         Some(format!(
-            "{who}: {} routes were refused because there are too many",
+            "{who}: {} routes are missing, refused because there were too many",
             row.refused
         ))
     } else {

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{config::Role, source::feed::FeedTable};
+use crate::{
+    config::Role,
+    source::feed::{FeedTable, SessionView},
+};
 
 /// The controller, as it was within the last second.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,6 +31,10 @@ pub struct State {
     pub usage: Usage,
     /// Roles by interface name.
     pub roles: BTreeMap<String, Role>,
+    /// Connections to feeds from addresses that are no neighbour's.
+    pub strangers: u64,
+    /// Connections to feeds that were closed because too many others were no sessions yet.
+    pub crowded: u64,
     /// What is wrong, in sentences.
     pub problems: Vec<String>,
 }
@@ -74,10 +81,14 @@ pub struct Feed {
     pub end_of_rib: Vec<FeedTable>,
     /// Messages, routes or attributes that were not understood, or not applied.
     pub errors: u64,
-    /// Routes that were refused because there are too many.
+    /// Routes that are missing because they were refused: there were too many.
     pub refused: u64,
+    /// Messages or routes that were understood and are none of ours.
+    pub left_out: u64,
     /// The last thing that went wrong.
     pub last_error: Option<String>,
+    /// What both sides of its session agreed on.
+    pub session: SessionView,
 }
 
 /// How full the tables are, as only the controller's own books tell.

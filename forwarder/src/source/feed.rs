@@ -9,7 +9,7 @@
 //! when: at End-of-RIB, when a restart timer has run out, when a replay without an end has been quiet for long enough. The
 //! RIB knows nothing of timers.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, PoisonError};
@@ -267,16 +267,69 @@ pub struct FeedCounts {
     pub errors: AtomicU64,
     /// Routes refused because the session's limit was reached.
     pub over_limit: AtomicU64,
+    /// Of these, those that are missing now: goes down again when they have gone, or have found room.
+    pub refused: AtomicU64,
     /// Messages that were understood and are none of ours: other tables, MPLS, what the kernel tells better.
     pub left_out: AtomicU64,
     /// The last thing that went wrong, as a sentence.
     last_error: Mutex<Option<String>>,
+    /// What both sides agreed on.
+    session: Mutex<SessionView>,
+}
+
+/// A session of a feed as `status` shows it. Empty where feeds have none of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SessionView {
+    /// The other side's AS.
+    pub peer_as: Option<u32>,
+    /// Its BGP identifier, while there is a session.
+    pub router_id: Option<Ipv4Addr>,
+    /// Hold time in force, seconds.
+    pub hold_time: Option<u64>,
+    /// It offered graceful restart, with this time in seconds.
+    pub restart_time: Option<u64>,
+    /// What both sides can do: "four-octet-as", "route-refresh"...
+    pub capabilities: Vec<String>,
+    /// Tables of the session.
+    pub tables: Vec<TableView>,
+    /// The last NOTIFICATION, of this session or one before: "sent: ..." or "received: ...".
+    pub notification: Option<String>,
+}
+
+/// A table of a session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableView {
+    /// Which one.
+    pub table: FeedTable,
+    /// Routes or rules that are there.
+    pub routes: usize,
+    /// How many may be.
+    pub limit: usize,
+    /// How many are missing because there were more.
+    pub refused: u64,
+    /// More than one path for a prefix.
+    pub add_path: bool,
 }
 
 impl FeedCounts {
     /// Notes what went wrong. Does not count it.
     pub fn note(&self, what: String) {
         *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(what);
+    }
+
+    /// Shows what the session is like now.
+    pub fn show(&self, session: SessionView) {
+        *self.session.lock().unwrap_or_else(PoisonError::into_inner) = session;
+    }
+
+    /// What the session is like.
+    #[must_use]
+    pub fn session(&self) -> SessionView {
+        self.session
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// The last thing that went wrong.

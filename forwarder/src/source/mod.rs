@@ -7,7 +7,10 @@ pub mod event;
 pub mod feed;
 pub mod fpm;
 pub mod kernel;
+#[cfg(test)]
+mod logged;
 pub mod mrt;
+pub mod octets;
 pub mod record;
 pub mod route_tables;
 pub mod tap;

@@ -3,6 +3,7 @@
 use std::net::Ipv4Addr;
 
 use crate::source::feed::{Attributes, Segment};
+use crate::source::octets::hex;
 
 /// `64501 64510 {64511,64512}`, a set in braces.
 pub fn as_path(attributes: &Attributes) -> String {
@@ -41,7 +42,7 @@ pub fn large_communities(attributes: &Attributes) -> String {
 /// `rt:64501:7`, and those without a name in hexadecimal; the IPv6 ones (RFC 5701) last.
 pub fn extended_communities(attributes: &Attributes) -> String {
     let each = attributes.extended.iter().map(extended);
-    words(each.chain(attributes.extended6.iter().map(|octets| hex(octets))))
+    words(each.chain(attributes.extended6.iter().map(|octets| number(octets))))
 }
 
 fn words(each: impl Iterator<Item = String>) -> String {
@@ -54,7 +55,7 @@ fn extended(octets: &[u8; 8]) -> String {
     let name = match sub {
         2 => "rt",
         3 => "ro",
-        _ => return hex(octets),
+        _ => return number(octets),
     };
     let short = u16::from_be_bytes([e, f]);
     match kind & 0x3f {
@@ -65,11 +66,10 @@ fn extended(octets: &[u8; 8]) -> String {
         ),
         1 => format!("{name}:{}:{short}", Ipv4Addr::from([a, b, c, d])),
         2 => format!("{name}:{}:{short}", u32::from_be_bytes([a, b, c, d])),
-        _ => hex(octets),
+        _ => number(octets),
     }
 }
 
-fn hex(octets: &[u8]) -> String {
-    let digits: String = octets.iter().map(|octet| format!("{octet:02x}")).collect();
-    format!("0x{digits}")
+fn number(octets: &[u8]) -> String {
+    format!("0x{}", hex(octets))
 }

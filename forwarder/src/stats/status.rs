@@ -8,7 +8,7 @@ use crate::{
     daemon::state::{State, Usage},
     dataplane::Tables,
     fib::slots::RESERVED,
-    source::feed::FeedTable,
+    source::feed::{FeedTable, SessionView},
 };
 
 /// Everything `forwarder status` tells.
@@ -78,6 +78,12 @@ pub struct StatusRow {
     pub egress_residue: u64,
     /// Route feeds.
     pub sources: Vec<SourceRow>,
+    /// Connections to feeds that were closed: from addresses that are no neighbour's.
+    #[serde(default)]
+    pub strangers: u64,
+    /// Because too many others were no sessions yet.
+    #[serde(default)]
+    pub crowded: u64,
     /// What is wrong, in sentences.
     pub problems: Vec<String>,
 }
@@ -130,10 +136,15 @@ pub struct SourceRow {
     pub end_of_rib_flowspec_ipv6: bool,
     /// Messages, routes or attributes that were not understood, or not applied.
     pub errors: u64,
-    /// Routes that were refused because there are too many.
+    /// Routes that are missing because they were refused: there were too many.
     pub refused: u64,
+    /// Messages or routes that were understood and are none of ours: through our own AS, or of tables that are not used.
+    pub left_out: u64,
     /// The last thing that went wrong.
     pub last_error: Option<String>,
+    /// What both sides of its session agreed on.
+    #[serde(flatten)]
+    pub session: SessionView,
 }
 
 /// The moment a status is for.
@@ -198,6 +209,8 @@ pub fn status(tables: &Tables, state: Option<&State>, interfaces: &[InterfaceRow
         ingress_residue: sum(|row| row.ingress_residue.map_or(0, i64::unsigned_abs)),
         egress_residue: sum(|row| row.egress_residue.map_or(0, i64::unsigned_abs)),
         sources: Vec::new(),
+        strangers: state.map_or(0, |state| state.strangers),
+        crowded: state.map_or(0, |state| state.crowded),
         problems: Vec::new(),
     };
     if let Some(state) = state {
@@ -235,7 +248,9 @@ fn source(feed: &crate::daemon::state::Feed, now: Now) -> SourceRow {
         end_of_rib_flowspec_ipv6: ended(FeedTable::FlowSpec6),
         errors: feed.errors,
         refused: feed.refused,
+        left_out: feed.left_out,
         last_error: feed.last_error.clone(),
+        session: feed.session.clone(),
     }
 }
 

@@ -17,10 +17,12 @@ use forwarder::source::{
         update::Limits,
         wire::{self, LONGEST_EXTENDED},
     },
-    feed::{Attributes, FeedCounts, FeedEvent, Gateway, Segment, Target},
+    feed::{Attributes, FeedCounts, FeedEvent, Gateway, Target},
+    octets::hex,
     record::Player,
     tap::{Chunk, Kind},
 };
+use forwarder::stats::attributes;
 
 use super::Picture;
 
@@ -284,47 +286,27 @@ fn said(attributes: &Attributes) -> String {
     if attributes.external {
         text += " external";
     }
-    if !attributes.as_path.is_empty() {
-        text += " path";
+    let path = attributes::as_path(attributes);
+    if !path.is_empty() {
+        let _ = write!(text, " path {path}");
     }
-    for segment in &attributes.as_path {
-        let _ = match segment {
-            Segment::Sequence(list) => write!(text, " {}", words(list, " ")),
-            Segment::Set(list) => write!(text, " {{{}}}", words(list, ",")),
-        };
-    }
-    let _ = write!(
-        text,
-        " origin {} preference {}",
-        attributes.origin, attributes.local_pref
-    );
+    let origin = attributes::origin(attributes.origin);
+    let _ = write!(text, " {origin} preference {}", attributes.local_pref);
     if let Some(med) = attributes.med {
         let _ = write!(text, " med {med}");
     }
-    for community in &attributes.communities {
-        let _ = write!(text, " {}:{}", community >> 16, community & 0xffff);
-    }
-    for large in &attributes.large {
-        let _ = write!(text, " {}", words(large, ":"));
-    }
-    for extended in &attributes.extended {
-        let _ = write!(text, " ext {}", hex(extended));
-    }
-    for extended in &attributes.extended6 {
-        let _ = write!(text, " ext {}", hex(extended));
+    for words in [
+        attributes::communities(attributes),
+        attributes::large_communities(attributes),
+        attributes::extended_communities(attributes),
+    ] {
+        if !words.is_empty() {
+            let _ = write!(text, " {words}");
+        }
     }
     let _ = write!(text, " from {}", Ipv4Addr::from(attributes.originator));
     if attributes.cluster_list > 0 {
         let _ = write!(text, " by {} reflectors", attributes.cluster_list);
     }
     text
-}
-
-fn words(list: &[u32], between: &str) -> String {
-    let words: Vec<String> = list.iter().map(u32::to_string).collect();
-    words.join(between)
-}
-
-fn hex(octets: &[u8]) -> String {
-    octets.iter().map(|octet| format!("{octet:02x}")).collect()
 }

@@ -154,7 +154,7 @@ impl Feed {
             self.rules.len(),
             self.synchronised,
             self.handle().ok().and_then(|handle| handle.counts.last_error()),
-            self.speaker.views(),
+            self.handle().ok().map(|handle| handle.counts.session()),
         )
     }
 }

@@ -118,12 +118,10 @@ fn frr_sends_more_than_one_path() -> Result<()> {
     );
     frr.start("bgpd", &text, &["-p", "0"])?;
     feed.wait(&lab, "its tables", |feed| whole(feed, 3))?;
-    let views = feed.speaker.views();
+    let session = feed.handle()?.counts.session();
     ensure!(
-        views
-            .iter()
-            .any(|(_, view)| view.tables.len() == 2 && view.tables.iter().all(|table| table.add_path)),
-        "{views:?}"
+        session.tables.len() == 2 && session.tables.iter().all(|table| table.add_path),
+        "{session:?}"
     );
     ensure!(
         feed.routes.keys().all(|(_, path)| *path != 0),

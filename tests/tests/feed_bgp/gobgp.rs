@@ -171,9 +171,9 @@ fn gobgp_with_add_path_costs_its_rules_and_not_its_routes() -> Result<()> {
     feed.wait(&lab, "its routes", |feed| {
         feed.state == FeedState::Live && feed.prefixes(true).len() == 10 && feed.prefixes(false).len() == 10
     })?;
-    let views = feed.speaker.views();
+    let session = feed.handle()?.counts.session();
     ensure!(
-        views.iter().any(|(_, view)| view.tables[0].add_path),
+        session.tables.first().is_some_and(|table| table.add_path),
         "{}",
         feed.summary()
     );

@@ -147,19 +147,21 @@ impl Connection {
         Ok(count)
     }
 
-    /// Writes what waits, as far as the kernel takes it.
-    pub fn flush(&mut self) -> io::Result<()> {
+    /// Writes what waits, as far as the kernel takes it. Answers whether it took anything.
+    pub fn flush(&mut self) -> io::Result<bool> {
+        let mut taken = false;
         while !self.output.is_empty() {
             match self.stream.write(&self.output) {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
                 Ok(count) => {
                     self.output.drain(..count);
+                    taken = true;
                 }
                 Err(why) if why.kind() == ErrorKind::Interrupted => {}
                 Err(why) if why.kind() == ErrorKind::WouldBlock && self.output.len() <= OUTPUT => break,
                 Err(why) => return Err(why),
             }
         }
-        Ok(())
+        Ok(taken)
     }
 }

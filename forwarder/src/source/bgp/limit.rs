@@ -1,11 +1,17 @@
 //! How many routes a session may bring. What is counted is what is there, not what was said: a route that replaces itself
 //! counts once. A route is remembered as 64 bits of a seeded hash: 20 MB for a full table, and two that share one, one in
 //! ten million tables, make the count too low by one.
+//!
+//! What was refused is remembered too, as far as [`REMEMBERED`], so that it is known when nothing is missing any more, and
+//! when it is worth asking for it again.
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher};
 
 use foldhash::quality::RandomState;
+
+/// Refused routes that are remembered; of those beyond only their number is.
+const REMEMBERED: usize = 65_536;
 
 /// Takes a hash for its own hash.
 #[derive(Default)]
@@ -28,7 +34,9 @@ pub struct Limit {
     most: usize,
     there: HashSet<u64, BuildHasherDefault<Same>>,
     seed: RandomState,
-    refused: u64,
+    refused: HashSet<u64, BuildHasherDefault<Same>>,
+    /// Those that found no room there.
+    beyond: u64,
 }
 
 impl Limit {
@@ -39,7 +47,8 @@ impl Limit {
             most,
             there: HashSet::default(),
             seed: RandomState::default(),
-            refused: 0,
+            refused: HashSet::default(),
+            beyond: 0,
         }
     }
 
@@ -48,22 +57,45 @@ impl Limit {
         let hash = self.seed.hash_one(route);
         if self.there.len() < self.most {
             self.there.insert(hash);
+            self.refused.remove(&hash);
             return true;
         }
         let known = self.there.contains(&hash);
-        self.refused += u64::from(!known);
+        if !known && self.refused.len() < REMEMBERED {
+            self.refused.insert(hash);
+        } else if !known && !self.refused.contains(&hash) {
+            self.beyond += 1;
+        }
         known
     }
 
     /// It is gone.
     pub fn gone(&mut self, route: impl Hash) {
-        self.there.remove(&self.seed.hash_one(route));
+        let hash = self.seed.hash_one(route);
+        if !self.there.remove(&hash) {
+            self.refused.remove(&hash);
+        }
     }
 
     /// Everything is going to be said again.
     pub fn clear(&mut self) {
         self.there.clear();
-        self.refused = 0;
+        self.ask_again();
+    }
+
+    /// What was refused is going to be said again.
+    pub fn ask_again(&mut self) {
+        self.refused.clear();
+        self.beyond = 0;
+    }
+
+    /// Whether routes were refused and there is room now: for all of them, or for a sixteenth of what may be there, since
+    /// asking costs the other side its whole table.
+    #[must_use]
+    pub fn has_room_again(&self) -> bool {
+        let room = self.most.saturating_sub(self.there.len()) as u64;
+        let refused = self.refused();
+        refused > 0 && room >= refused.min((self.most as u64 / 16).max(1))
     }
 
     /// How many are there.
@@ -78,10 +110,10 @@ impl Limit {
         self.most
     }
 
-    /// How many were refused since the table was said from the beginning.
+    /// How many are missing because they were refused.
     #[must_use]
-    pub const fn refused(&self) -> u64 {
-        self.refused
+    pub fn refused(&self) -> u64 {
+        self.refused.len() as u64 + self.beyond
     }
 }
 
@@ -94,14 +126,45 @@ mod tests {
         let mut limit = Limit::new(2);
         assert!(limit.admit(1) && limit.admit(1) && limit.admit(2));
         assert_eq!(limit.count(), 2);
-        assert!(!limit.admit(3) && !limit.admit(3));
-        assert_eq!(limit.refused(), 2);
+        assert!(!limit.admit(3) && !limit.admit(3) && !limit.admit(4));
+        assert_eq!(limit.refused(), 2, "each counts once");
+        assert!(!limit.has_room_again());
         assert!(limit.admit(2), "what is there may change");
         limit.gone(1);
+        assert!(limit.has_room_again());
         assert!(limit.admit(3));
+        assert_eq!(limit.refused(), 1);
+        limit.gone(4);
+        assert_eq!(limit.refused(), 0, "what was refused went, too");
         limit.gone(99);
         assert_eq!(limit.count(), 2);
         limit.clear();
         assert_eq!((limit.count(), limit.refused()), (0, 0));
+    }
+
+    #[test]
+    fn what_was_refused_is_asked_for_when_a_part_of_it_has_room() {
+        let mut limit = Limit::new(160);
+        (0..1_000).for_each(|route| {
+            limit.admit(route);
+        });
+        assert_eq!((limit.count(), limit.refused()), (160, 840));
+        (0..9).for_each(|route| limit.gone(route));
+        assert!(!limit.has_room_again());
+        limit.gone(9);
+        assert!(limit.has_room_again());
+        limit.ask_again();
+        assert_eq!((limit.count(), limit.refused()), (150, 0));
+        assert!(!limit.has_room_again(), "asked once, it waits for the answer");
+    }
+
+    #[test]
+    fn refused_routes_without_end_take_no_memory_without_end() {
+        let mut limit = Limit::new(1);
+        (0..REMEMBERED as u64 + 100).for_each(|route| {
+            limit.admit(route);
+        });
+        assert_eq!(limit.refused.len(), REMEMBERED);
+        assert_eq!(limit.refused(), REMEMBERED as u64 + 99);
     }
 }

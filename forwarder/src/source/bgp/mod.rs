@@ -32,7 +32,7 @@ pub mod socket;
 pub mod speaker;
 pub mod table;
 pub mod update;
-pub mod view;
+mod view;
 pub mod wire;
 
 #[cfg(test)]
@@ -40,4 +40,3 @@ mod testing;
 
 pub use service::UNNAMED;
 pub use speaker::{Speaker, SpeakerCounts};
-pub use view::{TableView, View};

@@ -9,7 +9,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tracing::{debug, info, warn};
 
@@ -17,16 +17,19 @@ use super::notification::words;
 use super::open::{Identity, Terms};
 use super::restart::Tables;
 use super::session::{Action, Session, State};
-use super::table::{TABLES, family};
+use super::table::{PerTable, TABLES, family};
 use super::update::{Decoder, Limits};
-use super::view::View;
+use super::view::view;
 use super::wire::{self, Fault, Kind, Message};
-use crate::source::feed::{FeedCounts, FeedEvent, FeedState};
+use crate::source::feed::{FeedCounts, FeedEvent, FeedState, FeedTable, SessionView};
+use crate::source::octets;
 
 /// Events after which reading stops until they are taken.
 pub const BATCH: usize = 4_096;
 /// Connections of one neighbour: a session, and what may take its place.
 pub const CONNECTIONS: usize = 2;
+/// How soon a table is asked for again because what was refused of it has room now: the neighbour tells all of it each time.
+pub const ASK_AGAIN: Duration = Duration::from_secs(60);
 /// Octets of a bad message that are logged.
 const SHOWN: usize = 48;
 
@@ -62,13 +65,17 @@ pub struct Neighbour {
     outputs: Vec<Output>,
     /// The last thing that was logged as wrong, and how often it came since.
     logged: Option<(Instant, u64)>,
+    /// When each table was last asked for.
+    asked: PerTable<Option<Instant>>,
+    /// The last NOTIFICATION, ours or theirs.
+    notification: Option<String>,
 }
 
 impl Neighbour {
     /// Nobody is connected.
     #[must_use]
     pub fn new(name: String, us: Identity, limits: Limits, counts: Arc<FeedCounts>) -> Neighbour {
-        Neighbour {
+        let neighbour = Neighbour {
             name,
             us,
             limits,
@@ -79,7 +86,11 @@ impl Neighbour {
             events: Vec::new(),
             outputs: Vec::new(),
             logged: None,
-        }
+            asked: PerTable::default(),
+            notification: None,
+        };
+        neighbour.show();
+        neighbour
     }
 
     /// What the connections need; taken away.
@@ -151,6 +162,13 @@ impl Neighbour {
         }
     }
 
+    /// What became of what a connection was to send: see [`Session::sending`].
+    pub fn sending(&mut self, id: ConnectionId, waits: bool, taken: bool, now: Instant) {
+        if let Some(index) = self.position(|connection| connection.id == id) {
+            self.connections[index].session.sending(waits, taken, now);
+        }
+    }
+
     /// Time has passed. `blocked` while the RIB does not take events: then nothing is read, and silence means nothing.
     pub fn tick(&mut self, blocked: bool, now: Instant) {
         let mut index = 0;
@@ -162,6 +180,7 @@ impl Neighbour {
             match connection.session.tick(now) {
                 Some(Action::Send(message)) => self.outputs.push(Output::Send(id, message)),
                 Some(Action::Fault(fault)) => {
+                    self.wrong(&fault.why, &[], now);
                     self.fault(index, &fault, now);
                     continue;
                 }
@@ -170,7 +189,9 @@ impl Neighbour {
             index += 1;
         }
         self.tables.tick(now, &mut self.events);
+        self.ask_for_refused(now);
         self.settle();
+        self.show();
     }
 
     /// When [`Neighbour::tick`] has something to do.
@@ -180,7 +201,8 @@ impl Neighbour {
             .connections
             .iter()
             .filter_map(|connection| connection.session.next());
-        sessions.chain(self.tables.next()).min()
+        let asking = self.room_again().map(|(_, _, due)| due);
+        sessions.chain(self.tables.next()).chain(asking).min()
     }
 
     /// Asks for everything again. Answers whether there is a session that can be asked.
@@ -192,12 +214,39 @@ impl Neighbour {
             return false;
         }
         for table in TABLES.into_iter().filter(|table| terms.tables[*table as usize]) {
-            let (afi, safi) = family(table);
-            let [high, low] = afi.to_be_bytes();
-            let request = wire::message(5, &[high, low, 0, safi]);
-            self.outputs.push(Output::Send(id, request));
+            self.outputs.push(Output::Send(id, request(table)));
         }
         true
+    }
+
+    /// Tables of which routes were refused that have room now, whose session can be asked for them, and when it may be.
+    fn room_again(&self) -> impl Iterator<Item = (usize, FeedTable, Instant)> {
+        let session = self.position(|connection| established(connection).is_some());
+        let decoder = session.and_then(|index| Some((index, self.connections[index].decoder.as_ref()?)));
+        let decoder = decoder.filter(|(_, decoder)| decoder.terms().refresh);
+        TABLES.into_iter().filter_map(move |table| {
+            let (index, decoder) = decoder?;
+            let asked = self.asked[table as usize]?;
+            decoder
+                .limit(table)
+                .has_room_again()
+                .then_some((index, table, asked + ASK_AGAIN))
+        })
+    }
+
+    /// Asks for what was refused (RFC 2918), where there is room for it now.
+    fn ask_for_refused(&mut self, now: Instant) {
+        let due: Vec<_> = self.room_again().filter(|(.., due)| now >= *due).collect();
+        for (index, table, _) in due {
+            let connection = &mut self.connections[index];
+            if let Some(decoder) = &mut connection.decoder {
+                decoder.ask_again(table);
+            }
+            self.asked[table as usize] = Some(now);
+            let name = super::table::name(table);
+            info!(peer = %self.name, "BGP: there is room again: asking for the {name} routes that were refused");
+            self.outputs.push(Output::Send(connection.id, request(table)));
+        }
     }
 
     /// We stop: says so on every connection. The RIB keeps what it has.
@@ -222,15 +271,26 @@ impl Neighbour {
         self.connections.len() - sessions
     }
 
-    /// For `status`.
+    /// The session as `status` shows it.
     #[must_use]
-    pub fn view(&self) -> View {
-        let session = self
-            .connections
-            .iter()
-            .find(|connection| established(connection).is_some());
-        let decoder = session.and_then(|connection| connection.decoder.as_ref());
-        View::new(&self.name, self.state, self.us.peer_as, decoder)
+    pub fn view(&self) -> SessionView {
+        view(self.us.peer_as, self.decoder(), self.notification.clone())
+    }
+
+    /// Puts it where others read it.
+    fn show(&self) {
+        let refused = |decoder: &Decoder| TABLES.map(|table| decoder.limit(table).refused()).iter().sum();
+        self.counts
+            .refused
+            .store(self.decoder().map_or(0, refused), Relaxed);
+        self.counts.show(self.view());
+    }
+
+    /// What reads the session's UPDATEs.
+    fn decoder(&self) -> Option<&Decoder> {
+        let mut connections = self.connections.iter();
+        let session = connections.find(|connection| established(connection).is_some())?;
+        session.decoder.as_ref()
     }
 
     fn position(&self, which: impl Fn(&Connection) -> bool) -> Option<usize> {
@@ -266,7 +326,8 @@ impl Neighbour {
             };
             match action {
                 Action::Send(message) => self.outputs.push(Output::Send(id, message)),
-                Action::Agreed(terms) => self.agreed(index, &terms, now),
+                Action::Agreed(terms) => self.agreed(index, &terms, message.body, now),
+                Action::Wrong(why) => self.wrong(&why, message.body, now),
                 Action::Established(terms) => self.established(index, &terms, now),
                 Action::RefreshBegins(table) => {
                     if self.tables.refresh_begins(table, now, &mut self.events)
@@ -279,6 +340,7 @@ impl Neighbour {
                     self.tables.refresh_ends(table, &mut self.events);
                 }
                 Action::Notified(notice) => {
+                    self.notification = Some(format!("received: {}", notice.text));
                     let why = format!("it says: {}", notice.text);
                     let graceful = !notice.hard_reset() && self.survives_notification(index);
                     self.remove(index, graceful, &why, now);
@@ -296,6 +358,7 @@ impl Neighbour {
         self.counts.updates.fetch_add(outcome.updates, Relaxed);
         self.counts.over_limit.fetch_add(outcome.over_limit, Relaxed);
         self.counts.errors.fetch_add(outcome.errors, Relaxed);
+        self.counts.left_out.fetch_add(outcome.looped, Relaxed);
         if let Some(note) = outcome.note {
             self.log(&note, body, now);
         }
@@ -309,7 +372,7 @@ impl Neighbour {
     }
 
     /// The other side is the neighbour: one of its connections must go.
-    fn agreed(&mut self, index: usize, terms: &Terms, now: Instant) {
+    fn agreed(&mut self, index: usize, terms: &Terms, open: &[u8], now: Instant) {
         let id = self.connections[index].id;
         debug!(peer = %self.name, "OPEN accepted: AS {}, identifier {}", terms.peer_as, terms.router_id);
         let Some(other) = self.position(|connection| connection.id != id) else {
@@ -322,8 +385,9 @@ impl Neighbour {
             self.outputs.push(Output::Close(old.id));
             self.forget(other, true, "it has restarted: it opened a new connection", now);
         } else {
-            self.counts.errors.fetch_add(1, Relaxed);
-            self.refuse(index, "there is a session with this neighbour already");
+            let why = "there is a session with this neighbour already";
+            self.wrong(why, open, now);
+            self.refuse(index, why);
         }
     }
 
@@ -335,6 +399,8 @@ impl Neighbour {
             &self.limits,
         ));
         self.counts.sessions.fetch_add(1, Relaxed);
+        // What is refused while the first table comes is not asked for before it is whole.
+        self.asked = [Some(now); TABLES.len()];
         self.tables.established(terms, now, &mut self.events);
         let agreed = TABLES.into_iter().filter(|table| terms.tables[*table as usize]);
         let tables: Vec<&str> = agreed.clone().map(super::table::name).collect();
@@ -365,6 +431,7 @@ impl Neighbour {
         let notification = fault.notification();
         self.outputs.push(Output::Send(connection.id, notification));
         let sent = words(fault.code, fault.subcode);
+        self.notification = Some(format!("sent: {sent}"));
         self.remove(index, graceful, &format!("{fault}; sent: {sent}"), now);
     }
 
@@ -435,15 +502,19 @@ impl Neighbour {
         }
         let silent = self.logged.map_or(0, |(_, silent)| silent);
         self.logged = Some((now, 0));
-        let shown = &octets[..octets.len().min(SHOWN)];
-        let more = octets.len() - shown.len();
         warn!(
             peer = %self.name,
-            "BGP: {what} (octets {}{}; {silent} more lines like this were left out)",
-            shown.iter().map(|octet| format!("{octet:02x}")).collect::<String>(),
-            if more > 0 { format!(" and {more} more") } else { String::new() },
+            "BGP: {what} ({}; {silent} more lines like this were left out)",
+            octets::shown(octets, SHOWN),
         );
     }
+}
+
+/// ROUTE-REFRESH (RFC 2918 3).
+fn request(table: FeedTable) -> Vec<u8> {
+    let (afi, safi) = family(table);
+    let [high, low] = afi.to_be_bytes();
+    wire::message(5, &[high, low, 0, safi])
 }
 
 /// A connection's id and terms, where it is a session.

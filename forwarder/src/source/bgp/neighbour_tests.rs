@@ -419,7 +419,7 @@ fn a_limit_that_refuses_is_seen_in_the_view() {
     play.establish(1, &[]);
     play.announce(1, 5);
     let view = play.neighbour.view();
-    assert_eq!((view.state, view.hold_time), (FeedState::Syncing, Some(30)));
+    assert_eq!((view.peer_as, view.hold_time), (Some(64_500), Some(30)));
     let table = &view.tables[0];
     assert_eq!(
         (table.table, table.routes, table.limit, table.refused),
@@ -437,3 +437,90 @@ fn when_we_stop_every_connection_hears_it_and_the_rib_nothing() {
     assert_eq!(play.end(1), (Some((6, 2)), true));
     assert_eq!(play.neighbour.events(), []);
 }
+
+#[test]
+fn what_was_refused_is_asked_for_when_there_is_room_and_no_more_than_once_a_minute() {
+    let mut play = Play::with(Limits {
+        most: [2; 4],
+        disconnect: false,
+    });
+    play.establish(1, &[restart_capability(0, false, false)]);
+    play.announce(1, 4);
+    play.end_of_rib(1);
+    play.wait(0);
+    let missing = |play: &Play| play.counts.refused.load(Relaxed);
+    assert_eq!((missing(&play), play.counts.over_limit.load(Relaxed)), (2, 2));
+    let gone = |octet| wire::message(2, &update(&[8, octet], &[], &[]));
+    play.say(1, &gone(1));
+    play.neighbour.outputs();
+    // There is room, and the session is young.
+    play.wait(1);
+    let asked = |play: &mut Play| {
+        let request = Output::Send(1, wire::message(5, &[0, 1, 0, 1]));
+        play.neighbour.outputs().contains(&request)
+    };
+    assert!(!asked(&mut play));
+    play.say(1, &KEEPALIVE);
+    play.wait(29);
+    play.say(1, &KEEPALIVE);
+    play.wait(29);
+    play.say(1, &KEEPALIVE);
+    assert!(!asked(&mut play) && missing(&play) == 2);
+    assert_eq!(play.neighbour.next(), Some(play.now + Duration::from_secs(1)));
+    play.wait(1);
+    assert!(asked(&mut play));
+    assert_eq!(missing(&play), 0);
+    // It says all of it again: one that was there, one that finds room, and one too many.
+    let nlri = [8, 2, 8, 3, 8, 4];
+    play.say(1, &wire::message(2, &update(&[], &plain(), &nlri)));
+    play.wait(0);
+    assert_eq!(missing(&play), 1);
+    play.say(1, &gone(2));
+    play.wait(1);
+    assert!(!asked(&mut play), "it was asked a second ago");
+    // Gone by itself, it is not missing.
+    play.say(1, &gone(4));
+    play.wait(0);
+    assert_eq!(missing(&play), 0);
+}
+
+#[test]
+fn the_session_is_shown_and_how_the_last_one_ended() {
+    let mut play = Play::new();
+    assert_eq!(play.counts.session().peer_as, Some(64_500));
+    play.establish(1, &[restart_capability(120, true, true)]);
+    play.announce(1, 3);
+    play.wait(0);
+    let session = play.counts.session();
+    assert_eq!(session.router_id, Some("10.0.0.1".parse().unwrap()));
+    assert_eq!((session.hold_time, session.restart_time), (Some(30), Some(120)));
+    assert_eq!(
+        session.capabilities,
+        [
+            "four-octet-as",
+            "route-refresh",
+            "graceful-restart",
+            "graceful-notification"
+        ]
+    );
+    assert_eq!((session.tables.len(), session.tables[0].routes), (2, 3));
+    assert_eq!(session.notification, None);
+    play.say(1, &wire::message(3, &[6, 4]));
+    play.wait(0);
+    let session = play.counts.session();
+    assert_eq!((session.router_id, session.tables.len()), (None, 0));
+    assert_eq!(
+        session.notification.unwrap(),
+        "received: cease, administrative reset"
+    );
+    play.connect(2);
+    play.say(2, &[0; 19]);
+    play.wait(0);
+    assert_eq!(
+        play.counts.session().notification.unwrap(),
+        "sent: message header error, connection not synchronized"
+    );
+}
+
+#[path = "bad_input_tests.rs"]
+mod bad_input;

@@ -229,10 +229,6 @@ impl Service {
                 let peer = self.peers.iter_mut().find(|peer| peer.feed == feed);
                 let _ = answer.send(peer.is_some_and(|peer| peer.neighbour.refresh()));
             }
-            Command::Views(answer) => {
-                let views = self.peers.iter().map(|peer| (peer.feed, peer.neighbour.view()));
-                let _ = answer.send(views.collect());
-            }
         }
         true
     }
@@ -403,8 +399,13 @@ impl Service {
         }
         let mut lost = Vec::new();
         for connection in &mut self.sockets {
-            if let Err(why) = connection.flush() {
-                lost.push((connection.id, connection.peer, why));
+            match connection.flush() {
+                Ok(taken) => {
+                    let waits = !connection.output.is_empty();
+                    let neighbour = &mut self.peers[connection.peer].neighbour;
+                    neighbour.sending(connection.id, waits, taken, now);
+                }
+                Err(why) => lost.push((connection.id, connection.peer, why)),
             }
         }
         for (id, peer, why) in lost {

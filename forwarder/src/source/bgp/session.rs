@@ -14,6 +14,9 @@ use crate::source::feed::FeedTable;
 
 /// How long a connection may take to become a session. RFC 4271 8.2.2 suggests four minutes; who calls us sits beside us.
 pub const OPEN_TIME: Duration = Duration::from_secs(30);
+/// How long the other side may leave what we send in our socket, or twice the hold time where that is more (RFC 9687). Who
+/// reads nothing does not know that we are here, and may be kept alive by nothing but its own KEEPALIVEs.
+pub const SEND_HOLD_TIME: Duration = Duration::from_secs(8 * 60);
 
 /// States.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +42,8 @@ pub enum Action {
     RefreshBegins(FeedTable),
     /// Everything has been said again (EoRR).
     RefreshEnds(FeedTable),
+    /// Something in this message was not understood, and the rest of it will do.
+    Wrong(String),
     /// End: they said why.
     Notified(Notice),
     /// End: we say why.
@@ -55,6 +60,8 @@ pub struct Session {
     silence: Option<Instant>,
     /// When the next KEEPALIVE is due.
     keepalive: Option<Instant>,
+    /// When it ends because nothing we send gets away.
+    unsent: Option<Instant>,
 }
 
 impl Session {
@@ -68,6 +75,7 @@ impl Session {
             terms: None,
             silence: Some(now + OPEN_TIME),
             keepalive: None,
+            unsent: None,
         };
         (session, open)
     }
@@ -124,15 +132,21 @@ impl Session {
     }
 
     fn open(&mut self, body: &[u8], now: Instant) -> Vec<Action> {
-        match Offer::read(body).and_then(|offer| Terms::agree(&self.us, &offer)) {
-            Ok(terms) => {
+        let offer =
+            Offer::read(body).and_then(|offer| Ok((Terms::agree(&self.us, &offer)?, offer.malformed)));
+        match offer {
+            Ok((terms, malformed)) => {
                 let terms = Arc::new(terms);
+                let wrong = malformed
+                    .iter()
+                    .map(|code| Action::Wrong(format!("the capability {code} cannot be read")));
                 self.state = State::OpenConfirm;
                 // Until the first KEEPALIVE somebody could sit here for ever without a hold time.
                 self.silence = Some(now + terms.hold.map_or(OPEN_TIME, |hold| hold.min(OPEN_TIME)));
                 self.keepalive = terms.hold.map(|hold| now + hold / 3);
                 self.terms = Some(Arc::clone(&terms));
-                vec![Action::Agreed(terms), Action::Send(KEEPALIVE.to_vec())]
+                let agreed = [Action::Agreed(terms), Action::Send(KEEPALIVE.to_vec())];
+                wrong.chain(agreed).collect()
             }
             Err(fault) => vec![Action::Fault(fault)],
         }
@@ -146,8 +160,23 @@ impl Session {
         }
     }
 
+    /// What became of what we sent: some of it `waits` in our hands, and some was `taken` just now. Without a hold time we
+    /// need not be heard (RFC 9687).
+    pub fn sending(&mut self, waits: bool, taken: bool, now: Instant) {
+        if !waits || taken {
+            self.unsent = None;
+        }
+        if waits && let Some(hold) = self.terms.as_ref().and_then(|terms| terms.hold) {
+            self.unsent.get_or_insert(now + SEND_HOLD_TIME.max(hold * 2));
+        }
+    }
+
     /// Time has passed.
     pub fn tick(&mut self, now: Instant) -> Option<Action> {
+        if self.unsent.is_some_and(|end| now >= end) {
+            self.unsent = None;
+            return Some(Action::Fault(Fault::new(8, 0, "it does not take what we send")));
+        }
         if self.silence.is_some_and(|end| now >= end) {
             self.silence = None;
             let what = match self.state {
@@ -168,7 +197,10 @@ impl Session {
     /// When [`Session::tick`] has something to do.
     #[must_use]
     pub fn next(&self) -> Option<Instant> {
-        [self.silence, self.keepalive].into_iter().flatten().min()
+        [self.silence, self.keepalive, self.unsent]
+            .into_iter()
+            .flatten()
+            .min()
     }
 }
 

@@ -180,3 +180,43 @@ fn the_marks_of_a_refresh_are_told_and_requests_are_not_answered() {
     assert_eq!(code(fault.first()), (7, 1));
     assert_eq!(code(refresh(&[0, 1]).first()), (7, 1));
 }
+
+/// RFC 9687.
+#[test]
+fn who_takes_nothing_of_what_is_sent_is_given_up_however_much_it_says() {
+    let start = Instant::now();
+    let mut session = established(start);
+    // The first that was left lying counts, not the last.
+    session.sending(true, false, start + at(10));
+    let mut end = None;
+    for second in 11..1_000 {
+        let now = start + at(second);
+        session.sending(true, false, now);
+        take(&mut session, &KEEPALIVE, now);
+        if let Some(Action::Fault(fault)) = session.tick(now) {
+            end = Some((second, fault.code, fault.subcode));
+            break;
+        }
+    }
+    assert_eq!(end, Some((490, 8, 0)));
+}
+
+#[test]
+fn who_takes_a_little_now_and_then_is_not_given_up() {
+    let start = Instant::now();
+    let mut session = established(start);
+    for second in 0..2_000 {
+        let now = start + at(second);
+        session.sending(true, second % 400 == 0, now);
+        take(&mut session, &KEEPALIVE, now);
+        assert!(!matches!(session.tick(now), Some(Action::Fault(_))), "{second}");
+    }
+    session.sending(false, true, start + at(2_000));
+    assert_eq!(session.unsent, None);
+    // Without a hold time nobody counts.
+    let (mut session, _) = Session::new(Identity { hold_time: 0, ..us() }, start);
+    take(&mut session, &usual_open(&[]), start);
+    take(&mut session, &KEEPALIVE, start);
+    session.sending(true, false, start);
+    assert_eq!(session.next(), None);
+}

@@ -13,7 +13,6 @@ use tracing::error;
 
 use super::service::{Inbox, Service};
 use super::socket;
-use super::view::View;
 use crate::config::BgpConfig;
 use crate::source::feed::{Batch, FeedCounts, FeedHandle, FeedId};
 use crate::source::tap::Tap;
@@ -34,8 +33,6 @@ pub struct SpeakerCounts {
 pub(super) enum Command {
     /// To have a neighbour say everything again.
     Refresh(FeedId, Sender<bool>),
-    /// For what there is to see.
-    Views(Sender<Vec<(FeedId, View)>>),
     /// To end.
     Stop,
 }
@@ -125,14 +122,6 @@ impl Speaker {
                 tap: Arc::clone(&known.tap),
             })
             .collect()
-    }
-
-    /// The neighbours as they are now.
-    #[must_use]
-    pub fn views(&self) -> Vec<(FeedId, View)> {
-        let (sender, answer) = mpsc::channel();
-        self.command(Command::Views(sender));
-        answer.recv_timeout(ANSWER_TIME).unwrap_or_default()
     }
 
     /// Asks a neighbour for all its routes again (RFC 2918). Answers whether it could be asked.

@@ -99,9 +99,13 @@ fn a_daemon_on_this_host_is_a_feed_when_it_calls() {
         let [feed] = speaker.feeds().try_into().unwrap();
         assert_eq!((feed.id, feed.kind, feed.name.as_str()), (10, "bgp", "127.0.0.1"));
         until("the routes", || feed.counts.updates.load(Relaxed) == 2);
-        let views = speaker.views();
-        let [(10, view)] = views.as_slice() else { panic!() };
-        assert_eq!((view.state, view.tables[0].routes), (FeedState::Syncing, 2));
+        until("the view", || {
+            feed.counts
+                .session()
+                .tables
+                .first()
+                .is_some_and(|table| table.routes == 2)
+        });
         assert!(speaker.refresh(10) && !speaker.refresh(11));
         assert_eq!(next(&mut stream), Some((5, vec![0, 1, 0, 1])));
         feed.tap.open().unwrap()

@@ -13,7 +13,7 @@ use super::open::Terms;
 use super::table::{PerTable, TABLES, family, of_family};
 use super::wire::Fault;
 use super::{flow, nlri};
-use crate::source::feed::{Attributes, FeedEvent, FeedRoute, FeedTable, FlowRule, Gateway, Target};
+use crate::source::feed::{Attributes, FeedEvent, FeedRoute, FeedTable, FlowRule, Gateway, Segment, Target};
 
 /// Sets of attributes that a session remembers.
 const REMEMBERED: usize = 65_536;
@@ -36,6 +36,8 @@ pub struct Outcome {
     pub errors: u64,
     /// Routes beyond the limit.
     pub over_limit: u64,
+    /// Routes that have been through our own AS.
+    pub looped: u64,
     /// The worst of it in words.
     pub note: Option<String>,
     /// Tables that it spoke of.
@@ -99,6 +101,11 @@ impl Decoder {
     /// A table is going to be said from its beginning.
     pub fn restart(&mut self, table: FeedTable) {
         self.limits[table as usize].clear();
+    }
+
+    /// A table is going to be said once more, in addition to what is there.
+    pub fn ask_again(&mut self, table: FeedTable) {
+        self.limits[table as usize].ask_again();
     }
 
     /// Reads the body of an UPDATE and adds what it says to `events`.
@@ -177,6 +184,13 @@ impl Decoder {
                 None
             }
         };
+        let looped = announces
+            && attributes
+                .as_ref()
+                .is_some_and(|attributes| self.loops(attributes));
+        // Excluded, and so is what they replace.
+        let attributes = attributes.filter(|_| !looped);
+        let before = outcome.updates;
         if !nlri.is_empty() {
             let gateway = attributes
                 .as_ref()
@@ -191,7 +205,21 @@ impl Decoder {
         if let Some(value) = parts.reach {
             self.reach(value, attributes.as_ref(), events, outcome)?;
         }
+        if looped {
+            outcome.looped += outcome.updates - before;
+        }
         Ok(())
+    }
+
+    /// Whether routes have been through our AS (RFC 4271 9.1.2). That is found out where they enter it. Who tells them within
+    /// the AS has looked, and where its operator allowed it (`allowas-in`), the kernel beside us has them as well: what
+    /// comes from there is taken.
+    fn loops(&self, attributes: &Attributes) -> bool {
+        let ours = self.terms.local_as;
+        let through = |segment: &Segment| match segment {
+            Segment::Sequence(list) | Segment::Set(list) => list.contains(&ours),
+        };
+        self.terms.external() && attributes.as_path.iter().any(through)
     }
 
     /// MP_REACH_NLRI (RFC 4760 3): family, next hop, a reserved octet, NLRI.

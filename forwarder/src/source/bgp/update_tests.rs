@@ -338,6 +338,52 @@ fn from_outside_what_is_internal_is_left_out() {
     );
 }
 
+/// RFC 4271 9.1.2.
+#[test]
+fn from_outside_routes_that_have_been_here_are_left_out_and_from_inside_they_are_taken() {
+    let paths = [
+        ("02 02 0000fde8 0000fbf4", true),
+        ("02 01 0000fde8 01 02 0000fbf5 0000fbf4", true),
+        ("02 02 0000fde8 0000fbf5", false),
+    ];
+    for (path, here) in paths {
+        for external in [true, false] {
+            let terms = Terms {
+                peer_as: if external { 65_000 } else { 64_500 },
+                ..terms()
+            };
+            let classic = update(
+                &[],
+                &[
+                    attribute(0x40, 1, &[0]),
+                    attribute(0x40, 2, &hex(path)),
+                    attribute(0x40, 3, &[192, 0, 2, 1]),
+                ],
+                &[8, 10, 8, 11],
+            );
+            let (events, outcome) = read_with(terms.clone(), &classic).unwrap();
+            let looped = here && external;
+            assert_eq!(outcome.looped, if looped { 2 } else { 0 }, "{path} {external}");
+            // What a route replaces goes with it, and nothing was wrong.
+            let all = |event: &FeedEvent| matches!(event, FeedEvent::RouteGone { .. }) == looped;
+            assert!(events.len() == 2 && events.iter().all(all), "{events:?}");
+            assert_eq!((outcome.errors, outcome.note), (0, None));
+            let reach = update(
+                &[],
+                &[
+                    attribute(0x40, 1, &[0]),
+                    attribute(0x40, 2, &hex(path)),
+                    hex("80 0e 1a 0002 01 10 20010db8000000000000000000000001 00 20 20010db8"),
+                ],
+                &[],
+            );
+            let (events, outcome) = read_with(terms, &reach).unwrap();
+            assert_eq!((events.len(), outcome.looped), (1, u64::from(looped)));
+            assert!(events.iter().all(all), "{events:?}");
+        }
+    }
+}
+
 /// RFC 7606: attributes in a state that makes their routes count as withdrawn.
 fn broken() -> Vec<(&'static str, Vec<u8>)> {
     vec![

@@ -151,9 +151,9 @@ mod tests {
             );
             whole
         };
-        assert_eq!(fails(&[9]), "FPM version 9, and this is version 1 (octets: 09)");
+        assert_eq!(fails(&[9]), "FPM version 9, and this is version 1 (octets 09)");
         assert!(fails(&[1, 2]).starts_with("FPM messages of kind 2"));
-        assert_eq!(fails(&[1, 1, 0, 3]), "a frame of 3 octets (octets: 01 01 00 03)");
+        assert_eq!(fails(&[1, 1, 0, 3]), "a frame of 3 octets (octets 01010003)");
         assert!(fails(b"GET / HTTP/1.1\r\n").starts_with("FPM version 71"));
     }
 

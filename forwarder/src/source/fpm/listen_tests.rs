@@ -5,6 +5,7 @@ use std::sync::mpsc::{self, Receiver};
 
 use super::*;
 use crate::source::feed::FeedTable;
+use crate::source::logged;
 use crate::source::tap::Kind;
 
 const LIMIT: Duration = Duration::from_secs(10);
@@ -80,19 +81,32 @@ fn a_session_from_connection_to_loss_and_what_a_recorder_sees() {
 
 #[test]
 fn a_client_of_another_version_is_shown_the_door_and_named() {
+    logged::keep();
     let (fpm, handle, receiver) = start(16);
     let mut client = connect(&fpm);
     client.write_all(&blackhole(1)).unwrap();
     client.write_all(&[9, 1, 0, 8, 0, 0, 0, 0]).unwrap();
-    until(&receiver, &FeedEvent::State(FeedState::Stale));
+    let events = until(&receiver, &FeedEvent::State(FeedState::Stale));
+    let came = |event: &FeedEvent| matches!(event, FeedEvent::Route { .. });
+    let went = |event: &FeedEvent| matches!(event, FeedEvent::RouteGone { .. } | FeedEvent::Sweep(_));
+    assert!(
+        events.iter().any(came) && !events.iter().any(went),
+        "what was valid stays"
+    );
     assert!(closed(&mut client));
     assert_eq!(handle.counts.errors.load(Relaxed), 1);
     let note = handle.counts.last_error().unwrap();
     let peer = client.local_addr().unwrap();
     assert_eq!(
         note,
-        format!("{peer}: FPM version 9, and this is version 1 (octets: 09 01 00 08 00 00 00 00)")
+        format!("{peer}: FPM version 9, and this is version 1 (octets 0901000800000000)")
     );
+    let words = [
+        "the FPM session is lost",
+        &format!("peer={peer}"),
+        "octets 0901000800000000",
+    ];
+    assert_eq!(logged::lines(&words).len(), 1, "{:?}", logged::lines(&["FPM"]));
     let mut zebra = connect(&fpm);
     zebra.write_all(&blackhole(1)).unwrap();
     until(&receiver, &FeedEvent::State(FeedState::Live));

@@ -26,12 +26,14 @@ mod tests;
 pub use listen::{Error, Fpm};
 pub use session::Session;
 
+use crate::source::octets;
+
 /// Octets of a fault that are shown.
 const SHOWN: usize = 32;
 
 /// Why a connection cannot go on, with the octets that say so.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{reason}{}", shown(.bytes))]
+#[error("{reason}{}", behind(.bytes))]
 pub struct Fault {
     /// What is wrong.
     pub reason: String,
@@ -48,10 +50,10 @@ impl Fault {
     }
 }
 
-fn shown(bytes: &[u8]) -> String {
-    if bytes.is_empty() {
-        return String::new();
+/// The octets in brackets, where there are any.
+fn behind(bytes: &[u8]) -> String {
+    match bytes {
+        [] => String::new(),
+        _ => format!(" ({})", octets::shown(bytes, SHOWN)),
     }
-    let octets: Vec<String> = bytes.iter().map(|octet| format!("{octet:02x}")).collect();
-    format!(" (octets: {})", octets.join(" "))
 }

@@ -113,7 +113,7 @@ impl Session {
         self.counts.sessions.fetch_add(1, Relaxed);
         self.frames.clear();
         self.partial = None;
-        self.deaf = false;
+        self.hear();
         self.restart = None;
         let deadline = now + self.config.sync_time;
         self.replay = Some(Replay {
@@ -174,7 +174,7 @@ impl Session {
         self.frames.clear();
         self.partial = None;
         self.replay = None;
-        self.deaf = false;
+        self.hear();
         if self.table.len() == 0 {
             self.lost = None;
             self.enter(FeedState::Down, events);
@@ -266,6 +266,7 @@ impl Session {
     /// A table that does not fit is no table: without some of its routes packets would follow what covers them.
     fn go_deaf(&mut self, now: Instant, events: &mut Vec<FeedEvent>) {
         self.counts.over_limit.fetch_add(1, Relaxed);
+        self.counts.refused.store(1, Relaxed);
         self.counts.note(format!(
             "more than max-routes = {} routes: nothing of this session is used",
             self.config.max_routes
@@ -276,6 +277,12 @@ impl Session {
         self.partial = None;
         self.frames.clear();
         self.drop_all(now, events);
+    }
+
+    /// What was refused went with the session.
+    fn hear(&mut self) {
+        self.deaf = false;
+        self.counts.refused.store(0, Relaxed);
     }
 
     fn drop_all(&mut self, now: Instant, events: &mut Vec<FeedEvent>) {
