@@ -483,7 +483,7 @@ proptest! {
             let events = [mark(FeedTable::Ipv4), FeedEvent::Sweep(FeedTable::Ipv4)];
             say(&mut engine, feed, events.to_vec());
         }
-        prop_assert_eq!(engine.rib.feeds.shared(), (0, 0, 0));
+        prop_assert_eq!(engine.rib.feeds.shared(), (0, 0));
         prop_assert!(engine.world.gateways.is_empty());
     }
 }

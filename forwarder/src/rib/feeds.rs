@@ -1,20 +1,20 @@
 //! The routes of feeds, per prefix.
 //!
-//! A full table comes with some hundred thousand combinations of where it leads and what it carries, and a route names one
-//! of them ([`Body`]): with path identifier, age and generation that is fourteen octets, and a prefix with one route costs
-//! what one of the kernel costs. Attributes, targets and combinations are kept once each and counted.
+//! A route names its attributes and its target, which are kept once each and counted: with feed, path identifier, age and
+//! generation that is sixteen octets, and a prefix with one route costs what one of the kernel costs.
 //!
 //! A table of a feed has a *generation*, a number that every route has from its announcement. To mark a table is to begin
 //! another generation, which touches no route; a route of another generation is stale; a sweep looks for those. The number
-//! has 255 values: before one comes round again, what is stale from before gets 0, which is none of them.
+//! has 254 values: before one comes round again, what is stale from before gets 255, which is none of them.
 
-use std::sync::Arc;
+use std::{num::NonZeroU8, sync::Arc};
 
 use ipnet::IpNet;
 
 use super::{
     decision::{Class, UNLISTED},
-    interned::Interned,
+    entry::Entry,
+    interned::{Interned, Number},
     targets::Targets,
 };
 use crate::{
@@ -33,80 +33,38 @@ const LLGR_STALE: u32 = 0xffff_0006;
 /// NO_LLGR (RFC 9494 4.3): not to be kept for long.
 const NO_LLGR: u32 = 0xffff_0007;
 
-/// What a route does and carries.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-struct Body {
-    attributes: u32,
-    target: u32,
-    feed: FeedId,
-}
+/// The first generation, and what is none.
+const FIRST_GENERATION: NonZeroU8 = NonZeroU8::MIN;
+const NO_GENERATION: NonZeroU8 = NonZeroU8::MAX;
+/// Sets of attributes asked for lately that are known without comparing them: as many as a session remembers.
+const RECENT: usize = 1 << 16;
 
 /// A route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Candidate {
-    body: u32,
     path_id: u32,
     /// When it was announced first as it is, seconds since 1970.
     since: u32,
-    generation: u8,
-    /// Among its attributes is LLGR_STALE.
-    least: bool,
+    attributes: Number,
+    target: Number,
+    /// Its feed's place in the list.
+    feed: u8,
+    generation: NonZeroU8,
 }
 
-enum Entry {
-    One(Candidate),
-    #[expect(
-        clippy::box_collection,
-        reason = "a thin pointer keeps the common entry at 16 octets"
-    )]
-    Many(Box<Vec<Candidate>>),
-}
+const _: () = assert!(size_of::<Entry<Candidate>>() == 16);
 
-const _: () = assert!(size_of::<Entry>() == 16);
-
-impl Entry {
-    fn as_slice(&self) -> &[Candidate] {
-        match self {
-            Entry::One(one) => std::slice::from_ref(one),
-            Entry::Many(many) => many,
-        }
-    }
-
-    fn as_mut_slice(&mut self) -> &mut [Candidate] {
-        match self {
-            Entry::One(one) => std::slice::from_mut(one),
-            Entry::Many(many) => many,
-        }
-    }
-
-    fn add(&mut self, candidate: Candidate) {
-        match self {
-            Entry::One(one) => *self = Entry::Many(Box::new(vec![*one, candidate])),
-            Entry::Many(many) => many.push(candidate),
-        }
-    }
-
-    /// Keeps what `keep` says; answers whether anything is left.
-    fn retain(&mut self, mut keep: impl FnMut(&Candidate) -> bool) -> bool {
-        match self {
-            Entry::One(one) => keep(one),
-            Entry::Many(many) => {
-                many.retain(&mut keep);
-                match many.as_slice() {
-                    [] => return false,
-                    [one] => *self = Entry::One(*one),
-                    _ => {}
-                }
-                true
-            }
-        }
+impl Candidate {
+    /// What it says, whenever it said so first.
+    fn says(&self) -> (Number, Number) {
+        (self.attributes, self.target)
     }
 }
 
 /// A unicast table of a feed.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 struct Side {
-    generation: u8,
+    generation: NonZeroU8,
     /// Stale routes are used only where there is nothing else.
     least_preferred: bool,
     routes: usize,
@@ -117,6 +75,7 @@ struct Side {
 /// What is known of a feed.
 #[derive(Clone, Debug)]
 struct Feed {
+    id: FeedId,
     source: Source,
     class: Class,
     sides: [Side; 2],
@@ -148,8 +107,8 @@ pub struct View<'a> {
     pub path_id: u32,
     /// Not announced since the last mark.
     pub stale: bool,
-    /// Stale for long.
-    pub least_preferred: bool,
+    /// In a table that is stale for long (RFC 9494).
+    stale_for_long: bool,
     /// When it was announced first as it is, seconds since 1970.
     pub since: u32,
     /// Whether it leads somewhere.
@@ -162,15 +121,35 @@ pub struct View<'a> {
     pub attributes: &'a Arc<Attributes>,
 }
 
+impl View<'_> {
+    /// To be used only where there is nothing else: stale for long here or wherever it comes from.
+    pub fn least_preferred(&self) -> bool {
+        self.stale_for_long || self.attributes.communities.contains(&LLGR_STALE)
+    }
+}
+
 /// All routes of all feeds.
-#[derive(Default)]
 pub struct FeedRoutes {
-    v4: Prefixes<u32, Entry>,
-    v6: Prefixes<u128, Entry>,
-    bodies: Interned<Body>,
+    v4: Prefixes<u32, Entry<Candidate>>,
+    v6: Prefixes<u128, Entry<Candidate>>,
     attributes: Interned<Arc<Attributes>>,
     targets: Targets,
-    feeds: Vec<Option<Feed>>,
+    feeds: Vec<Feed>,
+    /// The place in `feeds` of each number.
+    places: Vec<Option<u8>>,
+}
+
+impl Default for FeedRoutes {
+    fn default() -> FeedRoutes {
+        FeedRoutes {
+            v4: Prefixes::default(),
+            v6: Prefixes::default(),
+            attributes: Interned::new(Arc::default(), RECENT),
+            targets: Targets::default(),
+            feeds: Vec::new(),
+            places: Vec::new(),
+        }
+    }
 }
 
 /// Which of the two unicast tables; `None` of a FlowSpec table.
@@ -183,21 +162,38 @@ fn side(table: FeedTable) -> Option<usize> {
 }
 
 impl FeedRoutes {
-    /// From now on there is this feed.
+    /// From now on there is this feed. There may be 256, which is more than can be configured.
     pub fn register(&mut self, feed: FeedId, source: Source, class: Class) {
-        let at = feed as usize;
-        if self.feeds.len() <= at {
-            self.feeds.resize_with(at + 1, || None);
+        let Ok(place) = u8::try_from(self.feeds.len()) else {
+            return;
+        };
+        let at = usize::from(feed);
+        if self.places.len() <= at {
+            self.places.resize(at + 1, None);
         }
-        let sides = [Side {
-            generation: 1,
-            ..Side::default()
-        }; 2];
-        self.feeds[at] = Some(Feed { source, class, sides });
+        let side = Side {
+            generation: FIRST_GENERATION,
+            least_preferred: false,
+            routes: 0,
+            fresh: 0,
+        };
+        if self.places[at].is_none() {
+            self.places[at] = Some(place);
+            self.feeds.push(Feed {
+                id: feed,
+                source,
+                class,
+                sides: [side; 2],
+            });
+        }
+    }
+
+    fn place(&self, feed: FeedId) -> Option<u8> {
+        *self.places.get(usize::from(feed))?
     }
 
     fn feed(&self, feed: FeedId) -> Option<&Feed> {
-        self.feeds.get(feed as usize)?.as_ref()
+        self.feeds.get(usize::from(self.place(feed)?))
     }
 
     /// What kind of feed it is.
@@ -227,9 +223,9 @@ impl FeedRoutes {
         side.map_or((0, 0), |side| (side.routes, side.routes - side.fresh))
     }
 
-    /// Attributes, combinations and targets in use.
-    pub fn shared(&self) -> (usize, usize, usize) {
-        (self.attributes.len(), self.bodies.len(), self.targets.len())
+    /// Attributes and targets in use.
+    pub fn shared(&self) -> (usize, usize) {
+        (self.attributes.len(), self.targets.len())
     }
 
     /// Where routes lead.
@@ -251,33 +247,30 @@ impl FeedRoutes {
         route: &FeedRoute,
         now: u32,
     ) -> Effect {
-        let Some(generation) = self
-            .feed(feed)
-            .map(|feed| feed.sides[usize::from(prefix.addr().is_ipv6())].generation)
+        let at = usize::from(prefix.addr().is_ipv6());
+        let Some((place, generation)) = self
+            .place(feed)
+            .map(|place| (place, self.feeds[usize::from(place)].sides[at].generation))
         else {
             return Effect::Unknown;
         };
-        let body = self.hold(feed, route);
-        let least = route.attributes.communities.contains(&LLGR_STALE);
+        let Some((attributes, target)) = self.hold(feed, route) else {
+            return Effect::Refused;
+        };
         let candidate = Candidate {
-            body,
             path_id,
             since: now,
+            attributes,
+            target,
+            feed: place,
             generation,
-            least,
         };
-        let bodies = &self.bodies;
-        let same = |known: &Candidate| known.path_id == path_id && bodies.get(known.body).feed == feed;
         let placed = with_family!(
             prefix,
-            |address, length| place(&mut self.v4, address, length, candidate, same),
-            |address, length| place(&mut self.v6, address, length, candidate, same)
+            |address, length| lay(&mut self.v4, address, length, candidate),
+            |address, length| lay(&mut self.v6, address, length, candidate)
         );
-        let side = usize::from(prefix.addr().is_ipv6());
-        let Some(Some(feed)) = self.feeds.get_mut(feed as usize) else {
-            return Effect::Unknown;
-        };
-        let side = &mut feed.sides[side];
+        let side = &mut self.feeds[usize::from(place)].sides[at];
         match placed {
             Placed::New => {
                 side.routes += 1;
@@ -287,191 +280,191 @@ impl FeedRoutes {
             Placed::Instead(old) => {
                 let refreshed = old.generation != generation;
                 side.fresh += usize::from(refreshed);
-                let changed = old.body != body || refreshed && side.least_preferred;
-                self.drop_body(old.body);
+                let changed = old.says() != candidate.says() || refreshed && side.least_preferred;
+                self.release(&old);
                 if changed { Effect::Changed } else { Effect::Same }
             }
             Placed::Refused => {
-                self.drop_body(body);
+                self.release(&candidate);
                 Effect::Refused
             }
         }
     }
 
-    fn hold(&mut self, feed: FeedId, route: &FeedRoute) -> u32 {
-        let attributes = self.attributes.hold(&route.attributes, Arc::ptr_eq);
-        let target = self.targets.hold(feed, &route.target);
-        let known = self.bodies.len();
-        let body = Body {
-            attributes,
-            target,
-            feed,
-        };
-        let number = self.bodies.hold(&body, |one, other| one == other);
-        if self.bodies.len() == known {
-            // The combination is known, and holds its parts already.
+    /// The numbers of what a route carries and where it leads.
+    fn hold(&mut self, feed: FeedId, route: &FeedRoute) -> Option<(Number, Number)> {
+        let given = &route.attributes;
+        // A session gives routes of the same attributes the same, so their address mostly tells.
+        let place = Arc::as_ptr(given).addr() / align_of::<usize>() / 8;
+        let attributes = self.attributes.hold(
+            place,
+            |known| Arc::ptr_eq(known, given),
+            || Arc::clone(given),
+            |_| (),
+        )?;
+        let Some(target) = self.targets.hold(feed, &route.target) else {
             self.attributes.release(attributes);
-            self.targets.release(target);
-        }
-        number
+            return None;
+        };
+        Some((attributes, target))
     }
 
-    fn drop_body(&mut self, body: u32) {
-        if let Some(body) = self.bodies.release(body) {
-            self.attributes.release(body.attributes);
-            self.targets.release(body.target);
-        }
+    fn release(&mut self, candidate: &Candidate) {
+        self.attributes.release(candidate.attributes);
+        self.targets.release(candidate.target);
     }
 
     /// Takes a route away; answers whether there was such a one.
     pub fn withdraw(&mut self, feed: FeedId, prefix: IpNet, path_id: u32) -> bool {
-        let bodies = &self.bodies;
-        let named = |known: &Candidate| known.path_id == path_id && bodies.get(known.body).feed == feed;
-        let gone = with_family!(
-            prefix,
-            |address, length| take(&mut self.v4, address, length, named),
-            |address, length| take(&mut self.v6, address, length, named)
-        );
-        self.forget(prefix, &gone);
-        !gone.is_empty()
+        let Some(place) = self.place(feed) else {
+            return false;
+        };
+        self.take(prefix, |known| (known.feed, known.path_id) == (place, path_id))
     }
 
-    fn forget(&mut self, prefix: IpNet, gone: &[Candidate]) {
-        let side = usize::from(prefix.addr().is_ipv6());
-        for candidate in gone {
-            let feed = self.bodies.get(candidate.body).feed;
-            if let Some(Some(feed)) = self.feeds.get_mut(feed as usize) {
-                let side = &mut feed.sides[side];
-                side.routes -= 1;
-                side.fresh -= usize::from(candidate.generation == side.generation);
-            }
-            self.drop_body(candidate.body);
+    /// Takes those routes of a prefix away that `goes` names; answers whether there were any.
+    fn take(&mut self, prefix: IpNet, goes: impl Fn(&Candidate) -> bool) -> bool {
+        let gone = with_family!(
+            prefix,
+            |address, length| take(&mut self.v4, address, length, goes),
+            |address, length| take(&mut self.v6, address, length, goes)
+        );
+        let at = usize::from(prefix.addr().is_ipv6());
+        for candidate in &gone {
+            let side = &mut self.feeds[usize::from(candidate.feed)].sides[at];
+            side.routes -= 1;
+            side.fresh -= usize::from(candidate.generation == side.generation);
+            self.release(candidate);
         }
+        !gone.is_empty()
     }
 
     /// Begins another generation: every route of the table is stale. Answers whether the preference of any may have
     /// changed.
     pub fn mark(&mut self, feed: FeedId, table: FeedTable, least_preferred: bool) -> bool {
-        let Some(at) = side(table) else { return false };
-        let Some(generation) = self.feed(feed).map(|feed| feed.sides[at].generation) else {
+        let (Some(at), Some(place)) = (side(table), self.place(feed)) else {
             return false;
         };
-        if generation == u8::MAX {
-            self.age(feed, at);
-        }
-        let Some(Some(feed)) = self.feeds.get_mut(feed as usize) else {
-            return false;
+        let generation = self.feeds[usize::from(place)].sides[at].generation;
+        let next = generation.saturating_add(1);
+        let next = if next == NO_GENERATION {
+            self.age(place, at);
+            FIRST_GENERATION
+        } else {
+            next
         };
-        let side = &mut feed.sides[at];
-        side.generation = if generation == u8::MAX { 1 } else { generation + 1 };
+        let side = &mut self.feeds[usize::from(place)].sides[at];
+        side.generation = next;
         side.fresh = 0;
         let before = std::mem::replace(&mut side.least_preferred, least_preferred);
         (before || least_preferred) && side.routes > 0
     }
 
     /// Gives every route of the table the generation that is none.
-    fn age(&mut self, feed: FeedId, side: usize) {
-        fn none<'a>(entries: impl Iterator<Item = &'a mut Entry>, own: impl Fn(&Candidate) -> bool) {
-            for entry in entries {
-                let candidates = entry.as_mut_slice().iter_mut();
-                for candidate in candidates.filter(|candidate| own(candidate)) {
-                    candidate.generation = 0;
-                }
+    fn age(&mut self, place: u8, side: usize) {
+        fn none<'a>(entries: impl Iterator<Item = &'a mut Entry<Candidate>>, place: u8) {
+            let candidates = entries.flat_map(Entry::as_mut_slice);
+            for candidate in candidates.filter(|candidate| candidate.feed == place) {
+                candidate.generation = NO_GENERATION;
             }
         }
-        let bodies = &self.bodies;
-        let own = |candidate: &Candidate| bodies.get(candidate.body).feed == feed;
         match side {
-            0 => none(self.v4.values_mut(), own),
-            _ => none(self.v6.values_mut(), own),
+            0 => none(self.v4.values_mut(), place),
+            _ => none(self.v6.values_mut(), place),
         }
     }
 
     /// The prefixes of a table that have stale routes of this feed, neighbours near each other; with `unwanted`, only of those that must
     /// not be kept for long (NO_LLGR).
     pub fn stale(&self, feed: FeedId, table: FeedTable, unwanted: bool) -> Vec<IpNet> {
-        let sweep = Sweep {
-            routes: self,
-            feed,
-            unwanted,
+        let (Some(at), Some(place)) = (side(table), self.place(feed)) else {
+            return Vec::new();
         };
-        match table {
-            FeedTable::Ipv4 => sweep.list(&self.v4),
-            FeedTable::Ipv6 => sweep.list(&self.v6),
-            FeedTable::FlowSpec4 | FeedTable::FlowSpec6 => Vec::new(),
+        let stale = self.stale_routes(place, at, unwanted);
+        match at {
+            0 => list(&self.v4, stale),
+            _ => list(&self.v6, stale),
+        }
+    }
+
+    /// Which routes a sweep takes.
+    fn stale_routes(&self, place: u8, side: usize, unwanted: bool) -> impl Fn(&Candidate) -> bool {
+        let generation = self.feeds[usize::from(place)].sides[side].generation;
+        move |candidate: &Candidate| {
+            candidate.feed == place
+                && candidate.generation != generation
+                && (!unwanted
+                    || self
+                        .attributes
+                        .get(candidate.attributes)
+                        .communities
+                        .contains(&NO_LLGR))
         }
     }
 
     /// Takes the routes of a prefix away that [`Self::stale`] would list it for; answers whether there were any.
     pub fn sweep(&mut self, feed: FeedId, prefix: IpNet, unwanted: bool) -> bool {
-        let sweep = Sweep {
-            routes: self,
-            feed,
-            unwanted,
+        let Some(place) = self.place(feed) else {
+            return false;
         };
-        let of = |entry: &Entry, family| -> Vec<u32> {
-            let stale = entry.as_slice().iter().filter(|c| sweep.takes(c, family));
-            stale.map(|candidate| candidate.path_id).collect()
-        };
-        let gone = with_family!(
+        let stale = self.stale_routes(place, usize::from(prefix.addr().is_ipv6()), unwanted);
+        let listed: Vec<Candidate> = self
+            .candidates(prefix)
+            .iter()
+            .filter(|c| stale(c))
+            .copied()
+            .collect();
+        drop(stale);
+        !listed.is_empty() && self.take(prefix, |candidate| listed.contains(candidate))
+    }
+
+    fn candidates(&self, prefix: IpNet) -> &[Candidate] {
+        with_family!(
             prefix,
-            |address, length| self.v4.get(address, length).map(|entry| of(entry, 0)),
-            |address, length| self.v6.get(address, length).map(|entry| of(entry, 1))
+            |address, length| self.v4.get(address, length).map(Entry::as_slice),
+            |address, length| self.v6.get(address, length).map(Entry::as_slice)
         )
-        .unwrap_or_default();
-        for path_id in &gone {
-            self.withdraw(feed, prefix, *path_id);
-        }
-        !gone.is_empty()
+        .unwrap_or_default()
     }
 
     /// The routes of a prefix.
     pub fn routes(&self, prefix: IpNet) -> impl Iterator<Item = View<'_>> {
         let ipv6 = prefix.addr().is_ipv6();
-        let candidates = with_family!(
-            prefix,
-            |address, length| self.v4.get(address, length).map(Entry::as_slice),
-            |address, length| self.v6.get(address, length).map(Entry::as_slice)
-        );
-        let all = candidates.unwrap_or_default().iter();
-        all.filter_map(move |candidate| self.view(candidate, ipv6))
+        self.candidates(prefix)
+            .iter()
+            .map(move |candidate| self.view(candidate, ipv6))
     }
 
-    fn view(&self, candidate: &Candidate, ipv6: bool) -> Option<View<'_>> {
-        let body = self.bodies.get(candidate.body);
-        let feed = self.feed(body.feed)?;
+    fn view(&self, candidate: &Candidate, ipv6: bool) -> View<'_> {
+        let feed = &self.feeds[usize::from(candidate.feed)];
         let side = &feed.sides[usize::from(ipv6)];
         let stale = candidate.generation != side.generation;
-        let target = self.targets.get(body.target);
-        Some(View {
-            feed: body.feed,
+        View {
+            feed: feed.id,
             source: feed.source,
             class: feed.class,
             path_id: candidate.path_id,
             stale,
-            least_preferred: candidate.least || stale && side.least_preferred,
+            stale_for_long: stale && side.least_preferred,
             since: candidate.since,
-            usable: target.usable,
-            target: &target.target,
-            path: &target.paths[usize::from(ipv6)],
-            attributes: self.attributes.get(body.attributes),
-        })
+            usable: self.targets.is_usable(candidate.target),
+            target: self.targets.get(candidate.target),
+            path: self.targets.path(candidate.target, ipv6),
+            attributes: self.attributes.get(candidate.attributes),
+        }
     }
 
     /// The longest prefix of at most `longest` that covers an address and has a route of a source that is used.
     pub fn covering(&self, address: std::net::IpAddr, longest: u8) -> Option<IpNet> {
         fn find<A: Address>(
             routes: &FeedRoutes,
-            prefixes: &Prefixes<A, Entry>,
+            prefixes: &Prefixes<A, Entry<Candidate>>,
             address: A,
             mut longest: u8,
         ) -> Option<IpNet> {
             loop {
                 let (network, length, entry) = prefixes.covering(address, longest)?;
-                let used = |c: &Candidate| {
-                    let feed = routes.feed(routes.bodies.get(c.body).feed);
-                    feed.is_some_and(|feed| feed.class != UNLISTED)
-                };
+                let used = |c: &Candidate| routes.feeds[usize::from(c.feed)].class != UNLISTED;
                 if entry.as_slice().iter().any(used) {
                     return network.prefix(length);
                 }
@@ -486,16 +479,14 @@ impl FeedRoutes {
 
     /// Every prefix, in the order of the map: neighbours near each other.
     pub fn prefixes(&self) -> Vec<IpNet> {
-        fn list<A: Address>(prefixes: &Prefixes<A, Entry>) -> impl Iterator<Item = IpNet> {
-            let all = prefixes.iter();
-            all.filter_map(|(address, length, _)| address.prefix(length))
-        }
-        list(&self.v4).chain(list(&self.v6)).collect()
+        let mut all = list(&self.v4, |_| true);
+        all.append(&mut list(&self.v6, |_| true));
+        all
     }
 
     /// Whether a prefix has more than one route.
     pub fn has_several(&self, prefix: IpNet) -> bool {
-        let several = |entry: &Entry| matches!(entry, Entry::Many(_));
+        let several = |entry: &Entry<Candidate>| entry.sole().is_none();
         with_family!(
             prefix,
             |address, length| self.v4.get(address, length).is_some_and(several),
@@ -504,37 +495,16 @@ impl FeedRoutes {
     }
 }
 
-/// Which routes a sweep takes.
-struct Sweep<'a> {
-    routes: &'a FeedRoutes,
-    feed: FeedId,
-    unwanted: bool,
-}
-
-impl Sweep<'_> {
-    fn takes(&self, candidate: &Candidate, side: usize) -> bool {
-        let body = self.routes.bodies.get(candidate.body);
-        if body.feed != self.feed {
-            return false;
-        }
-        let Some(feed) = self.routes.feed(body.feed) else {
-            return false;
-        };
-        let stale = candidate.generation != feed.sides[side].generation;
-        let attributes = || self.routes.attributes.get(body.attributes);
-        stale && (!self.unwanted || attributes().communities.contains(&NO_LLGR))
-    }
-
-    fn list<A: Address>(&self, prefixes: &Prefixes<A, Entry>) -> Vec<IpNet> {
-        let side = usize::from(A::FAMILY == 6);
-        let any = |entry: &Entry| entry.as_slice().iter().any(|c| self.takes(c, side));
-        // Not sorted: that would take longer than all the rest, in one piece.
-        prefixes
-            .iter()
-            .filter(|(.., entry)| any(entry))
-            .filter_map(|(address, length, _)| address.prefix(length))
-            .collect()
-    }
+/// The prefixes with any such route. Not sorted: that would take longer than all the rest, in one piece.
+fn list<A: Address>(
+    prefixes: &Prefixes<A, Entry<Candidate>>,
+    any: impl Fn(&Candidate) -> bool,
+) -> Vec<IpNet> {
+    prefixes
+        .iter()
+        .filter(|(.., entry)| entry.as_slice().iter().any(&any))
+        .filter_map(|(address, length, _)| address.prefix(length))
+        .collect()
 }
 
 enum Placed {
@@ -543,18 +513,18 @@ enum Placed {
     Refused,
 }
 
-fn place<A: Address>(
-    prefixes: &mut Prefixes<A, Entry>,
+fn lay<A: Address>(
+    prefixes: &mut Prefixes<A, Entry<Candidate>>,
     address: A,
     length: u8,
     candidate: Candidate,
-    same: impl Fn(&Candidate) -> bool,
 ) -> Placed {
     let Some(entry) = prefixes.get_or_insert(address, length, || Entry::One(candidate)) else {
         return Placed::New;
     };
-    if let Some(known) = entry.as_mut_slice().iter_mut().find(|known| same(known)) {
-        let since = if known.body == candidate.body {
+    let same = |known: &&mut Candidate| (known.feed, known.path_id) == (candidate.feed, candidate.path_id);
+    if let Some(known) = entry.as_mut_slice().iter_mut().find(same) {
+        let since = if known.says() == candidate.says() {
             known.since
         } else {
             candidate.since
@@ -569,7 +539,7 @@ fn place<A: Address>(
 }
 
 fn take<A: Address>(
-    prefixes: &mut Prefixes<A, Entry>,
+    prefixes: &mut Prefixes<A, Entry<Candidate>>,
     address: A,
     length: u8,
     named: impl Fn(&Candidate) -> bool,

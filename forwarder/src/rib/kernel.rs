@@ -8,11 +8,12 @@
 //! covers what lies inside it in the tables behind ([`shade`]): those routes count for nothing, and what is left is one table whose
 //! longest match is the kernel's answer.
 
-use std::{collections::HashMap, net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc};
 
-use forwarder_common::reason::Reason;
 use ipnet::IpNet;
 
+pub use super::kinds::Kind;
+use super::{entry::Entry, interned::Number, kinds::Kinds};
 use crate::{
     fib::{family::Address, path::Path, prefixes::Prefixes},
     source::{
@@ -22,23 +23,9 @@ use crate::{
     with_family,
 };
 
-/// Routes that the kernel made itself: with an address, or by autoconfiguration's prefix (`RTPROT_KERNEL`).
-const RTPROT_KERNEL: u8 = 2;
-
-/// What a route does.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Kind {
-    /// What it does.
-    pub action: Action,
-    /// Route MTU.
-    pub mtu: Option<u32>,
-    /// TOS it is for; 0 = any.
-    pub tos: u8,
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Candidate {
-    kind: u32,
+    kind: Number,
     metric: u32,
     protocol: u8,
     /// Its table's place in the order of asking.
@@ -51,41 +38,22 @@ impl Candidate {
     }
 }
 
-enum Entry {
-    One(Candidate),
-    #[expect(
-        clippy::box_collection,
-        reason = "a thin pointer keeps the common entry at 16 octets"
-    )]
-    Many(Box<Vec<Candidate>>),
-}
-
-impl Entry {
-    fn sole(&self) -> Option<Sole> {
-        match self {
-            Entry::One(one) => Some(Sole {
-                kind: one.kind,
-                protocol: one.protocol,
-                table: one.table,
-            }),
-            Entry::Many(_) => None,
-        }
-    }
-
-    fn as_slice(&self) -> &[Candidate] {
-        match self {
-            Entry::One(one) => std::slice::from_ref(one),
-            Entry::Many(many) => many,
-        }
-    }
-}
-
 /// What there is of a prefix with one route.
 #[derive(Clone, Copy)]
 struct Sole {
-    kind: u32,
+    kind: Number,
     protocol: u8,
     table: u8,
+}
+
+impl Sole {
+    fn of(candidate: &Candidate) -> Sole {
+        Sole {
+            kind: candidate.kind,
+            protocol: candidate.protocol,
+            table: candidate.table,
+        }
+    }
 }
 
 /// A prefix in a list of all.
@@ -148,75 +116,11 @@ pub struct Shown {
     pub shaded: bool,
 }
 
-/// A kind in use.
-struct Held {
-    kind: Kind,
-    references: u32,
-    /// What it does with IPv4 and with IPv6 packets.
-    paths: [Arc<Path>; 2],
-}
-
-/// Kinds in use, each once.
-#[derive(Default)]
-struct Kinds {
-    list: Vec<Held>,
-    index: HashMap<Kind, u32, foldhash::fast::RandomState>,
-    free: Vec<u32>,
-    /// The kind asked for last: routes of one next hop come in runs.
-    last: Option<u32>,
-}
-
-impl Kinds {
-    fn hold(&mut self, kind: Kind) -> u32 {
-        let last = self.last.filter(|id| self.list[*id as usize].kind == kind);
-        if let Some(id) = last.or_else(|| self.index.get(&kind).copied()) {
-            self.list[id as usize].references += 1;
-            self.last = Some(id);
-            return id;
-        }
-        let held = Held {
-            paths: [4, 6].map(|family| Arc::new(path_of(&kind, family))),
-            kind: kind.clone(),
-            references: 1,
-        };
-        let id = match self.free.pop() {
-            Some(id) => {
-                self.list[id as usize] = held;
-                id
-            }
-            None => {
-                self.list.push(held);
-                self.list.len() as u32 - 1
-            }
-        };
-        self.index.insert(kind, id);
-        id
-    }
-
-    fn release(&mut self, id: u32) {
-        let held = &mut self.list[id as usize];
-        held.references -= 1;
-        if held.references == 0 {
-            self.index.remove(&held.kind);
-            self.free.push(id);
-            self.last = None;
-        }
-    }
-
-    fn get(&self, id: u32) -> &Kind {
-        &self.list[id as usize].kind
-    }
-
-    fn path(&self, id: u32, ipv6: bool) -> &Arc<Path> {
-        &self.list[id as usize].paths[usize::from(ipv6)]
-    }
-}
-
 /// All routes of the kernel.
 #[derive(Default)]
 pub struct KernelRoutes {
-    v4: Prefixes<u32, Entry>,
-    v6: Prefixes<u128, Entry>,
+    v4: Prefixes<u32, Entry<Candidate>>,
+    v6: Prefixes<u128, Entry<Candidate>>,
     kinds: Kinds,
     tables: RouteTables,
     shades4: Shades<u32>,
@@ -284,7 +188,7 @@ impl KernelRoutes {
             mtu: route.mtu,
             tos: route.tos,
         };
-        let kind = self.kinds.index.get(&kind).copied();
+        let kind = self.kinds.find(&kind);
         let same = |candidate: &Candidate| candidate.rank() == (table, route.metric);
         let dropped = with_family!(
             route.prefix,
@@ -326,7 +230,7 @@ impl KernelRoutes {
 
     /// Every prefix inside this one, itself left out, in no order.
     pub fn inside(&self, outer: IpNet) -> Vec<IpNet> {
-        fn all<A: Address>(prefixes: &Prefixes<A, Entry>) -> impl Iterator<Item = IpNet> {
+        fn all<A: Address>(prefixes: &Prefixes<A, Entry<Candidate>>) -> impl Iterator<Item = IpNet> {
             prefixes
                 .iter()
                 .filter_map(|(address, length, _)| address.prefix(length))
@@ -397,13 +301,8 @@ impl KernelRoutes {
         let Some(entry) = self.v6.get_mut(address, gone.prefix.prefix_len()) else {
             return false;
         };
-        match entry {
-            Entry::One(one) => *one = new,
-            Entry::Many(many) => {
-                if let Some(place) = many.iter_mut().find(|candidate| **candidate == old) {
-                    *place = new;
-                }
-            }
+        if let Some(place) = entry.as_mut_slice().iter_mut().find(|known| **known == old) {
+            *place = new;
         }
         self.kinds.release(old.kind);
         true
@@ -474,7 +373,7 @@ impl KernelRoutes {
                     },
                     undecided: false,
                     next: None,
-                    first: sole.table == 0 || is_connected(self.kinds.get(sole.kind), sole.protocol),
+                    first: sole.table == 0 || self.kinds.get(sole.kind).is_connected(sole.protocol),
                     table: sole.table,
                 },
                 listed.prefix,
@@ -500,10 +399,10 @@ impl KernelRoutes {
     }
 }
 
-fn list<A: Address>(prefixes: &Prefixes<A, Entry>) -> impl Iterator<Item = Listed> + use<A> {
+fn list<A: Address>(prefixes: &Prefixes<A, Entry<Candidate>>) -> impl Iterator<Item = Listed> + use<A> {
     let mut list: Vec<(A, u8, Option<Sole>)> = prefixes
         .iter()
-        .map(|(address, length, entry)| (address, length, entry.sole()))
+        .map(|(address, length, entry)| (address, length, entry.sole().map(Sole::of)))
         .collect();
     list.sort_unstable_by_key(|(address, length, _)| (*address, *length));
     list.into_iter().filter_map(|(address, length, sole)| {
@@ -513,16 +412,16 @@ fn list<A: Address>(prefixes: &Prefixes<A, Entry>) -> impl Iterator<Item = Liste
 }
 
 fn announce<A: Address>(
-    prefixes: &mut Prefixes<A, Entry>,
+    prefixes: &mut Prefixes<A, Entry<Candidate>>,
     address: A,
     length: u8,
     candidate: Candidate,
     change: Change,
-) -> (Option<u32>, bool) {
+) -> (Option<Number>, bool) {
     let Some(entry) = prefixes.get_or_insert(address, length, || Entry::One(candidate)) else {
         return (None, true);
     };
-    let mut all = entry.as_slice().to_vec();
+    let all = entry.as_mut_slice();
     let equal = |other: &Candidate| other.rank() == candidate.rank();
     let first = all.iter().position(equal);
     let certain = A::FAMILY == 4 || change != Change::Replace || all.iter().filter(|c| equal(c)).count() < 2;
@@ -530,51 +429,47 @@ fn announce<A: Address>(
         // Already there, from the dump that this notification overlapped.
         return (Some(candidate.kind), certain);
     }
-    let dropped = match (change, first) {
-        (Change::Replace, Some(at)) => Some(std::mem::replace(&mut all[at], candidate).kind),
+    match (change, first) {
+        (Change::Replace, Some(at)) => {
+            let old = std::mem::replace(&mut all[at], candidate);
+            return (Some(old.kind), certain);
+        }
         // Without NLM_F_APPEND a new one goes before its equals (net/ipv4/fib_trie.c fib_table_insert).
-        (Change::Add, Some(at)) => {
-            all.insert(at, candidate);
-            None
-        }
-        (Change::Append, _) | (_, None) => {
-            all.push(candidate);
-            None
-        }
-    };
-    *entry = if all.len() == 1 {
-        Entry::One(all[0])
-    } else {
-        Entry::Many(Box::new(all))
-    };
-    (dropped, certain)
+        (Change::Add, Some(at)) => entry.insert(at, candidate),
+        (Change::Append, _) | (_, None) => entry.add(candidate),
+    }
+    (None, certain)
 }
 
 fn withdraw<A: Address>(
-    prefixes: &mut Prefixes<A, Entry>,
+    prefixes: &mut Prefixes<A, Entry<Candidate>>,
     address: A,
     length: u8,
-    kind: Option<u32>,
+    kind: Option<Number>,
     same: impl Fn(&Candidate) -> bool,
-) -> Option<u32> {
-    let mut all = prefixes.get(address, length)?.as_slice().to_vec();
+) -> Option<Number> {
+    let entry = prefixes.get_mut(address, length)?;
+    let all = entry.as_slice();
     // The very route if it is known; else one of that metric (its next hops' flags may have changed since).
     let exact = all
         .iter()
         .position(|candidate| same(candidate) && Some(candidate.kind) == kind);
     let at = exact.or_else(|| all.iter().position(&same))?;
-    let dropped = all.remove(at).kind;
-    match all.as_slice() {
-        [] => prefixes.remove(address, length),
-        [one] => prefixes.insert(address, length, Entry::One(*one)),
-        _ => prefixes.insert(address, length, Entry::Many(Box::new(all))),
-    };
+    let dropped = all[at].kind;
+    let mut place = 0;
+    let left = entry.retain(|_| {
+        place += 1;
+        place != at + 1
+    });
+    if !left {
+        prefixes.remove(address, length);
+    }
     Some(dropped)
 }
 
 /// The best candidate, and whether the prefix and metric alone do not decide: a route for one TOS, or several IPv6 routes
 /// of one metric that are no set (the kernel chooses among those by reachability, RFC 4191).
-fn best<'a>(entry: &'a Entry, kinds: &Kinds, ipv6: bool) -> Option<(&'a Candidate, bool)> {
+fn best<'a>(entry: &'a Entry<Candidate>, kinds: &Kinds, ipv6: bool) -> Option<(&'a Candidate, bool)> {
     let all = entry.as_slice();
     let best = all.iter().min_by_key(|candidate| candidate.rank())?;
     let by_tos = all.iter().any(|candidate| kinds.get(candidate.kind).tos != 0);
@@ -587,20 +482,11 @@ fn best<'a>(entry: &'a Entry, kinds: &Kinds, ipv6: bool) -> Option<(&'a Candidat
     Some((best, by_tos || several))
 }
 
-/// A subnet that an address of ours is on.
-fn is_connected(kind: &Kind, protocol: u8) -> bool {
-    let direct = |action: &Action| match action {
-        Action::Hops(hops) => hops.iter().all(|hop| hop.gateway.is_none()),
-        _ => false,
-    };
-    protocol == RTPROT_KERNEL && direct(&kind.action)
-}
-
 fn is_first(candidate: &Candidate, kinds: &Kinds) -> bool {
-    candidate.table == 0 || is_connected(kinds.get(candidate.kind), candidate.protocol)
+    candidate.table == 0 || kinds.get(candidate.kind).is_connected(candidate.protocol)
 }
 
-fn find<'a>(entry: &'a Entry, kinds: &'a Kinds, ipv6: bool) -> Option<Found<'a>> {
+fn find<'a>(entry: &'a Entry<Candidate>, kinds: &'a Kinds, ipv6: bool) -> Option<Found<'a>> {
     let (candidate, undecided) = best(entry, kinds, ipv6)?;
     let path = kinds.path(candidate.kind, ipv6);
     let next = match entry {
@@ -625,7 +511,7 @@ fn find<'a>(entry: &'a Entry, kinds: &'a Kinds, ipv6: bool) -> Option<Found<'a>>
 }
 
 fn covering<'a, A: Address>(
-    prefixes: &'a Prefixes<A, Entry>,
+    prefixes: &'a Prefixes<A, Entry<Candidate>>,
     address: A,
     kinds: &'a Kinds,
     shades: &Shades<A>,
@@ -662,7 +548,7 @@ where
 
 impl<A: Address> Shades<A> {
     /// The routes of this prefix have changed to these; at least one of them is or was of an earlier table.
-    fn note(&mut self, address: A, length: u8, entry: Option<&Entry>, last: u8) {
+    fn note(&mut self, address: A, length: u8, entry: Option<&Entry<Candidate>>, last: u8) {
         let tables = entry
             .iter()
             .flat_map(|entry| entry.as_slice())
@@ -688,24 +574,6 @@ impl<A: Address> Shades<A> {
                 .0
                 .all_covering(address, length - 1)
                 .any(|(.., first)| *first < table)
-    }
-}
-
-fn path_of(kind: &Kind, family: u8) -> Path {
-    let mtu = kind.mtu.unwrap_or(0);
-    match &kind.action {
-        Action::Hops(hops) => {
-            let mut hops = hops.clone();
-            hops.sort_unstable();
-            Path::Hops { hops, mtu, family }
-        }
-        Action::Nexthop(id) => Path::Object { id: *id, mtu, family },
-        Action::Local => Path::Special(Reason::Local),
-        Action::Broadcast => Path::Special(Reason::Broadcast),
-        Action::Blackhole => Path::Special(Reason::Blackhole),
-        Action::Unreachable => Path::Special(Reason::Unreachable),
-        Action::Prohibit => Path::Special(Reason::Prohibit),
-        Action::Unsupported => Path::Special(Reason::UnsupportedRoute),
     }
 }
 

@@ -10,11 +10,13 @@
 //! laid as the kernel's to carry out, so that a shorter prefix of a feed does not take what the kernel sends elsewhere.
 
 pub mod decision;
+mod entry;
 pub mod explain;
 pub mod feeds;
 pub mod flows;
 mod interned;
 pub mod kernel;
+mod kinds;
 pub mod recursion;
 pub mod targets;
 
@@ -230,7 +232,7 @@ pub fn contend<'a>(view: &View<'a>) -> Contender<'a> {
         class: view.class,
         table: 0,
         metric: view.attributes.metric,
-        least_preferred: view.least_preferred,
+        least_preferred: view.least_preferred(),
         attributes: Some(view.attributes),
         feed: view.feed,
         order: view.path_id,

@@ -1,9 +1,10 @@
 //! Where the routes of feeds lead: each target once, with the paths it makes, and whether it leads anywhere.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use forwarder_common::reason::Reason;
 
+use super::interned::{Interned, Number};
 use crate::{
     fib::path::Path,
     source::feed::{FeedId, Gateway, Target},
@@ -16,102 +17,90 @@ struct Name {
     target: Target,
 }
 
-/// A target in use.
-pub struct Held {
-    /// As it came.
-    pub target: Target,
+/// What follows from a target.
+struct Way {
     /// What it does with IPv4 and with IPv6 packets.
-    pub paths: [Arc<Path>; 2],
+    paths: [Arc<Path>; 2],
     /// Whether it leads somewhere.
-    pub usable: bool,
-    space: Option<FeedId>,
-    references: u32,
+    usable: bool,
 }
 
 /// Targets in use.
-#[derive(Default)]
 pub struct Targets {
-    list: Vec<Held>,
-    index: HashMap<Name, u32, foldhash::fast::RandomState>,
-    free: Vec<u32>,
-    last: Option<u32>,
+    all: Interned<Name, Way>,
     /// Targets that came, whose way nobody has looked for yet.
-    fresh: Vec<u32>,
+    fresh: Vec<Number>,
     /// Gateways that no route names any more.
     idle: Vec<Gateway>,
 }
 
-impl Targets {
-    /// The number of a target, with one reference more.
-    pub(super) fn hold(&mut self, feed: FeedId, target: &Target) -> u32 {
-        let space = matches!(target, Target::Nexthop(_)).then_some(feed);
-        let same = |held: &Held| held.space == space && held.target == *target;
-        let last = self.last.filter(|number| same(&self.list[*number as usize]));
-        let known = last.or_else(|| {
-            let target = target.clone();
-            self.index.get(&Name { space, target }).copied()
-        });
-        if let Some(number) = known {
-            self.list[number as usize].references += 1;
-            self.last = Some(number);
-            return number;
+impl Default for Targets {
+    fn default() -> Targets {
+        let nothing = Name {
+            space: None,
+            target: Target::Unreachable,
+        };
+        Targets {
+            // Routes of one next hop come in runs.
+            all: Interned::new(nothing, 1),
+            fresh: Vec::new(),
+            idle: Vec::new(),
         }
-        let held = Held {
-            target: target.clone(),
-            paths: [4, 6].map(|family| Arc::new(path_of(feed, target, family))),
-            usable: true,
-            space,
-            references: 1,
-        };
-        let number = match self.free.pop() {
-            Some(number) => {
-                self.list[number as usize] = held;
-                number
-            }
-            None => {
-                self.list.push(held);
-                self.list.len() as u32 - 1
-            }
-        };
-        let target = target.clone();
-        if matches!(target, Target::Gateway(_) | Target::Nexthop(_)) {
+    }
+}
+
+impl Targets {
+    /// The number of a target, with one reference more; `None` where there are too many.
+    pub(super) fn hold(&mut self, feed: FeedId, target: &Target) -> Option<Number> {
+        let space = matches!(target, Target::Nexthop(_)).then_some(feed);
+        let before = self.all.len();
+        let number = self.all.hold(
+            0,
+            |known| known.space == space && known.target == *target,
+            || Name {
+                space,
+                target: target.clone(),
+            },
+            |name| Way {
+                paths: [4, 6].map(|family| Arc::new(path_of(feed, &name.target, family))),
+                usable: true,
+            },
+        )?;
+        if self.all.len() > before && matches!(target, Target::Gateway(_) | Target::Nexthop(_)) {
             self.fresh.push(number);
         }
-        self.index.insert(Name { space, target }, number);
-        number
+        Some(number)
     }
 
     /// One reference less.
-    pub(super) fn release(&mut self, number: u32) {
-        let held = &mut self.list[number as usize];
-        held.references -= 1;
-        if held.references > 0 {
-            return;
-        }
-        let name = Name {
-            space: held.space,
-            target: std::mem::replace(&mut held.target, Target::Unreachable),
-        };
-        self.index.remove(&name);
-        if let Target::Gateway(gateway) = name.target {
+    pub(super) fn release(&mut self, number: Number) {
+        if let Some(Name {
+            target: Target::Gateway(gateway),
+            ..
+        }) = self.all.release(number)
+        {
             self.idle.push(gateway);
         }
-        self.free.push(number);
-        self.last = None;
     }
 
-    pub(super) fn get(&self, number: u32) -> &Held {
-        &self.list[number as usize]
+    /// A target as it came.
+    pub(super) fn get(&self, number: Number) -> &Target {
+        &self.all.get(number).target
+    }
+
+    /// Whether it leads somewhere.
+    pub(super) fn is_usable(&self, number: Number) -> bool {
+        self.all.value(number).usable
     }
 
     /// Targets in use.
     pub fn len(&self) -> usize {
-        self.index.len()
+        self.all.len()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.index.is_empty()
+        self.len() == 0
     }
 
     /// Whether [`Self::take_fresh`] has anything to tell.
@@ -120,9 +109,9 @@ impl Targets {
     }
 
     /// Targets that came since the last call.
-    pub fn take_fresh(&mut self) -> Vec<u32> {
+    pub fn take_fresh(&mut self) -> Vec<Number> {
         let mut fresh = std::mem::take(&mut self.fresh);
-        fresh.retain(|number| self.list[*number as usize].references > 0);
+        fresh.retain(|number| self.all.is_held(*number));
         fresh
     }
 
@@ -133,34 +122,34 @@ impl Targets {
         idle
     }
 
-    fn number_of(&self, gateway: Gateway) -> Option<u32> {
+    fn number_of(&self, gateway: Gateway) -> Option<Number> {
         let target = Target::Gateway(gateway);
-        self.index.get(&Name { space: None, target }).copied()
+        self.all.find(&Name { space: None, target })
     }
 
     /// Targets that lead to a gateway or a next-hop object, for which `concerned` says yes.
-    pub fn select(&self, concerned: impl Fn(Option<FeedId>, &Target) -> bool) -> Vec<u32> {
-        let of = |(name, number): (&Name, &u32)| concerned(name.space, &name.target).then_some(*number);
-        self.index.iter().filter_map(of).collect()
+    pub fn select(&self, concerned: impl Fn(Option<FeedId>, &Target) -> bool) -> Vec<Number> {
+        let of = |(name, number): (&Name, Number)| concerned(name.space, &name.target).then_some(number);
+        self.all.iter().filter_map(of).collect()
     }
 
     /// The path of a target for packets of a family.
-    pub fn path(&self, number: u32, ipv6: bool) -> &Arc<Path> {
-        &self.list[number as usize].paths[usize::from(ipv6)]
+    pub fn path(&self, number: Number, ipv6: bool) -> &Arc<Path> {
+        &self.all.value(number).paths[usize::from(ipv6)]
     }
 
     /// The gateway of a target, where it is one.
-    pub fn gateway(&self, number: u32) -> Option<Gateway> {
-        match self.list[number as usize].target {
-            Target::Gateway(gateway) => Some(gateway),
+    pub fn gateway(&self, number: Number) -> Option<Gateway> {
+        match self.get(number) {
+            Target::Gateway(gateway) => Some(*gateway),
             _ => None,
         }
     }
 
     /// Says whether a target leads somewhere; answers whether that is news.
-    pub fn set_usable(&mut self, number: u32, usable: bool) -> bool {
-        let held = &mut self.list[number as usize];
-        std::mem::replace(&mut held.usable, usable) != usable
+    pub fn set_usable(&mut self, number: Number, usable: bool) -> bool {
+        let way = self.all.value_mut(number);
+        std::mem::replace(&mut way.usable, usable) != usable
     }
 
     /// Says the same of a gateway's target.

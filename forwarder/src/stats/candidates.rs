@@ -178,7 +178,7 @@ impl Source<'_> {
             metric: (!bgp).then_some(attributes.metric),
             protocol: names::protocol(attributes.protocol.into()),
             stale: view.stale,
-            least_preferred: view.least_preferred,
+            least_preferred: view.least_preferred(),
             age: Some(self.now.saturating_sub(view.since).into()),
             ..base
         }

@@ -1,0 +1,91 @@
+//! What a prefix has of something: mostly one.
+
+/// One thing, or several. Where the thing takes sixteen octets and leaves a value unused, this takes no more.
+pub(super) enum Entry<T> {
+    One(T),
+    #[expect(
+        clippy::box_collection,
+        reason = "a thin pointer keeps the common entry at 16 octets"
+    )]
+    Many(Box<Vec<T>>),
+}
+
+impl<T: Copy> Entry<T> {
+    pub fn as_slice(&self) -> &[T] {
+        match self {
+            Entry::One(one) => std::slice::from_ref(one),
+            Entry::Many(many) => many,
+        }
+    }
+
+    pub fn as_mut_slice(&mut self) -> &mut [T] {
+        match self {
+            Entry::One(one) => std::slice::from_mut(one),
+            Entry::Many(many) => many,
+        }
+    }
+
+    /// The thing, where there is only one.
+    pub fn sole(&self) -> Option<&T> {
+        match self {
+            Entry::One(one) => Some(one),
+            Entry::Many(_) => None,
+        }
+    }
+
+    /// Puts one in at a place, before what stands there; at the end where nothing does.
+    pub fn insert(&mut self, at: usize, thing: T) {
+        match self {
+            Entry::One(one) => {
+                let both = if at == 0 {
+                    vec![thing, *one]
+                } else {
+                    vec![*one, thing]
+                };
+                *self = Entry::Many(Box::new(both));
+            }
+            Entry::Many(many) => many.insert(at.min(many.len()), thing),
+        }
+    }
+
+    /// Puts one at the end.
+    pub fn add(&mut self, thing: T) {
+        self.insert(usize::MAX, thing);
+    }
+
+    /// Keeps what `keep` says; answers whether anything is left.
+    pub fn retain(&mut self, mut keep: impl FnMut(&T) -> bool) -> bool {
+        match self {
+            Entry::One(one) => keep(one),
+            Entry::Many(many) => {
+                many.retain(&mut keep);
+                match many.as_slice() {
+                    [] => return false,
+                    [one] => *self = Entry::One(*one),
+                    _ => {}
+                }
+                true
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_and_goes_keeps_its_order_and_one_stands_alone() {
+        let mut entry = Entry::One(2);
+        entry.add(3);
+        entry.insert(0, 1);
+        assert_eq!((entry.as_slice(), entry.sole()), (&[1, 2, 3][..], None));
+        assert!(entry.retain(|thing| *thing != 2));
+        assert_eq!(entry.as_slice(), [1, 3]);
+        assert!(entry.retain(|thing| *thing == 3));
+        assert_eq!(entry.sole(), Some(&3));
+        entry.insert(1, 4);
+        assert_eq!(entry.as_slice(), [3, 4]);
+        assert!(!entry.retain(|_| false));
+    }
+}
