@@ -120,6 +120,11 @@ impl<D: Dataplane> Engine<D> {
         if !objects.is_empty() {
             self.objects_changed(feed, &objects);
         }
+        self.forget_idle();
+    }
+
+    /// Forgets gateways that no route names any more.
+    fn forget_idle(&mut self) {
         for gateway in self.rib.feeds.targets_mut().take_idle() {
             self.world.gateways.remove(&gateway);
         }
@@ -293,9 +298,7 @@ impl<D: Dataplane> Engine<D> {
                 Kind::Release => self.sync(prefix),
             }
         }
-        for gateway in self.rib.feeds.targets_mut().take_idle() {
-            self.world.gateways.remove(&gateway);
-        }
+        self.forget_idle();
         let done = end - work.next;
         work.next = end;
         done
@@ -304,9 +307,16 @@ impl<D: Dataplane> Engine<D> {
     /// Where the first route of a feed comes, there will be many.
     fn make_room(&mut self) {
         if self.rib.feeds.is_empty() {
-            let slots = self.dataplane.tables().sizes.slots as usize;
-            self.rib.feeds.reserve(slots / 4 * 3, slots / 8);
+            let (v4, v6) = self.room();
+            self.rib.feeds.reserve(v4, v6);
         }
+    }
+
+    /// Prefixes, IPv4 and IPv6, of a full table that just fits: growing means to move them all, and room that is not used is
+    /// not touched.
+    pub(super) fn room(&self) -> (usize, usize) {
+        let slots = self.dataplane.tables().sizes.slots as usize;
+        (slots / 4 * 3, slots / 8)
     }
 
     /// Looks for the way of targets that nobody has looked for.
@@ -444,9 +454,14 @@ impl<D: Dataplane> Engine<D> {
 
     fn gate_is_open(&mut self) {
         self.releasing = false;
+        self.adoption_ends();
+        self.gateways_changed = true;
+    }
+
+    /// What was found laid has been compared with what should be.
+    pub(super) fn adoption_ends(&mut self) {
         let tables = self.dataplane.tables();
         self.fib.adoption_ends(tables);
         self.adjacencies.adoption_ends(tables);
-        self.gateways_changed = true;
     }
 }

@@ -108,11 +108,9 @@ impl<D: Dataplane> Engine<D> {
 
     /// The same with the dump given piece by piece as it is read, so that a full table is not held twice.
     pub fn begin_load(&mut self) -> Load<'_, D> {
-        // As many as there were; at the start, as a full table that just fits would have: growing means to move them all,
-        // and room that is not used is not touched.
-        let slots = self.dataplane.tables().sizes.slots as usize;
+        // As many as there were.
         let (v4, v6) = match self.rib.kernel.len() {
-            (0, 0) => (slots / 4 * 3, slots / 8),
+            (0, 0) => self.room(),
             known => known,
         };
         let mut routes = self.rib.kernel.emptied();
@@ -222,8 +220,7 @@ impl<D: Dataplane> Engine<D> {
             self.sync(prefix);
         }
         if self.gate.is_none() && !self.releasing {
-            self.fib.adoption_ends(self.dataplane.tables());
-            self.adjacencies.adoption_ends(self.dataplane.tables());
+            self.adoption_ends();
         }
         self.gateways_changed = true;
         self.activity.resyncs += 1;

@@ -4,7 +4,7 @@ use ipnet::IpNet;
 
 use super::{
     Rib, contend,
-    decision::{self, Contender, FIRST, Step, UNLISTED},
+    decision::{self, Contender, Step, UNLISTED},
     feeds::View,
     kernel::Shown,
 };
@@ -66,8 +66,7 @@ impl Rib {
     pub fn explain(&self, prefix: IpNet) -> Vec<(Route<'_>, Outcome)> {
         let found = self.kernel.find(prefix);
         let (class, undecided) = match &found {
-            Some(found) if found.first => (FIRST, found.undecided),
-            Some(found) => (self.kernel_class, found.undecided),
+            Some(found) => (self.class_of_found(found), found.undecided),
             None => (UNLISTED, false),
         };
         let kernel = self.kernel.routes(prefix).into_iter().map(Route::Kernel);

@@ -36,8 +36,8 @@ const NO_LLGR: u32 = 0xffff_0007;
 /// The first generation, and what is none.
 const FIRST_GENERATION: NonZeroU8 = NonZeroU8::MIN;
 const NO_GENERATION: NonZeroU8 = NonZeroU8::MAX;
-/// Sets of attributes asked for lately that are known without comparing them: as many as a session remembers.
-const RECENT: usize = 1 << 16;
+/// Sets of attributes asked for lately that are known without comparing them.
+const RECENT: usize = 1 << 17;
 
 /// A route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -295,9 +295,9 @@ impl FeedRoutes {
     fn hold(&mut self, feed: FeedId, route: &FeedRoute) -> Option<(Number, Number)> {
         let given = &route.attributes;
         // A session gives routes of the same attributes the same, so their address mostly tells.
-        let place = Arc::as_ptr(given).addr() / align_of::<usize>() / 8;
+        let place = (Arc::as_ptr(given).addr() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
         let attributes = self.attributes.hold(
-            place,
+            place as usize,
             |known| Arc::ptr_eq(known, given),
             || Arc::clone(given),
             |_| (),

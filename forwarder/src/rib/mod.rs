@@ -43,7 +43,7 @@ pub struct Rib {
     /// Those of feeds.
     pub feeds: FeedRoutes,
     sources: Vec<Source>,
-    kernel_class: Class,
+    listed_kernel: Class,
     punt: Arc<Path>,
 }
 
@@ -71,7 +71,7 @@ impl Rib {
             kernel: KernelRoutes::default(),
             feeds: FeedRoutes::default(),
             sources: sources.to_vec(),
-            kernel_class: class_of(sources, Source::Kernel),
+            listed_kernel: class_of(sources, Source::Kernel),
             punt: Arc::new(Path::Special(Reason::UnsupportedRoute)),
         }
     }
@@ -171,8 +171,13 @@ impl Rib {
         by_feed(best, path.filter(|path| *path != best.path))
     }
 
+    /// The rank of a route of the kernel; `first`: of table local or a connected subnet.
+    fn kernel_class(&self, first: bool) -> Class {
+        if first { FIRST } else { self.listed_kernel }
+    }
+
     fn class_of_found(&self, found: &Found<'_>) -> Class {
-        if found.first { FIRST } else { self.kernel_class }
+        self.kernel_class(found.first)
     }
 
     /// What the kernel's best route does, where the kernel is asked.
@@ -204,7 +209,7 @@ impl Rib {
         if self.feeds.is_empty() {
             return Some(cover);
         }
-        let class = if cover.first { FIRST } else { self.kernel_class };
+        let class = self.kernel_class(cover.first);
         if class == UNLISTED {
             return None;
         }
