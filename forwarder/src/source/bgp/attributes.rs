@@ -271,6 +271,8 @@ fn segments(mut value: &[u8], four_octets: bool, external: bool) -> Result<Vec<S
             _ => return malformed("a segment of a type that is not known"),
         }
     }
+    // Mostly there is one, and a list begins with room for four.
+    path.shrink_to_fit();
     Ok(path)
 }
 

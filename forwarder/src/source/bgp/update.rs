@@ -15,8 +15,10 @@ use super::wire::Fault;
 use super::{flow, nlri};
 use crate::source::feed::{Attributes, FeedEvent, FeedRoute, FeedTable, FlowRule, Gateway, Segment, Target};
 
-/// Sets of attributes that a session remembers.
-const REMEMBERED: usize = 65_536;
+/// Sets of attributes that a session remembers, and their octets: those of a full table, of which a set has fifty to a
+/// hundred.
+const REMEMBERED: usize = 1 << 18;
+const REMEMBERED_OCTETS: usize = 16 << 20;
 
 /// How much a neighbour may bring, and what happens beyond.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +63,7 @@ pub struct Decoder {
     /// The interface on which the session runs, for link-local next hops.
     interface: Option<u32>,
     known: HashMap<Box<[u8]>, Arc<Attributes>, RandomState>,
+    known_octets: usize,
     key: Vec<u8>,
     limits: PerTable<Limit>,
     disconnect: bool,
@@ -80,6 +83,7 @@ impl Decoder {
             terms,
             interface,
             known: HashMap::default(),
+            known_octets: 0,
             key: Vec::new(),
             limits: limits.most.map(Limit::new),
             disconnect: limits.disconnect,
@@ -283,9 +287,11 @@ impl Decoder {
         let attributes = Arc::new(read.attributes);
         // What has something to count is read again each time.
         if read.complete && read.discarded == 0 {
-            if self.known.len() >= REMEMBERED {
+            if self.known.len() >= REMEMBERED || self.known_octets + key.len() > REMEMBERED_OCTETS {
                 self.known.clear();
+                self.known_octets = 0;
             }
+            self.known_octets += key.len();
             self.known.insert(key.into(), Arc::clone(&attributes));
         }
         Ok(attributes)
