@@ -224,7 +224,7 @@ pub(crate) fn verdict(kind: u16, message: &Message<'_>) -> Result<(), Error> {
 }
 
 /// `SO_RCVBUFFORCE`: like SO_RCVBUF, but not bound by net.core.rmem_max.
-fn force_receive_buffer(socket: &netlink_sys::Socket, size: usize) -> io::Result<()> {
+pub(crate) fn force_receive_buffer(socket: &impl AsRawFd, size: usize) -> io::Result<()> {
     let size = libc::c_int::try_from(size).unwrap_or(libc::c_int::MAX);
     // SAFETY: the option's value is a c_int that lives for the call, and its size is given.
     let result = unsafe {

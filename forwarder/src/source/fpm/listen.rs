@@ -1,7 +1,9 @@
 //! The socket that zebra connects to, and the thread that reads it.
 //!
 //! One connection at a time: two zebras would undo each other's routes. When the RIB is behind, the channel is full and
-//! the socket is not read; zebra waits, with at most eight megabytes of its own.
+//! the socket is not read; zebra waits, with at most eight megabytes of its own. It waits for a whole second whenever these are
+//! full while it walks its table (`fpm_rib_send`, zebra/dplane_fpm_nl.c), however soon there is room. So the kernel keeps most of
+//! a full table for us ([`RECEIVE`]), which costs nothing where nothing waits.
 
 use std::io::{self, ErrorKind, PipeWriter, Read};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -13,16 +15,19 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use socket2::{SockRef, TcpKeepalive};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::session::Session;
 use crate::config::FpmConfig;
-use crate::netlink::watch::poll;
+use crate::netlink::{socket::force_receive_buffer, watch::poll};
 use crate::source::feed::{Batch, FeedCounts, FeedEvent, FeedHandle, FeedId, FeedState};
 use crate::source::tap::Tap;
 
 /// Octets read at once.
 const READ: usize = 256 << 10;
+/// Octets that the kernel may keep for us. It takes twice as many with its own overhead, and so keeps most of a full table.
+/// Less in tests, which fill it.
+const RECEIVE: usize = if cfg!(test) { 1 << 20 } else { 64 << 20 };
 /// Events in a batch, about.
 const BATCH: usize = 4_096;
 /// Reads before the other descriptors are looked at.
@@ -71,6 +76,10 @@ impl Fpm {
     ) -> Result<(Self, FeedHandle), Error> {
         let listening = TcpListener::bind(config.listen).and_then(|listener| {
             listener.set_nonblocking(true)?;
+            // Before a connection: it agrees on the window's scale.
+            if let Err(error) = force_receive_buffer(&listener, RECEIVE) {
+                debug!(%error, "no SO_RCVBUFFORCE: zebra waits longer while the RIB is behind");
+            }
             let address = listener.local_addr()?;
             Ok((listener, address))
         });
