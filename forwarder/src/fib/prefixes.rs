@@ -92,10 +92,14 @@ impl Hasher for RowHasher {
     }
 }
 
+/// Parts of a set of IPv4 prefixes. The size of a map is a power of two, of which it fills seven eighths: a full table of a million
+/// prefixes needs 2^21 places and fills half of them, or three times 2^19 and fills two thirds. That of IPv6 fits one.
+const PARTS: usize = 3;
+
 /// Prefixes of one family.
 #[derive(Clone)]
 pub struct Prefixes<A, V> {
-    entries: HashMap<Key<A>, V, Seeded>,
+    parts: [HashMap<Key<A>, V, Seeded>; PARTS],
     /// How many prefixes there are of each length: empty lengths are not probed.
     lengths: [u32; 129],
 }
@@ -103,26 +107,34 @@ pub struct Prefixes<A, V> {
 impl<A: Address, V> Default for Prefixes<A, V> {
     fn default() -> Self {
         Prefixes {
-            entries: HashMap::default(),
+            parts: Default::default(),
             lengths: [0; 129],
         }
+    }
+}
+
+/// The part that a prefix is in; neighbours are in the same.
+fn part<A: Address>(network: A) -> usize {
+    match A::FAMILY {
+        4 => (mix(network.unit().0 >> ROW) >> 32) as usize % PARTS,
+        _ => 0,
     }
 }
 
 impl<A: Address, V> Prefixes<A, V> {
     /// The value of exactly this prefix.
     pub fn get(&self, network: A, length: u8) -> Option<&V> {
-        self.entries.get(&Key(network, length))
+        self.parts[part(network)].get(&Key(network, length))
     }
 
     /// The value of exactly this prefix.
     pub fn get_mut(&mut self, network: A, length: u8) -> Option<&mut V> {
-        self.entries.get_mut(&Key(network, length))
+        self.parts[part(network)].get_mut(&Key(network, length))
     }
 
     /// Adds or replaces; answers the old value.
     pub fn insert(&mut self, network: A, length: u8, value: V) -> Option<V> {
-        let old = self.entries.insert(Key(network, length), value);
+        let old = self.parts[part(network)].insert(Key(network, length), value);
         if old.is_none() {
             self.lengths[length as usize] += 1;
         }
@@ -131,7 +143,7 @@ impl<A: Address, V> Prefixes<A, V> {
 
     /// The value that is there; where none is, `value` is put there.
     pub fn get_or_insert(&mut self, network: A, length: u8, value: impl FnOnce() -> V) -> Option<&mut V> {
-        match self.entries.entry(Key(network, length)) {
+        match self.parts[part(network)].entry(Key(network, length)) {
             Entry::Occupied(there) => Some(there.into_mut()),
             Entry::Vacant(free) => {
                 free.insert(value());
@@ -143,7 +155,7 @@ impl<A: Address, V> Prefixes<A, V> {
 
     /// Takes a prefix out.
     pub fn remove(&mut self, network: A, length: u8) -> Option<V> {
-        let old = self.entries.remove(&Key(network, length));
+        let old = self.parts[part(network)].remove(&Key(network, length));
         if old.is_some() {
             self.lengths[length as usize] -= 1;
         }
@@ -162,43 +174,71 @@ impl<A: Address, V> Prefixes<A, V> {
             .filter(|length| self.lengths[*length as usize] > 0)
             .filter_map(move |length| {
                 let network = address.network(length);
-                self.entries
-                    .get(&Key(network, length))
-                    .map(|value| (network, length, value))
+                self.get(network, length).map(|value| (network, length, value))
             })
     }
 
     /// Every prefix, in no order.
     pub fn iter(&self) -> impl Iterator<Item = (A, u8, &V)> {
-        self.entries
+        self.parts
             .iter()
+            .flatten()
             .map(|(Key(network, length), value)| (*network, *length, value))
     }
 
     /// Every value, in no order.
     pub fn values_mut(&mut self) -> impl Iterator<Item = &mut V> {
-        self.entries.values_mut()
+        self.parts.iter_mut().flat_map(HashMap::values_mut)
     }
 
     /// How many.
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.parts.iter().map(HashMap::len).sum()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.parts.iter().all(HashMap::is_empty)
     }
 
     /// Makes room for as many more.
     pub fn reserve(&mut self, more: usize) {
-        self.entries.reserve(more);
+        match A::FAMILY {
+            // They are not equally full, but nearly.
+            4 => self
+                .parts
+                .iter_mut()
+                .for_each(|part| part.reserve(more / PARTS + more / 64)),
+            _ => self.parts[0].reserve(more),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn all_parts_are_filled_alike_and_together_they_are_the_set() {
+        let mut all = Prefixes::default();
+        for number in 0..100_000u32 {
+            all.insert(number << 8, 24, number);
+        }
+        let counts: Vec<usize> = all.parts.iter().map(HashMap::len).collect();
+        assert!(
+            counts.iter().all(|count| (32_000..35_000).contains(count)),
+            "{counts:?}"
+        );
+        assert_eq!((all.len(), all.iter().count()), (100_000, 100_000));
+        for number in 0..100_000u32 {
+            assert_eq!(
+                all.covering(number << 8 | 7, 32),
+                Some((number << 8, 24, &number))
+            );
+            assert_eq!(all.remove(number << 8, 24), Some(number));
+        }
+        assert!(all.is_empty());
+    }
 
     #[test]
     fn neighbours_stand_together_and_hosts_apart() {
