@@ -16,6 +16,7 @@ pub mod filter;
 pub mod link;
 pub mod neighbour;
 pub mod netlink;
+mod octets;
 pub mod rib;
 pub mod source;
 pub mod stats;

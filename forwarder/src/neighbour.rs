@@ -4,12 +4,16 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use ipnet::IpNet;
 
-use crate::source::event::{Ifindex, Neighbour};
+use crate::{
+    octets::FirstOctets,
+    source::event::{Ifindex, Neighbour},
+};
 
 /// Every neighbour entry the kernel told of, ordered by address.
 #[derive(Default)]
 pub struct Neighbours {
     entries: BTreeMap<(IpAddr, Ifindex), Neighbour>,
+    octets: FirstOctets,
 }
 
 impl Neighbours {
@@ -22,6 +26,7 @@ impl Neighbours {
         let old = self.entries.get(&key).copied();
         let new = sticky(neighbour, old.as_ref());
         self.entries.insert(key, new);
+        self.octets.note(key.0);
         old.and_then(|old| old.mac) != new.mac || old.is_some_and(|old| old.failed) != new.failed
     }
 
@@ -56,6 +61,9 @@ impl Neighbours {
 
     /// Addresses of entries inside a prefix.
     pub fn inside(&self, prefix: IpNet) -> Vec<IpAddr> {
+        if !self.octets.may_hold(prefix) {
+            return Vec::new();
+        }
         let last = match prefix {
             IpNet::V4(net) => IpAddr::V4(net.broadcast()),
             IpNet::V6(net) => IpAddr::V6(net.broadcast()),
@@ -92,6 +100,7 @@ impl Neighbours {
             .filter(|key| mac(&self.entries, key) != mac(&new, key))
             .map(|(address, ifindex)| (*ifindex, *address))
             .collect();
+        new.keys().for_each(|(address, _)| self.octets.note(*address));
         self.entries = new;
         changed
     }

@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, net::IpAddr};
 use forwarder_common::reason::Reason;
 use ipnet::IpNet;
 
-use crate::source::{event::Hop, feed::Gateway};
+use crate::{
+    octets::FirstOctets,
+    source::{event::Hop, feed::Gateway},
+};
 
 /// What a gateway leads to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,6 +82,7 @@ impl std::fmt::Display for Unresolved {
 #[derive(Default)]
 pub struct Gateways {
     all: BTreeMap<Gateway, Resolution>,
+    octets: FirstOctets,
 }
 
 impl Gateways {
@@ -89,6 +93,7 @@ impl Gateways {
 
     /// Says what one leads to; answers what was known.
     pub fn set(&mut self, gateway: Gateway, resolution: Resolution) -> Option<Resolution> {
+        self.octets.note(gateway.address);
         self.all.insert(gateway, resolution)
     }
 
@@ -99,7 +104,7 @@ impl Gateways {
 
     /// Those inside a prefix.
     pub fn inside(&self, prefix: IpNet) -> Vec<Gateway> {
-        if self.all.is_empty() {
+        if self.all.is_empty() || !self.octets.may_hold(prefix) {
             return Vec::new();
         }
         let last = match prefix {
