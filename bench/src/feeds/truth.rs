@@ -17,6 +17,8 @@ use crate::walk;
 
 /// Prefixes asked for between two looks at how many of them are right.
 const SOME: usize = 1024;
+/// One prefix in so many is waited for.
+const PART: usize = 16;
 /// How long to wait when few are.
 const PAUSE: Duration = Duration::from_millis(5);
 
@@ -105,12 +107,12 @@ impl<'a> Truth<'a> {
         }
     }
 
-    /// What to wait for; to be made before the clock starts.
+    /// What to wait for; to be made before the clock starts: one prefix in [`PART`]. To ask for all would take the controller's
+    /// CPU; and when these are right, a few more than that are left, which take microseconds. Afterwards ask [`Self::holds`].
     pub fn awaited(&self) -> Awaited<'_> {
-        Awaited {
-            truth: self,
-            left: self.wanted(),
-        }
+        let mut left = self.wanted();
+        left.truncate((left.len() / PART).max(1));
+        Awaited { truth: self, left }
     }
 
     /// Checks every prefix.
@@ -133,7 +135,7 @@ pub struct Awaited<'a> {
 
 impl Awaited<'_> {
     /// Waits until each was right once, and answers when the last was. Those that are go from the list while others come, so
-    /// the list is short at the end. What that costs, the controller pays for as well: about a second on a CPU.
+    /// the list is short at the end.
     ///
     /// # Errors
     /// The controller ends, or something is still wrong after `limit`.
