@@ -147,7 +147,7 @@ impl<R: BufRead> Player<R> {
     pub fn open(mut input: R) -> Result<Self, Error> {
         let mut line = Vec::new();
         input.by_ref().take(MAX_LINE).read_until(b'\n', &mut line)?;
-        let text = String::from_utf8_lossy(&line).into_owned();
+        let text = str::from_utf8(&line).map_err(|_| Error::Header("its first line is no text".into()))?;
         let words: Vec<&str> = text.split_whitespace().collect();
         match words[..] {
             // Or the rest of the line would be read as a chunk.
@@ -311,7 +311,8 @@ mod tests {
     fn other_files_are_told_apart() {
         for (bytes, says) in [
             (&b""[..], "does not begin with forwarder-record"),
-            (b"\xff\xfe", "does not begin with forwarder-record"),
+            (b"\xff\xfe", "its first line is no text"),
+            (b"forwarder-record 1 fpm \xff\n", "its first line is no text"),
             (b"forwarder-record 2 fpm x\n", "version 2, and this is version 1"),
             (b"forwarder-record 1 fpm\n", "kind and name are missing"),
             (b"forwarder-record 1 fpm x", "its first line does not end"),
