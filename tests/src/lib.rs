@@ -2,15 +2,19 @@
 //!
 //! They need root and say so; nothing here skips.
 
+pub mod bird;
 pub mod controller;
+pub mod daemon;
 pub mod differential;
 pub mod frame;
 pub mod frr;
 pub mod lab;
 pub mod ledger;
+pub mod operator;
 pub mod packets;
 pub mod random;
 pub mod replay;
 pub mod routes;
 pub mod sandbox;
 pub mod table;
+pub mod traffic;

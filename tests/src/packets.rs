@@ -107,22 +107,15 @@ impl Wire {
     /// # Errors
     /// The socket failed.
     pub fn receive(&self, limit: Duration, wanted: impl Fn(&[u8]) -> bool) -> Result<Option<Vec<u8>>> {
-        let until = Instant::now() + limit;
+        Ok(first(&[self], limit, wanted)?.map(|(_, frame)| frame))
+    }
+
+    /// What has come in by now, if anything has.
+    fn take(&self) -> Result<Option<Vec<u8>>> {
+        let mut frame = vec![0u8; 4096];
+        let mut from = address(0, 0);
+        let mut length = size_of::<libc::sockaddr_ll>() as u32;
         loop {
-            let left = until.saturating_duration_since(Instant::now());
-            let mut poll = libc::pollfd {
-                fd: self.socket.as_raw_fd(),
-                events: libc::POLLIN,
-                revents: 0,
-            };
-            // SAFETY: one entry, live.
-            let ready = unsafe { libc::poll(&mut poll, 1, left.as_millis() as i32) };
-            if ready <= 0 {
-                return Ok(None);
-            }
-            let mut frame = vec![0u8; 4096];
-            let mut from = address(0, 0);
-            let mut length = size_of::<libc::sockaddr_ll>() as u32;
             // SAFETY: buffer and address are live and their sizes are given.
             let got = unsafe {
                 libc::recvfrom(
@@ -137,13 +130,14 @@ impl Wire {
             if got < 0 {
                 let why = io::Error::last_os_error();
                 // The interface went down: what is queued can still be read.
-                if matches!(why.raw_os_error(), Some(libc::EAGAIN | libc::ENETDOWN)) {
-                    continue;
+                match why.raw_os_error() {
+                    Some(libc::EAGAIN) => return Ok(None),
+                    Some(libc::ENETDOWN) => continue,
+                    _ => bail!("cannot receive: {why}"),
                 }
-                bail!("cannot receive: {why}");
             }
-            frame.truncate(got as usize);
-            if from.sll_pkttype != OUTGOING && wanted(&frame) {
+            if from.sll_pkttype != OUTGOING {
+                frame.truncate(got as usize);
                 return Ok(Some(frame));
             }
         }
@@ -175,6 +169,48 @@ impl Wire {
     /// The socket failed.
     pub fn drain(&self, wanted: impl Fn(&[u8]) -> bool) -> Result<Vec<Vec<u8>>> {
         self.collect(usize::MAX, Duration::ZERO, wanted)
+    }
+}
+
+/// The next frame that came in on one of these and for which `wanted` says so, and on which; `None` when `limit` has passed
+/// without one.
+///
+/// # Errors
+/// A socket failed.
+pub fn first(
+    wires: &[&Wire],
+    limit: Duration,
+    wanted: impl Fn(&[u8]) -> bool,
+) -> Result<Option<(usize, Vec<u8>)>> {
+    let until = Instant::now() + limit;
+    let mut polls: Vec<_> = wires
+        .iter()
+        .map(|wire| libc::pollfd {
+            fd: wire.socket.as_raw_fd(),
+            events: libc::POLLIN,
+            revents: 0,
+        })
+        .collect();
+    loop {
+        for (at, wire) in wires.iter().enumerate() {
+            while let Some(frame) = wire.take()? {
+                if wanted(&frame) {
+                    return Ok(Some((at, frame)));
+                }
+            }
+        }
+        let left = until.saturating_duration_since(Instant::now());
+        // SAFETY: live entries and their number.
+        let ready = unsafe {
+            libc::poll(
+                polls.as_mut_ptr(),
+                polls.len() as libc::nfds_t,
+                left.as_millis() as i32,
+            )
+        };
+        if ready <= 0 {
+            return Ok(None);
+        }
     }
 }
 

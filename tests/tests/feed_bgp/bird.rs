@@ -1,15 +1,14 @@
 //! BIRD 2, beside us on the router by loopback, and on a host with a password.
 
 use std::fmt::Write as _;
-use std::fs;
 
 use anyhow::{Result, ensure};
 use forwarder::source::feed::{FeedState, FeedTable, Segment};
-use forwarder_tests::lab::{Lab, run};
+use forwarder_tests::bird::Bird;
+use forwarder_tests::lab::Lab;
 use forwarder_tests::table;
 use ipnet::IpNet;
 
-use crate::daemon::Daemon;
 use crate::feed::{Feed, address};
 
 /// The simple case of the manual: whoever calls from this host.
@@ -17,51 +16,6 @@ const SIMPLE: &str = "listen = \"127.0.0.2:1179\"\nlocal-as = 64500\n";
 /// The same by name, so that it can be recorded from its first octet.
 const NAMED: &str =
     "listen = \"127.0.0.2:1179\"\nlocal-as = 64500\n[[routes.bgp.neighbour]]\naddress = \"127.0.0.1\"\n";
-
-/// BIRD with these IPv4 and IPv6 routes and our session.
-struct Bird<'a> {
-    lab: &'a Lab,
-    node: &'a str,
-    daemon: Option<Daemon>,
-}
-
-impl<'a> Bird<'a> {
-    fn start(lab: &'a Lab, node: &'a str, config: &str) -> Result<Bird<'a>> {
-        let mut bird = Bird {
-            lab,
-            node,
-            daemon: None,
-        };
-        bird.write(config)?;
-        bird.run(&[])?;
-        Ok(bird)
-    }
-
-    fn write(&self, config: &str) -> Result<()> {
-        let path = self.lab.dir().join("bird.conf");
-        fs::write(&path, config)?;
-        run(self.lab.command(self.node, "bird").arg("-p").arg("-c").arg(&path)).map(drop)
-    }
-
-    fn run(&mut self, more: &[&str]) -> Result<()> {
-        let mut command = self.lab.command(self.node, "bird");
-        command.arg("-f").args(more);
-        command.arg("-c").arg(self.lab.dir().join("bird.conf"));
-        command.arg("-s").arg(self.lab.dir().join("bird.ctl"));
-        self.daemon = Some(Daemon::start(self.lab, "bird", &mut command)?);
-        Ok(())
-    }
-
-    fn kill(&mut self) -> Result<()> {
-        self.daemon.take().map_or(Ok(()), Daemon::kill)
-    }
-
-    fn ask(&self, words: &str) -> Result<String> {
-        let mut command = self.lab.command(self.node, "birdc");
-        command.arg("-s").arg(self.lab.dir().join("bird.ctl"));
-        run(command.args(words.split_whitespace()))
-    }
-}
 
 /// Routes of both families, and what goes with them.
 fn config(session: &str, v4: &[IpNet], v6: &[IpNet]) -> Result<String> {

@@ -5,9 +5,9 @@ use std::fs;
 
 use anyhow::{Result, ensure};
 use forwarder::source::feed::{FeedState, FeedTable};
+use forwarder_tests::daemon::Daemon;
 use forwarder_tests::lab::Lab;
 
-use crate::daemon::Daemon;
 use crate::feed::{Feed, address};
 
 const NEIGHBOUR: &str = "listen = \"10.2.0.1:1179\"\nlocal-as = 64500\n\

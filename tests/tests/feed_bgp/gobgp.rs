@@ -4,9 +4,9 @@ use std::fs;
 
 use anyhow::{Result, ensure};
 use forwarder::source::feed::FeedState;
+use forwarder_tests::daemon::{Daemon, log};
 use forwarder_tests::lab::{Lab, run};
 
-use crate::daemon::{Daemon, log};
 use crate::feed::{Feed, address};
 
 const NEIGHBOUR: &str = "listen = \"10.2.0.1:1179\"\nlocal-as = 64500\n\

@@ -4,7 +4,6 @@
 //! The daemon runs on a host of the lab, or beside us on its router; our end is always on the router.
 
 mod bird;
-mod daemon;
 mod exabgp;
 mod feed;
 mod frr;

@@ -1,10 +1,13 @@
 //! A routing daemon in the foreground.
 
-use std::fs::{self, File};
-use std::process::{Child, Command, Stdio};
+use std::{
+    fs::{self, File},
+    process::{Child, Command, Stdio},
+};
 
 use anyhow::{Context, Result};
-use forwarder_tests::lab::Lab;
+
+use crate::lab::Lab;
 
 /// A running daemon, killed on drop.
 pub struct Daemon {
@@ -13,6 +16,9 @@ pub struct Daemon {
 
 impl Daemon {
     /// Starts this command; what it prints is in the lab's directory until the lab is gone.
+    ///
+    /// # Errors
+    /// There is no such program.
     pub fn start(lab: &Lab, name: &str, command: &mut Command) -> Result<Daemon> {
         let log = File::options()
             .create(true)
@@ -28,8 +34,21 @@ impl Daemon {
     }
 
     /// SIGKILL: it says goodbye to nobody.
+    ///
+    /// # Errors
+    /// It ended before.
     pub fn kill(mut self) -> Result<()> {
         self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// SIGTERM, and waits for its end.
+    ///
+    /// # Errors
+    /// The kernel does not tell.
+    pub fn stop(mut self) -> Result<()> {
+        self.signal(libc::SIGTERM);
         self.child.wait()?;
         Ok(())
     }
