@@ -106,11 +106,33 @@ impl<'a> Frr<'a> {
     /// # Errors
     /// It does not run.
     pub fn kill(&mut self, daemon: &str) -> Result<()> {
-        let position = self.running.iter().position(|(name, _)| *name == daemon);
-        let (_, mut child) = self.running.remove(position.context("it does not run")?);
+        let mut child = self.take(daemon)?;
         child.kill()?;
         child.wait()?;
         Ok(())
+    }
+
+    /// SIGTERM, and waits for its end.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn stop(&mut self, daemon: &str) -> Result<()> {
+        let mut child = self.take(daemon)?;
+        signal(&child, libc::SIGTERM);
+        child.wait()?;
+        Ok(())
+    }
+
+    /// SIGSTOP or SIGCONT: a daemon that is there and says nothing.
+    pub fn pause(&self, daemon: &str, pause: bool) {
+        for (_, child) in self.running.iter().filter(|(name, _)| *name == daemon) {
+            signal(child, if pause { libc::SIGSTOP } else { libc::SIGCONT });
+        }
+    }
+
+    fn take(&mut self, daemon: &str) -> Result<Child> {
+        let position = self.running.iter().position(|(name, _)| *name == daemon);
+        Ok(self.running.remove(position.context("it does not run")?).1)
     }
 }
 
@@ -118,9 +140,15 @@ impl Drop for Frr<'_> {
     fn drop(&mut self) {
         // zebra last, so that the others do not complain.
         for (_, child) in self.running.iter_mut().rev() {
-            // SAFETY: a signal to our own child, which has not been waited for.
-            unsafe { libc::kill(child.id() as i32, libc::SIGTERM) };
+            // One that is paused would never hear of its end.
+            signal(child, libc::SIGCONT);
+            signal(child, libc::SIGTERM);
             let _ = child.wait();
         }
     }
+}
+
+fn signal(child: &Child, signal: i32) {
+    // SAFETY: a signal to our own child, which has not been waited for.
+    unsafe { libc::kill(child.id() as i32, signal) };
 }

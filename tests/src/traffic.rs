@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use crate::{
     frame,
@@ -23,6 +23,8 @@ pub const MACS: ([u8; 6], [u8; 6]) = ([2, 0, 0, 0, 1, 1], [2, 0, 0, 0, 1, 2]);
 const ENDS: [(&str, u8); 2] = [("b", 2), ("c", 3)];
 /// Between two packets, so that a test that runs for long on one CPU leaves some of it to the daemons.
 const PAUSE: Duration = Duration::from_micros(500);
+/// A packet that may be lost is, after this.
+const GONE: Duration = Duration::from_millis(500);
 
 /// A packet to an address with a number in it.
 #[must_use]
@@ -46,6 +48,7 @@ pub type Arrived = Vec<[u64; 2]>;
 pub struct Traffic<'a> {
     lab: &'a Lab,
     counts: &'a [[AtomicU64; 2]],
+    lost: &'a AtomicU64,
     over: &'a AtomicBool,
 }
 
@@ -54,6 +57,12 @@ impl Traffic<'_> {
     #[must_use]
     pub fn arrived(&self) -> Arrived {
         read(self.counts)
+    }
+
+    /// Packets that did not arrive, where that may happen.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        self.lost.load(Relaxed)
     }
 
     /// Waits until so many more have arrived for every destination; answers how many did at each end meanwhile.
@@ -87,6 +96,27 @@ pub fn under<T>(
     destinations: &[&str],
     work: impl FnOnce(&Traffic<'_>) -> Result<T>,
 ) -> Result<(T, Arrived)> {
+    run(lab, destinations, None, work)
+}
+
+/// The same where packets may be lost because a cable is cut: one that has not arrived after half a second is.
+///
+/// # Errors
+/// As [`under`].
+pub fn under_losses<T>(
+    lab: &Lab,
+    destinations: &[&str],
+    work: impl FnOnce(&Traffic<'_>) -> Result<T>,
+) -> Result<(T, Arrived)> {
+    run(lab, destinations, Some(GONE), work)
+}
+
+fn run<T>(
+    lab: &Lab,
+    destinations: &[&str],
+    gone: Option<Duration>,
+    work: impl FnOnce(&Traffic<'_>) -> Result<T>,
+) -> Result<(T, Arrived)> {
     let to: Vec<IpAddr> = destinations
         .iter()
         .map(|text| text.parse().with_context(|| (*text).to_string()))
@@ -95,15 +125,17 @@ pub fn under<T>(
     let from = lab.wire("a")?;
     let ends = [lab.wire(ENDS[0].0)?, lab.wire(ENDS[1].0)?];
     let (done, over) = (AtomicBool::new(false), AtomicBool::new(false));
+    let lost = AtomicU64::new(0);
     std::thread::scope(|scope| {
         let stream = scope.spawn(|| {
-            let result = stream(&from, [&ends[0], &ends[1]], &to, &counts, &done);
+            let result = stream(&from, [&ends[0], &ends[1]], &to, &counts, (gone, &lost), &done);
             over.store(true, Relaxed);
             result
         });
         let traffic = Traffic {
             lab,
             counts: &counts,
+            lost: &lost,
             over: &over,
         };
         let result = work(&traffic);
@@ -122,14 +154,18 @@ fn stream(
     ends: [&Wire; 2],
     to: &[IpAddr],
     counts: &[[AtomicU64; 2]],
+    (gone, lost): (Option<Duration>, &AtomicU64),
     done: &AtomicBool,
 ) -> Result<()> {
     let mut number = 0;
     while !done.load(Relaxed) {
         for (address, count) in to.iter().zip(counts) {
             number += 1;
-            let end = cross(from, ends, *address, number)?;
-            count[end].fetch_add(1, Relaxed);
+            match try_cross(from, ends, *address, number, gone.unwrap_or(LIMIT))? {
+                Some(end) => count[end].fetch_add(1, Relaxed),
+                None if gone.is_some() => lost.fetch_add(1, Relaxed),
+                None => bail!("packet {number}, to {address}, is lost"),
+            };
             std::thread::sleep(PAUSE);
         }
     }
@@ -141,21 +177,32 @@ fn stream(
 /// # Errors
 /// It is lost, or not as a router sends it on.
 pub fn cross(from: &Wire, ends: [&Wire; 2], to: IpAddr, number: u64) -> Result<usize> {
+    try_cross(from, ends, to, number, LIMIT)?.with_context(|| format!("a packet to {to} is lost"))
+}
+
+fn try_cross(
+    from: &Wire,
+    ends: [&Wire; 2],
+    to: IpAddr,
+    number: u64,
+    limit: Duration,
+) -> Result<Option<usize>> {
     let sent = packet(to, number);
     from.send(&sent)?;
     // Behind the Ethernet header, the addresses and what follows them stay what they are.
     let rest = if to.is_ipv4() { 26 } else { 22 };
     let ours =
         |frame: &[u8]| frame.get(12..14) == Some(&sent[12..14]) && frame.get(rest..) == Some(&sent[rest..]);
-    let (end, got) =
-        packets::first(&ends, LIMIT, ours)?.with_context(|| format!("packet {number}, to {to}, is lost"))?;
+    let Some((end, got)) = packets::first(&ends, limit, ours)? else {
+        return Ok(None);
+    };
     let cable = ENDS[end].1;
     let wanted = frame::routed(&sent, [2, 0, 0, 0, cable, 2], [2, 0, 0, 0, cable, 1], sent.len());
     ensure!(
         got == wanted,
         "packet {number}, to {to}, arrived as {got:02x?} and not as {wanted:02x?}"
     );
-    Ok(end)
+    Ok(Some(end))
 }
 
 fn read(counts: &[[AtomicU64; 2]]) -> Arrived {

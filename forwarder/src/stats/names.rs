@@ -50,7 +50,16 @@ pub fn protocol(number: u32) -> String {
         187 => "isis",
         188 => "ospf",
         189 => "rip",
+        // FRR's own (zebra/rt_netlink.h), by its names for their daemons.
+        190 => "ripng",
+        191 => "nhrp",
         192 => "eigrp",
+        193 => "ldp",
+        194 => "sharp",
+        195 => "pbr",
+        196 => "zstatic",
+        197 => "openfabric",
+        198 => "srte",
         other => return other.to_string(),
     };
     name.to_string()

@@ -1,78 +1,14 @@
 //! GoBGP, on a host of the lab.
 
-use std::fs;
-
 use anyhow::{Result, ensure};
 use forwarder::source::feed::FeedState;
-use forwarder_tests::daemon::{Daemon, log};
-use forwarder_tests::lab::{Lab, run};
+use forwarder_tests::gobgp::GoBgp;
+use forwarder_tests::lab::Lab;
 
 use crate::feed::{Feed, address};
 
 const NEIGHBOUR: &str = "listen = \"10.2.0.1:1179\"\nlocal-as = 64500\n\
                          [[routes.bgp.neighbour]]\naddress = \"10.2.0.2\"\nas = 64501\n";
-
-/// gobgpd that calls us; `more` goes with the neighbour, `paths` with IPv4 unicast.
-struct GoBgp<'a> {
-    lab: &'a Lab,
-    daemon: Option<Daemon>,
-}
-
-impl<'a> GoBgp<'a> {
-    fn start(lab: &'a Lab, more: &str, paths: &str) -> Result<GoBgp<'a>> {
-        let families: String = ["ipv4-unicast", "ipv6-unicast", "ipv4-flowspec", "ipv6-flowspec"]
-            .iter()
-            .map(|family| {
-                format!(
-                    "[[neighbors.afi-safis]]\n[neighbors.afi-safis.config]\nafi-safi-name = \"{family}\"\n\
-                     [neighbors.afi-safis.mp-graceful-restart.config]\nenabled = true\n{}",
-                    if *family == "ipv4-unicast" { paths } else { "" }
-                )
-            })
-            .collect();
-        let config = format!(
-            "[global.config]\nas = 64501\nrouter-id = \"10.2.0.2\"\nport = -1\n\
-             [[neighbors]]\n[neighbors.config]\nneighbor-address = \"10.2.0.1\"\npeer-as = 64500\n\
-             [neighbors.transport.config]\nremote-port = 1179\n\
-             [neighbors.timers.config]\nconnect-retry = 1\nidle-hold-time-after-reset = 1\n{more}{families}"
-        );
-        fs::write(lab.dir().join("gobgp.toml"), config)?;
-        let mut gobgp = GoBgp { lab, daemon: None };
-        gobgp.run(&[])?;
-        Ok(gobgp)
-    }
-
-    fn run(&mut self, more: &[&str]) -> Result<()> {
-        let mut command = self.lab.command("b", "gobgpd");
-        command
-            .arg("-f")
-            .arg(self.lab.dir().join("gobgp.toml"))
-            .args(more);
-        self.daemon = Some(Daemon::start(self.lab, "gobgpd", &mut command)?);
-        self.lab
-            .wait("gobgpd to answer", || Ok(self.ask("global").ok().map(drop)))
-            .map_err(|error| error.context(log(self.lab, "gobgpd")))
-    }
-
-    fn kill(&mut self) -> Result<()> {
-        self.daemon.take().map_or(Ok(()), Daemon::kill)
-    }
-
-    fn ask(&self, words: &str) -> Result<String> {
-        run(self.lab.command("b", "gobgp").args(words.split_whitespace()))
-    }
-
-    /// Adds (or takes back) a route.
-    fn route(&self, verb: &str, number: usize) -> Result<()> {
-        self.ask(&format!(
-            "global rib {verb} 198.18.{number}.0/24 nexthop 10.2.0.2 med 10 community 64501:7"
-        ))?;
-        self.ask(&format!(
-            "global rib {verb} -a ipv6 2001:db8:{number:x}::/48 nexthop fd00:2::2"
-        ))?;
-        Ok(())
-    }
-}
 
 #[test]
 fn gobgp_tells_its_tables_changes_them_and_resets() -> Result<()> {

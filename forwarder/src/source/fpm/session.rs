@@ -11,8 +11,11 @@
 //!    ^                  |   ^                                |        Sweep and Synchronised at its end
 //!    | restart-time     |   | connected                      |
 //!    | over: Mark,      v   |                                |
-//!    +----- Sweep ---- Stale <-------------------------------+ lost
+//!    +----- Sweep ---- Stale <-------------------------------+ lost: Mark
 //! ```
+//! What is stale is marked when the session is lost, so that it shows as such, and again when the next begins: what a replay
+//! that was cut short had said anew is nothing to rely on.
+//!
 //! Routes of a lost session stay for `restart-time`. Sessions that come and are lost again without ever being in step do
 //! not prolong that: `restart-time` and `sync-time` after the first loss what is still stale goes.
 
@@ -183,6 +186,7 @@ impl Session {
         self.lost.get_or_insert(now);
         let restart = now + self.config.restart_time;
         self.restart = Some(self.patience().map_or(restart, |end| end.min(restart)));
+        events.extend(TABLES.map(mark));
         self.enter(FeedState::Stale, events);
     }
 

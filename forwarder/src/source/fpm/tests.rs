@@ -30,6 +30,11 @@ const UNREACHABLE: u8 = 7;
 const PROHIBIT: u8 = 8;
 const BGP: u8 = 186;
 
+const LOST: [FeedEvent; 3] = [
+    mark(FeedTable::Ipv4),
+    mark(FeedTable::Ipv6),
+    FeedEvent::State(FeedState::Stale),
+];
 const BEGUN: [FeedEvent; 3] = [
     FeedEvent::State(FeedState::Syncing),
     mark(FeedTable::Ipv4),
@@ -423,7 +428,7 @@ fn a_zebra_that_comes_again_gives_its_old_numbers_new_meanings_and_stale_routes_
         route("192.0.2.0/24").by(22).said(),
         route("198.51.100.0/24").by(22).said(),
     ]);
-    assert_eq!(world.lose(), [FeedEvent::State(FeedState::Stale)]);
+    assert_eq!(world.lose(), LOST);
     world.now += Duration::from_secs(3);
     assert_eq!(world.connect(), BEGUN);
     let events = world.say(&[nexthop(22, 3), route("192.0.2.0/24").by(22).said()]);
@@ -445,7 +450,7 @@ fn a_zebra_that_comes_again_gives_its_old_numbers_new_meanings_and_stale_routes_
 fn routes_of_a_lost_session_stay_for_the_restart_time() {
     let mut world = World::live();
     world.say(&[nexthop(1, 1), route("192.0.2.0/24").by(1).said()]);
-    assert_eq!(world.lose(), [FeedEvent::State(FeedState::Stale)]);
+    assert_eq!(world.lose(), LOST);
     assert_eq!(world.pass(119), []);
     let events = world.pass(1);
     assert_eq!(events[..4], DROPPED[..4]);

@@ -1,0 +1,352 @@
+//! FRR feeds the controller by FPM while the kernel has other routes: packets follow zebra, whatever happens to zebra, to its
+//! connection, to the controller, or to a member of a group.
+//!
+//! zebra lays its routes in the kernel, too, with metric 20. Those that the kernel prefers here have another metric, and are
+//! the kernel's own, which zebra does not look at.
+
+use std::fmt::Write as _;
+
+use anyhow::{Result, ensure};
+use forwarder_tests::{
+    bird::Bird,
+    controller::Controller,
+    frr::Frr,
+    lab::Lab,
+    operator::{candidates, figure, forwarded, is, patient, settle, source, wait_source, ways},
+    table, traffic,
+};
+use serde_json::Value;
+
+/// Prefixes of each family that zebra and the kernel have, which go by different ways.
+const BOTH: u8 = 12;
+/// Routes that a carrier tells bgpd.
+const MORE: usize = 1_000;
+
+const CONFIG: &str = "[routes]\nsources = [\"fpm\", \"kernel\"]\nmax-age = \"0\"\n\
+                      [routes.fpm]\nquiet-time = \"2s\"\n";
+const ZEBRA: &str = "hostname router\nfpm address 127.0.0.1 port 2620\n";
+const FPM: &[&str] = &["-M", "dplane_fpm_nl"];
+
+fn lab() -> Result<Lab> {
+    let lab = Lab::new()?;
+    let mut lines = String::new();
+    for number in 0..BOTH {
+        writeln!(
+            lines,
+            "route add 5.1.{number}.0/24 via 10.3.0.2 proto kernel metric 5"
+        )?;
+        writeln!(
+            lines,
+            "route add 2a05:0:{number:x}::/48 via fd00:3::2 proto kernel metric 5"
+        )?;
+    }
+    let batch = lab.dir().join("batch");
+    std::fs::write(&batch, lines)?;
+    lab.ip("router", &format!("-batch {}", batch.display()))?;
+    for address in ["10.2.0.2", "10.3.0.2", "fd00:2::2", "fd00:3::2"] {
+        lab.resolve("router", address)?;
+    }
+    Ok(lab)
+}
+
+/// staticd with these of the common prefixes by b.
+fn statics(numbers: std::ops::Range<u8>) -> Result<String> {
+    let mut text = String::new();
+    for number in numbers {
+        writeln!(text, "ip route 5.1.{number}.0/24 10.2.0.2")?;
+        writeln!(text, "ipv6 route 2a05:0:{number:x}::/48 fd00:2::2")?;
+    }
+    Ok(text)
+}
+
+fn live(routes: usize) -> impl FnMut(&Value) -> bool {
+    move |row| is(row, "live", [routes; 2])
+}
+
+/// Each common prefix goes by b where its number is one of these, else by c.
+fn follow(lab: &Lab, numbers: std::ops::Range<u8>) -> Result<()> {
+    let mut to = Vec::new();
+    for number in 0..BOTH {
+        let by_feed = numbers.contains(&number);
+        let v4 = format!("5.1.{number}.9");
+        let v6 = format!("2a05:0:{number:x}::9");
+        settle(lab, &v4, &[if by_feed { "10.2.0.2" } else { "10.3.0.2" }])?;
+        settle(lab, &v6, &[if by_feed { "fd00:2::2" } else { "fd00:3::2" }])?;
+        to.extend([v4, v6]);
+    }
+    let to: Vec<&str> = to.iter().map(String::as_str).collect();
+    let before = forwarded(lab, "a")?;
+    let ((), arrived) = traffic::under(lab, &to, |traffic| traffic.flow(1).map(drop))?;
+    for (index, [b, c]) in arrived.iter().enumerate() {
+        let by_feed = numbers.contains(&(index as u8 / 2));
+        ensure!(
+            if by_feed { *c == 0 } else { *b == 0 },
+            "{}: {arrived:?}",
+            to[index]
+        );
+    }
+    let sent: u64 = arrived.iter().flatten().sum();
+    let counted = forwarded(lab, "a")? - before;
+    ensure!(
+        counted == sent as i64,
+        "sent {sent}, forwarded {counted}\n{}",
+        lab.picture()
+    );
+    Ok(())
+}
+
+#[test]
+fn packets_follow_zebra_where_the_kernel_has_another_route() -> Result<()> {
+    let lab = lab()?;
+    let controller = lab.start(&["a", "b", "c"], CONFIG)?;
+    follow(&lab, 0..0)?;
+    let mut frr = Frr::new(&lab, "router")?;
+    frr.start("zebra", ZEBRA, FPM)?;
+    frr.start("staticd", &statics(0..BOTH)?, &[])?;
+    // And a carrier's table by bgpd, which calls and listens nowhere.
+    frr.start(
+        "bgpd",
+        "router bgp 64500\nbgp router-id 10.2.0.1\nno bgp ebgp-requires-policy\nneighbor 10.2.0.2 remote-as 64501\n\
+         neighbor 10.2.0.2 timers connect 1\n",
+        &["-p", "0"],
+    )?;
+    let mut carrier = String::from(
+        "router id 10.2.0.2;\nprotocol device {}\n\
+         protocol bgp { local 10.2.0.2 as 64501; neighbor 10.2.0.1 as 64500; ipv4 { import none; export all; }; \
+         passive; }\nprotocol static { ipv4;\n",
+    );
+    for prefix in table::v4(MORE)?.iter().take(MORE) {
+        writeln!(carrier, "route {prefix} blackhole;")?;
+    }
+    carrier += "}\n";
+    let _carrier = Bird::start(&lab, "b", &carrier)?;
+    let feed = wait_source(&lab, "fpm", "every route", |row| {
+        is(row, "live", [usize::from(BOTH) + MORE, BOTH.into()])
+    })?;
+    ensure!(feed["errors"] == 0 && feed["end_of_rib_ipv4"] == true, "{feed}");
+    follow(&lab, 0..BOTH)?;
+    let told = candidates(&lab, "5.1.3.0/24")?;
+    ensure!(
+        told[0]["by"] == "fpm" && told[0]["best"] == true && told[0]["protocol"] == "zstatic",
+        "{told:?}"
+    );
+    ensure!(
+        told.iter()
+            .any(|row| row["by"] == "kernel" && row["why"] == "lost: order of sources"),
+        "{told:?}"
+    );
+    let far = table::v4(MORE)?[7].to_string();
+    let told = candidates(&lab, &far)?;
+    ensure!(told[0]["by"] == "fpm" && told[0]["protocol"] == "bgp", "{told:?}");
+
+    // Some are withdrawn: the kernel's routes count.
+    let gone: Vec<String> = statics(0..4)?.lines().map(|line| format!("no {line}")).collect();
+    let gone: Vec<&str> = gone.iter().map(String::as_str).collect();
+    frr.configure("staticd", &gone)?;
+    wait_source(&lab, "fpm", "some to be withdrawn", |row| {
+        is(row, "live", [usize::from(BOTH) - 4 + MORE, usize::from(BOTH) - 4])
+    })?;
+    follow(&lab, 4..BOTH)?;
+
+    // The connection is reset, and comes back with the same: nothing moves.
+    let ((), arrived) = traffic::under(&lab, &["5.1.5.9", "2a05:0:5::9"], |traffic| {
+        traffic.flow(20)?;
+        frr.configure("zebra", &["no fpm address"])?;
+        wait_source(&lab, "fpm", "the loss", |row| row["state"] == "stale")?;
+        traffic.flow(20)?;
+        frr.configure("zebra", &["fpm address 127.0.0.1 port 2620"])?;
+        wait_source(&lab, "fpm", "a second session", |row| {
+            row["sessions"] == 2
+                && is(row, "live", [usize::from(BOTH) - 4 + MORE, usize::from(BOTH) - 4])
+                && row["stale_ipv4"] == 0
+        })?;
+        traffic.flow(20).map(drop)
+    })?;
+    ensure!(arrived.iter().all(|[_, c]| *c == 0), "{arrived:?}");
+    // The carrier's session is reset: its routes go, and come again.
+    frr.show("bgpd", "clear bgp *")?;
+    wait_source(&lab, "fpm", "the carrier's routes again", |row| {
+        figure(row, "updates").is_ok_and(|updates| updates > 3 * MORE as i64)
+            && is(row, "live", [usize::from(BOTH) - 4 + MORE, usize::from(BOTH) - 4])
+    })?;
+    follow(&lab, 4..BOTH)?;
+    ensure!(source(&lab, "fpm")?["errors"] == 0);
+    drop(controller);
+    Ok(())
+}
+
+#[test]
+fn a_killed_zebra_loses_no_packet_and_its_next_table_is_compared() -> Result<()> {
+    let lab = lab()?;
+    let controller = lab.start(&["a", "b", "c"], CONFIG)?;
+    let mut frr = Frr::new(&lab, "router")?;
+    frr.start("zebra", ZEBRA, FPM)?;
+    frr.start("staticd", &statics(0..BOTH)?, &[])?;
+    wait_source(&lab, "fpm", "every route", live(BOTH.into()))?;
+    follow(&lab, 0..BOTH)?;
+    let before = forwarded(&lab, "a")?;
+    let to = ["5.1.1.9", "5.1.7.9", "2a05:0:1::9", "2a05:0:7::9"];
+    let ((), arrived) = traffic::under(&lab, &to, |traffic| {
+        traffic.flow(20)?;
+        frr.kill("zebra")?;
+        frr.kill("staticd")?;
+        // zebra would take what it left in the kernel for its own table again.
+        lab.ip("router", "nexthop flush")?;
+        for family in ["-4", "-6"] {
+            lab.ip("router", &format!("{family} route flush proto 196"))?;
+        }
+        let feed = wait_source(&lab, "fpm", "the loss", |row| row["state"] == "stale")?;
+        ensure!(figure(&feed, "stale_ipv4")? == i64::from(BOTH), "{feed}");
+        let moved = traffic.flow(50)?;
+        ensure!(
+            moved.iter().all(|[_, c]| *c == 0),
+            "stale routes are used no more: {moved:?}"
+        );
+        frr.start("zebra", ZEBRA, FPM)?;
+        frr.start("staticd", &statics(0..6)?, &[])?;
+        wait_source(&lab, "fpm", "its return", |row| {
+            row["sessions"] == 2 && is(row, "live", [6, 6])
+        })?;
+        for (address, gateway) in [("5.1.7.9", "10.3.0.2"), ("2a05:0:7::9", "fd00:3::2")] {
+            settle(&lab, address, &[gateway])?;
+        }
+        let moved = traffic.flow(20)?;
+        ensure!(moved[1][0] == 0 && moved[3][0] == 0, "{moved:?}");
+        Ok(())
+    })?;
+    ensure!(
+        arrived[0][1] == 0 && arrived[2][1] == 0,
+        "what both tables have must never have left its way: {arrived:?}"
+    );
+    let sent: u64 = arrived.iter().flatten().sum();
+    let counted = forwarded(&lab, "a")? - before;
+    ensure!(counted == sent as i64, "sent {sent}, forwarded {counted}");
+    follow(&lab, 0..6)?;
+    drop(controller);
+    Ok(())
+}
+
+#[test]
+fn a_restarted_controller_keeps_zebras_routes_until_they_are_told_again() -> Result<()> {
+    let lab = lab()?;
+    let controller = lab.start(&["a", "b", "c"], CONFIG)?;
+    let mut frr = Frr::new(&lab, "router")?;
+    frr.start("zebra", ZEBRA, FPM)?;
+    frr.start("staticd", &statics(0..BOTH)?, &[])?;
+    wait_source(&lab, "fpm", "every route", live(BOTH.into()))?;
+    follow(&lab, 0..BOTH)?;
+    let to = ["5.1.1.9", "5.1.7.9", "2a05:0:1::9", "2a05:0:7::9"];
+    let (controller, arrived) = traffic::under(&lab, &to, |traffic| {
+        traffic.flow(20)?;
+        controller.kill()?;
+        let gone: Vec<String> = statics(6..BOTH)?
+            .lines()
+            .map(|line| format!("no {line}"))
+            .collect();
+        let gone: Vec<&str> = gone.iter().map(String::as_str).collect();
+        frr.configure("staticd", &gone)?;
+        frr.pause("zebra", true);
+        let controller = Controller::start(&lab, &lab.dir().join("forwarder.toml"))?;
+        ensure!(source(&lab, "fpm")?["awaited"] == true, "{}", lab.picture());
+        let moved = traffic.flow(50)?;
+        ensure!(
+            moved.iter().all(|[_, c]| *c == 0),
+            "what was adopted was not kept: {moved:?}"
+        );
+        frr.pause("zebra", false);
+        wait_source(&lab, "fpm", "its table", |row| {
+            is(row, "live", [6, 6]) && row["awaited"] == false
+        })?;
+        for (address, gateway) in [("5.1.7.9", "10.3.0.2"), ("2a05:0:7::9", "fd00:3::2")] {
+            settle(&lab, address, &[gateway])?;
+        }
+        let moved = traffic.flow(20)?;
+        ensure!(moved[1][0] == 0 && moved[3][0] == 0, "{moved:?}");
+        Ok(controller)
+    })?;
+    ensure!(
+        arrived[0][1] == 0 && arrived[2][1] == 0,
+        "what both tables have must never have left its way: {arrived:?}"
+    );
+    follow(&lab, 0..6)?;
+    drop(controller);
+    Ok(())
+}
+
+#[test]
+fn a_group_loses_a_member_with_its_carrier_and_takes_it_back() -> Result<()> {
+    let lab = lab()?;
+    let controller = lab.start(&["a", "b", "c"], CONFIG)?;
+    let mut frr = Frr::new(&lab, "router")?;
+    frr.start("zebra", ZEBRA, FPM)?;
+    frr.start(
+        "staticd",
+        "ip route 5.2.0.0/16 10.2.0.2\nip route 5.2.0.0/16 10.3.0.2\nip route 5.3.0.0/16 10.2.0.2\n\
+         ip route 5.3.0.0/16 10.3.0.2\n",
+        &[],
+    )?;
+    wait_source(&lab, "fpm", "both routes", |row| is(row, "live", [2, 0]))?;
+    let both = ["10.2.0.2", "10.3.0.2"];
+    settle(&lab, "5.2.0.1", &both)?;
+    let to: Vec<String> = (0..24)
+        .map(|number| format!("5.{}.0.{number}", 2 + number % 2))
+        .collect();
+    let to: Vec<&str> = to.iter().map(String::as_str).collect();
+    traffic::under_losses(&lab, &to, |traffic| {
+        let split = traffic.flow(5)?;
+        // A flow stays where it is; flows are spread over both.
+        ensure!(
+            split.iter().all(|ends| ends.contains(&0)),
+            "a flow takes two ways: {split:?}"
+        );
+        ensure!(
+            split.iter().any(|[b, _]| *b > 0) && split.iter().any(|[_, c]| *c > 0),
+            "{split:?}"
+        );
+        ensure!(traffic.lost() == 0, "{} are lost", traffic.lost());
+        lab.ip("b", "link set dev b down")?;
+        settle(&lab, "5.2.0.1", &both[1..])?;
+        settle(&lab, "5.3.0.1", &both[1..])?;
+        // zebra has said so, too.
+        patient(&lab, "zebra to tell of one member", || {
+            let told = candidates(&lab, "5.2.0.0/16")?;
+            Ok((told[0]["by"] == "fpm" && told[0]["resolved"] == "via 10.3.0.2 dev c").then_some(()))
+        })?;
+        let lost = traffic.lost();
+        let moved = traffic.flow(5)?;
+        ensure!(moved.iter().all(|[b, _]| *b == 0), "{moved:?}");
+        for (index, [_, c]) in split.iter().enumerate() {
+            ensure!(
+                *c == 0 || moved[index][1] > 0,
+                "flow {index} was on c and is gone"
+            );
+        }
+        ensure!(
+            traffic.lost() <= lost + 1,
+            "packets are lost after the group has closed: {} and {lost}",
+            traffic.lost()
+        );
+        lab.ip("b", "link set dev b up")?;
+        settle(&lab, "5.2.0.1", &both)?;
+        settle(&lab, "5.3.0.1", &both)?;
+        let lost = traffic.lost();
+        let again = traffic.flow(5)?;
+        ensure!(
+            again.iter().all(|ends| ends.contains(&0)),
+            "a flow takes two ways: {again:?}"
+        );
+        ensure!(
+            again.iter().any(|[b, _]| *b > 0) && again.iter().any(|[_, c]| *c > 0),
+            "{again:?}"
+        );
+        ensure!(
+            traffic.lost() <= lost + 1,
+            "packets are lost with both members back"
+        );
+        Ok(())
+    })?;
+    ensure!(ways(&lab, "5.3.0.7")? == both);
+    ensure!(source(&lab, "fpm")?["errors"] == 0, "{}", lab.picture());
+    drop(controller);
+    Ok(())
+}
