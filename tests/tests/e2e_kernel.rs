@@ -1,15 +1,15 @@
-//! BIRD feeds the kernel, the kernel feeds us: nothing may be missing at the end, whatever happens on the way.
+//! A daemon feeds the kernel, the kernel feeds us: nothing may be missing at the end, whatever happens on the way. What is
+//! tried is tried with BIRD and with FRR.
 
-use std::{
-    fmt::Write as _,
-    fs::{self, File},
-    process::{Child, Stdio},
-};
+use std::{fmt::Write as _, fs};
 
 use anyhow::{Context, Result, ensure};
 use forwarder_tests::{
-    lab::{Lab, run},
-    table,
+    bird::Bird,
+    frr::Frr,
+    lab::Lab,
+    operator::{forwarded, patient, settle},
+    table, traffic,
 };
 
 /// Routes that the neighbour announces.
@@ -19,50 +19,64 @@ const BURST: u32 = 20_000;
 /// How often they come and go while the controller does not read: more news than its receive buffer holds.
 const ROUNDS: u32 = 6;
 
-/// A BIRD in the foreground, killed on drop.
-struct Bird {
-    child: Child,
+/// The router's daemon: what it learns from the carrier at b goes into the kernel.
+trait Daemon {
+    /// Without a chance to say goodbye: what it laid in the kernel stays there.
+    fn kill(&mut self) -> Result<()>;
+    /// Starts again, and leaves what it finds in the kernel there until it knows better.
+    fn restart(&mut self) -> Result<()>;
 }
 
-impl Bird {
-    fn start(lab: &Lab, node: &str, config: &str) -> Result<Bird> {
-        let path = lab.dir().join(format!("bird-{node}.conf"));
-        fs::write(&path, config)?;
-        // A mistake in the configuration is said here, and not as routes that never come.
-        run(lab.command(node, "bird").arg("-p").arg("-c").arg(&path))?;
-        let log = File::create(lab.dir().join(format!("bird-{node}.log")))?;
-        let child = lab
-            .command(node, "bird")
-            .arg("-f")
-            .arg("-c")
-            .arg(&path)
-            .arg("-s")
-            .arg(lab.dir().join(format!("bird-{node}.ctl")))
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .context("cannot run bird: `cargo xtask setup` installs it")?;
-        Ok(Bird { child })
+type Start = for<'a> fn(&'a Lab) -> Result<Box<dyn Daemon + 'a>>;
+
+impl Daemon for Bird<'_> {
+    fn kill(&mut self) -> Result<()> {
+        Bird::kill(self)
+    }
+
+    fn restart(&mut self) -> Result<()> {
+        self.run(&["-R"])
     }
 }
 
-impl Drop for Bird {
-    fn drop(&mut self) {
-        // SAFETY: a signal to our own child, which has not been waited for.
-        unsafe { libc::kill(self.child.id() as i32, libc::SIGTERM) };
-        let _ = self.child.wait();
+fn bird(lab: &Lab) -> Result<Box<dyn Daemon + '_>> {
+    let session = "graceful restart on; connect retry time 1; connect delay time 1; error wait time 1, 2;";
+    let config = format!(
+        "router id 10.2.0.1;\nprotocol device {{}}\n\
+         protocol kernel {{ graceful restart on; ipv4 {{ export all; }}; merge paths on; }}\n\
+         protocol kernel {{ graceful restart on; ipv6 {{ export all; }}; }}\n\
+         protocol bgp peer4 {{ local 10.2.0.1 as 64500; neighbor 10.2.0.2 as 64501; {session} \
+         ipv4 {{ import all; export none; }}; }}\n\
+         protocol bgp peer6 {{ local fd00:2::1 as 64500; neighbor fd00:2::2 as 64501; {session} \
+         ipv6 {{ import all; export none; }}; }}\n"
+    );
+    Ok(Box::new(Bird::start(lab, "router", &config)?))
+}
+
+impl Daemon for Frr<'_> {
+    fn kill(&mut self) -> Result<()> {
+        Frr::kill(self, "bgpd")?;
+        Frr::kill(self, "zebra")
+    }
+
+    fn restart(&mut self) -> Result<()> {
+        self.start("zebra", "hostname router\n", &["-K", "60"])?;
+        self.start("bgpd", BGPD, &["-p", "0"])
     }
 }
 
-fn router() -> String {
-    "router id 10.2.0.1;\nprotocol device {}\n\
-     protocol kernel { ipv4 { export all; }; merge paths on; }\n\
-     protocol kernel { ipv6 { export all; }; }\n\
-     protocol bgp peer4 { local 10.2.0.1 as 64500; neighbor 10.2.0.2 as 64501; ipv4 { import all; export none; }; \
-     connect retry time 1; connect delay time 1; error wait time 1, 2; }\n\
-     protocol bgp peer6 { local fd00:2::1 as 64500; neighbor fd00:2::2 as 64501; ipv6 { import all; export none; }; \
-     connect retry time 1; connect delay time 1; error wait time 1, 2; }\n"
-        .into()
+const BGPD: &str = "hostname router\nrouter bgp 64500\nbgp router-id 10.2.0.1\nno bgp ebgp-requires-policy\n\
+    no bgp default ipv4-unicast\n\
+    neighbor 10.2.0.2 remote-as 64501\nneighbor 10.2.0.2 timers connect 1\n\
+    neighbor fd00:2::2 remote-as 64501\nneighbor fd00:2::2 timers connect 1\n\
+    address-family ipv4 unicast\nneighbor 10.2.0.2 activate\nexit-address-family\n\
+    address-family ipv6 unicast\nneighbor fd00:2::2 activate\nexit-address-family\n";
+
+fn frr(lab: &Lab) -> Result<Box<dyn Daemon + '_>> {
+    let mut frr = Frr::new(lab, "router")?;
+    frr.start("zebra", "hostname router\n", &[])?;
+    frr.start("bgpd", BGPD, &["-p", "0"])?;
+    Ok(Box::new(frr))
 }
 
 fn carrier() -> Result<String> {
@@ -112,30 +126,91 @@ fn verified(lab: &Lab) -> Result<()> {
     .with_context(|| text.clone())
 }
 
-#[test]
-fn bird_comes_goes_and_comes_back() -> Result<()> {
+/// The carrier's session ends, and its table with it; then both are back.
+fn comes_goes_and_comes_back(start: Start) -> Result<()> {
     let lab = Lab::new()?;
     let controller = lab.start(&["a", "b"], "")?;
     let bare = laid(&lab)?;
-    let _router = Bird::start(&lab, "router", &router())?;
-    let carrier_config = carrier()?;
+    let _router = start(&lab)?;
     let there = |lab: &Lab| Ok((laid(lab)? >= bare + ROUTES as u64).then_some(()));
-    let carrier = Bird::start(&lab, "b", &carrier_config)?;
-    lab.wait("the carrier's routes", || there(&lab))
-        .with_context(|| lab.picture())?;
+    let mut carrier = Bird::start(&lab, "b", &carrier()?)?;
+    patient(&lab, "the carrier's routes", || there(&lab))?;
     verified(&lab)?;
-    drop(carrier);
-    lab.wait("the carrier's routes to go", || {
+    carrier.stop()?;
+    patient(&lab, "the carrier's routes to go", || {
         Ok((laid(&lab)? <= bare + 2).then_some(()))
-    })
-    .with_context(|| lab.picture())?;
+    })?;
     verified(&lab)?;
-    let _carrier = Bird::start(&lab, "b", &carrier_config)?;
-    lab.wait("the carrier's routes to come back", || there(&lab))
-        .with_context(|| lab.picture())?;
+    carrier.run(&[])?;
+    patient(&lab, "the carrier's routes to come back", || there(&lab))?;
     verified(&lab)?;
     drop(controller);
     Ok(())
+}
+
+#[test]
+fn a_table_that_bird_learns_comes_goes_and_comes_back() -> Result<()> {
+    comes_goes_and_comes_back(bird)
+}
+
+#[test]
+fn a_table_that_frr_learns_comes_goes_and_comes_back() -> Result<()> {
+    comes_goes_and_comes_back(frr)
+}
+
+/// The router's daemon dies and comes back: what it had laid in the kernel is what packets follow meanwhile, and when it has
+/// laid it again.
+fn killed_and_back(start: Start) -> Result<()> {
+    let lab = Lab::new()?;
+    lab.resolve("router", "10.2.0.2")?;
+    let controller = lab.start(&["a", "b"], "")?;
+    let bare = laid(&lab)?;
+    let mut router = start(&lab)?;
+    let mut carrier = Bird::start(&lab, "b", &carrier()?)?;
+    let whole = bare + ROUTES as u64;
+    patient(&lab, "the carrier's routes", || {
+        Ok((laid(&lab)? >= whole).then_some(()))
+    })?;
+    let v4 = table::v4(ROUTES * 3 / 4)?;
+    let to: Vec<String> = v4[..4].iter().map(|prefix| prefix.addr().to_string()).collect();
+    let to: Vec<&str> = to.iter().map(String::as_str).collect();
+    for address in &to {
+        settle(&lab, address, &["10.2.0.2"])?;
+    }
+    let before = forwarded(&lab, "a")?;
+    let ((), arrived) = traffic::under(&lab, &to, |traffic| {
+        traffic.flow(20)?;
+        router.kill()?;
+        traffic.flow(50)?;
+        router.restart()?;
+        // It has laid its own again when the carrier's end takes all of it away.
+        lab.wait("the carrier's session", || {
+            let text = carrier.ask("show protocols peer4")?;
+            Ok(text.contains("Established").then_some(()))
+        })?;
+        traffic.flow(50).map(drop)
+    })?;
+    let sent: u64 = arrived.iter().flatten().sum();
+    ensure!(forwarded(&lab, "a")? - before == sent as i64, "{}", lab.picture());
+    ensure!(laid(&lab)? >= whole, "{}", lab.picture());
+    verified(&lab)?;
+    carrier.stop()?;
+    patient(&lab, "the carrier's routes to go", || {
+        Ok((laid(&lab)? <= bare + 2).then_some(()))
+    })?;
+    verified(&lab)?;
+    drop(controller);
+    Ok(())
+}
+
+#[test]
+fn bird_killed_and_back_loses_no_packet() -> Result<()> {
+    killed_and_back(bird)
+}
+
+#[test]
+fn frr_killed_and_back_loses_no_packet() -> Result<()> {
+    killed_and_back(frr)
 }
 
 #[test]

@@ -68,8 +68,11 @@ fn forwards(address: IpAddr, decision: &Decision, answer: &RouteAnswer) -> Agree
     }
     // A resolved neighbour is a prefix of its own in the data path, and part of the subnet's in the kernel.
     let connected = theirs.iter().all(|hop| hop.gateway.is_none());
+    // IPv6 routes that share a next-hop object share what it caches, so the kernel names the prefix that was asked for first
+    // (net/ipv6/route.c, rt6_get_pcpu_route: the cache is the fib6_nh's, and `from` stands in it).
+    let unnamed = address.is_ipv6() && matches!(found.action, Action::Nexthop(_));
     match decision.prefix {
-        Some(prefix) if prefix == found.prefix || connected => Agreement::Same,
+        Some(prefix) if prefix == found.prefix || connected || unnamed => Agreement::Same,
         Some(prefix) => Agreement::Differs(format!("the data path counts it for {prefix}")),
         None => Agreement::Differs("the data path counts it for no prefix".into()),
     }
@@ -238,6 +241,39 @@ mod tests {
             hops: vec![],
         });
         assert!(difference(&local).contains("the kernel does not"));
+    }
+
+    #[test]
+    fn the_prefix_that_the_kernel_names_for_a_shared_object_of_ipv6_is_not_held_against_us() {
+        let ours = path::Hop {
+            via: Some("fe80::2".parse().unwrap()),
+            ifindex: 12,
+            state: path::USABLE.into(),
+            ..path::Hop::default()
+        };
+        let decision = Decision {
+            leaf: 1,
+            slot: 7,
+            group: 5,
+            prefix: Some("2001:db8::/48".parse().unwrap()),
+            entry: Default::default(),
+            hops: std::sync::Arc::new(vec![ours]),
+            backup: Default::default(),
+        };
+        let asked_first = |action: fn(Vec<Hop>) -> Action| {
+            let hops = vec![hop(12, Some("fe80::2"))];
+            let found = RouteFound {
+                prefix: "2001:db8:ffff::/48".parse().unwrap(),
+                table: 254,
+                metric: 0,
+                action: action(hops.clone()),
+                hops,
+            };
+            let address = "2001:db8::7".parse().unwrap();
+            compare(address, &decision, &RouteAnswer::Route(found))
+        };
+        assert_eq!(asked_first(|_| Action::Nexthop(5)), Agreement::Same);
+        assert!(matches!(asked_first(Action::Hops), Agreement::Differs(_)));
     }
 
     #[test]
