@@ -146,7 +146,7 @@ fn routes(source: &SourceRow, paint: Paint) -> String {
     }
     let rules = source.flowspec_ipv4 + source.flowspec_ipv6;
     if rules > 0 {
-        words.push(format!("{} FlowSpec rules", grouped(rules)));
+        words.push(counted(rules, "FlowSpec rule"));
     }
     words.push(format!(
         "{} updates ({}/s)",
@@ -154,7 +154,7 @@ fn routes(source: &SourceRow, paint: Paint) -> String {
         grouped(source.updates_per_second)
     ));
     if source.kind == "kernel" {
-        words.push(format!("{} full syncs", source.resyncs));
+        words.push(counted(source.resyncs, "full sync"));
     } else {
         let ended = [
             (source.end_of_rib_ipv4, "IPv4"),
@@ -173,9 +173,9 @@ fn routes(source: &SourceRow, paint: Paint) -> String {
             format!("End-of-RIB {}", ended.join(", "))
         });
         words.push(format!(
-            "{} sessions, {} errors",
-            source.sessions,
-            grouped(source.errors)
+            "{}, {}",
+            counted(source.sessions, "session"),
+            counted(source.errors, "error")
         ));
     }
     words.push(source.last_change_age.map_or("no change yet".to_string(), |age| {
@@ -218,6 +218,12 @@ fn session(session: &SessionView) -> Option<String> {
     words.extend(tables);
     words.extend(session.capabilities.iter().cloned());
     Some(words.join(", "))
+}
+
+/// A number of things.
+fn counted(number: u64, thing: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{} {thing}{plural}", grouped(number))
 }
 
 fn heartbeat(row: &StatusRow, paint: Paint) -> String {

@@ -433,6 +433,11 @@ impl<D: Dataplane> Engine<D> {
         self.gate.is_some()
     }
 
+    /// Whether there is anything of that: not at the first start, nor where somebody has spoken for all of it.
+    pub fn keeps_found(&self) -> bool {
+        self.gate.as_ref().is_some_and(Gate::holds_any)
+    }
+
     /// Ends the waiting: what was found laid and nobody spoke for is mended or taken away.
     pub fn open_gate(&mut self) {
         let Some(gate) = self.gate.take() else { return };

@@ -9,6 +9,7 @@
 //! and wakes the loop.
 
 use std::{
+    net::IpAddr,
     path::PathBuf,
     sync::{
         atomic::Ordering,
@@ -38,6 +39,8 @@ use crate::{
 const ROOM: usize = 4;
 /// How long feeds are listened to before the kernel is again.
 pub const TURN: Duration = Duration::from_millis(10);
+/// How long somebody who was turned away is worth a word: daemons call again every minute or two.
+const LATELY: Duration = Duration::from_secs(150);
 /// Events, or prefixes of work on a whole table, between two looks at the clock.
 const SLICE: usize = 256;
 
@@ -54,6 +57,11 @@ pub trait Running: Send {
     /// many others were no sessions yet.
     fn turned_away(&self) -> [u64; 2] {
         [0, 0]
+    }
+
+    /// Who called last and was not served because nobody knows that address, and when.
+    fn last_stranger(&self) -> Option<(IpAddr, Instant)> {
+        None
     }
 }
 
@@ -89,6 +97,10 @@ impl Running for Speaker {
     fn turned_away(&self) -> [u64; 2] {
         let counts = self.counts();
         [&counts.strangers, &counts.crowded].map(|count| count.load(Ordering::Relaxed))
+    }
+
+    fn last_stranger(&self) -> Option<(IpAddr, Instant)> {
+        self.counts().last_stranger()
     }
 }
 
@@ -212,6 +224,20 @@ impl Feeds {
         self.lines.iter().flat_map(|line| {
             let handles = line.known.iter();
             handles.map(|handle| (line.source, handle, line.ended))
+        })
+    }
+
+    /// Sources of which there is no feed yet.
+    pub fn silent(&self) -> impl Iterator<Item = Source> {
+        let silent = self.lines.iter().filter(|line| line.known.is_empty());
+        silent.map(|line| line.source)
+    }
+
+    /// Who has called lately and was not served, because nobody knows that address.
+    pub fn strangers(&self) -> impl Iterator<Item = (Source, IpAddr)> {
+        self.lines.iter().filter_map(|line| {
+            let (address, at) = line.running.last_stranger()?;
+            (at.elapsed() < LATELY).then_some((line.source, address))
         })
     }
 }

@@ -54,6 +54,11 @@ impl Gate {
         word >> (slot % 64) & 1 == 1
     }
 
+    /// Whether there is any slot that nobody has spoken for yet.
+    pub fn holds_any(&self) -> bool {
+        self.found.iter().any(|word| *word != 0)
+    }
+
     /// Waits for the first feed of a source.
     pub fn await_source(&mut self, source: Source, class: Class) {
         self.awaited.insert(Awaited::Source(source), (class, [true; 2]));
@@ -101,7 +106,9 @@ mod tests {
     #[test]
     fn a_source_speaks_for_what_was_found_once_nobody_before_it_is_awaited() {
         let mut gate = Gate::new(100);
+        assert!(!gate.holds_any());
         gate.found(70);
+        assert!(gate.holds_any());
         gate.await_source(Source::Bgp, 1);
         gate.await_feed(2, Source::Fpm, 2);
         assert!(!gate.admits(2, false));
@@ -116,6 +123,6 @@ mod tests {
         gate.synchronised(2, false);
         assert!(gate.may_open());
         gate.clear(70);
-        assert!(!gate.holds(70));
+        assert!(!gate.holds(70) && !gate.holds_any());
     }
 }

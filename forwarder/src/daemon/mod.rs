@@ -328,11 +328,13 @@ impl Controller {
     /// Opens the gate when its time is up.
     fn watch_gate(&mut self) {
         if self.engine.is_gated() && self.gate_until.is_some_and(|at| Instant::now() >= at) {
-            warn!(
-                "sync-timeout is over: routes found at the start that no source has announced since are taken away. \
-                 Waited for: {}",
-                publish::awaited(&self.engine, &self.feeds).join(", ")
-            );
+            if self.engine.keeps_found() {
+                warn!(
+                    "sync-timeout is over: routes found at the start that no source has announced since are taken \
+                     away. Waited for: {}",
+                    publish::awaited(&self.engine, &self.feeds).join(", ")
+                );
+            }
             self.engine.open_gate();
         }
     }

@@ -60,6 +60,15 @@ pub fn fill<D: Dataplane>(
             .handles()
             .map(|(source, handle, ended)| feed(engine, source, handle, ended)),
     );
+    // Of neighbours that are not configured there is none until one calls: the source is there all the same.
+    rows.extend(feeds.silent().map(|source| Feed {
+        kind: source.name().into(),
+        name: source.name().into(),
+        state: FeedState::Down.name().into(),
+        forwards: engine.rib.class_of(source) != UNLISTED,
+        awaited: engine.awaited().contains(&Awaited::Source(source)),
+        ..Feed::default()
+    }));
     for row in &mut rows {
         let known = |other: &&Feed| (&other.kind, &other.name) == (&row.kind, &row.name);
         let before = state.feeds.iter().find(known).map_or(0, |known| known.updates);
@@ -68,7 +77,7 @@ pub fn fill<D: Dataplane>(
     }
     state.feeds = rows;
     [state.strangers, state.crowded] = feeds.turned_away();
-    state.gated = engine.is_gated();
+    state.gated = engine.keeps_found();
     if state.gated {
         problems.push(format!(
             "routes found at the start are kept as they were until these have told theirs, or sync-timeout is over: {}",
@@ -78,6 +87,13 @@ pub fn fill<D: Dataplane>(
     for row in &state.feeds {
         problems.extend(problem(row));
     }
+    problems.extend(feeds.strangers().map(|(source, address)| {
+        format!(
+            "{}: somebody calls from {address}, which is no neighbour, and is not served: is an address in [routes.{}] wrong?",
+            source.name(),
+            source.name()
+        )
+    }));
     if refused4 + refused6 > 0 {
         problems.push(format!(
             "the table is full: {refused4} IPv4 and {refused6} IPv6 prefixes are left to the kernel; \
@@ -169,6 +185,10 @@ fn problem(row: &Feed) -> Option<String> {
     } else if row.state == FeedState::Stale.name() {
         Some(format!(
             "{who}: the session is lost, {stale} routes of it are kept for its restart time"
+        ))
+    } else if row.forwards && row.state == FeedState::Down.name() && row.sessions == 0 {
+        Some(format!(
+            "{who}: no session since the start. The daemon connects, we only listen: is it told to?"
         ))
     } else if row.forwards && row.state == FeedState::Down.name() {
         Some(format!("{who}: no session, and no routes of it"))

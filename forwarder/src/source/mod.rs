@@ -7,6 +7,7 @@ pub mod event;
 pub mod feed;
 pub mod fpm;
 pub mod kernel;
+mod listening;
 #[cfg(test)]
 mod logged;
 pub mod mrt;

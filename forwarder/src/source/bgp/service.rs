@@ -255,7 +255,7 @@ impl Service {
 
     fn accepted(&mut self, stream: TcpStream, from: SocketAddr, now: Instant) {
         let Some(index) = self.who(from.ip()) else {
-            self.shared.counts.strangers.fetch_add(1, Relaxed);
+            self.shared.counts.stranger(from.ip().to_canonical(), now);
             if self
                 .stranger_logged
                 .is_none_or(|last| now.duration_since(last).as_secs() >= 1)

@@ -1,13 +1,14 @@
 //! The speaker as the rest of the controller holds it: started, asked, dropped. What it does is [`super::service`]'s.
 
 use std::io::{self, Write};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{self, Sender, SyncSender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tracing::error;
 
@@ -15,6 +16,7 @@ use super::service::{Inbox, Service};
 use super::socket;
 use crate::config::BgpConfig;
 use crate::source::feed::{Batch, FeedCounts, FeedHandle, FeedId};
+use crate::source::listening;
 use crate::source::tap::Tap;
 
 /// How long an answer of the thread may take.
@@ -25,8 +27,24 @@ const ANSWER_TIME: Duration = Duration::from_secs(1);
 pub struct SpeakerCounts {
     /// Connections from addresses that are no neighbour's.
     pub strangers: AtomicU64,
+    /// The last of these addresses, and when it called.
+    last_stranger: Mutex<Option<(IpAddr, Instant)>>,
     /// Connections refused because too many were no sessions yet.
     pub crowded: AtomicU64,
+}
+
+impl SpeakerCounts {
+    /// Counts a connection from an address that is no neighbour's.
+    pub(super) fn stranger(&self, address: IpAddr, now: Instant) {
+        self.strangers.fetch_add(1, Relaxed);
+        *self.last_stranger.lock().unwrap_or_else(PoisonError::into_inner) = Some((address, now));
+    }
+
+    /// The address that is no neighbour's and called last, and when.
+    #[must_use]
+    pub fn last_stranger(&self) -> Option<(IpAddr, Instant)> {
+        *self.last_stranger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// What the thread is asked for.
@@ -78,8 +96,10 @@ impl Speaker {
     pub fn start(config: &BgpConfig, first: FeedId, sink: SyncSender<Batch>) -> io::Result<Speaker> {
         let mut listeners = Vec::new();
         for at in &config.listen {
-            let listener = socket::listen(*at, &config.neighbours)
-                .map_err(|why| io::Error::new(why.kind(), format!("BGP cannot listen on {at}: {why}")))?;
+            let listener = socket::listen(*at, &config.neighbours).map_err(|why| {
+                let text = format!("BGP cannot listen on {at}: {}", listening::refusal(&why));
+                io::Error::new(why.kind(), text)
+            })?;
             listeners.push(listener);
         }
         let addresses = listeners

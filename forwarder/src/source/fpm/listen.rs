@@ -21,6 +21,7 @@ use super::session::Session;
 use crate::config::FpmConfig;
 use crate::netlink::{socket::force_receive_buffer, watch::poll};
 use crate::source::feed::{Batch, FeedCounts, FeedEvent, FeedHandle, FeedId, FeedState};
+use crate::source::listening;
 use crate::source::tap::Tap;
 
 /// Octets read at once.
@@ -41,14 +42,12 @@ const LOG_INTERVAL: Duration = Duration::from_secs(10);
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The address cannot be listened on.
-    #[error(
-        "cannot listen for zebra on {address}: {source}; another program has it, or `listen` in [routes.fpm] is wrong"
-    )]
+    #[error("cannot listen for zebra on {address}: {}", listening::refusal(why))]
     Listen {
         /// The address.
         address: SocketAddr,
         /// Why not.
-        source: io::Error,
+        why: io::Error,
     },
     /// No thread, or no pipe.
     #[error("cannot start the FPM thread: {0}")]
@@ -83,9 +82,9 @@ impl Fpm {
             let address = listener.local_addr()?;
             Ok((listener, address))
         });
-        let (listener, address) = listening.map_err(|source| Error::Listen {
+        let (listener, address) = listening.map_err(|why| Error::Listen {
             address: config.listen,
-            source,
+            why,
         })?;
         let handle = FeedHandle {
             id,
