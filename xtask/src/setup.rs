@@ -16,19 +16,25 @@ use anyhow::{Result, anyhow, bail};
 
 use crate::{ebpf, sh};
 
-/// Programs that the labs, the demo and the tests run, with the Debian package of each.
-const PROGRAMS: [(&str, &str); 10] = [
+/// Programs that the labs, the demo and the tests run, with the Debian package of each. What every Debian has is not here.
+const PROGRAMS: [(&str, &str); 16] = [
     ("bird", "bird2"),
+    ("birdc", "bird2"),
     ("ethtool", "ethtool"),
     ("exabgp", "exabgp"),
+    ("gobgp", "gobgpd"),
     ("gobgpd", "gobgpd"),
     ("ip", "iproute2"),
+    ("mount", "mount"),
     ("nsenter", "util-linux"),
     ("ping", "iputils-ping"),
+    ("setpriv", "util-linux"),
     ("tcpdump", "tcpdump"),
     ("traceroute", "traceroute"),
+    ("umount", "mount"),
     // FRR's daemons are not on PATH; its shell is.
     ("vtysh", "frr"),
+    ("xz", "xz-utils"),
 ];
 
 /// A rustc whose core for bpfel-unknown-none is prebuilt.
@@ -66,6 +72,8 @@ impl Missing {
     /// The Debian packages that bring it.
     fn packages(&self) -> Vec<&'static str> {
         let mut packages: Vec<_> = self.programs.iter().map(|(_, package)| *package).collect();
+        packages.sort_unstable();
+        packages.dedup();
         if self.core.is_some() {
             packages.extend(CORE);
         }
@@ -279,6 +287,62 @@ mod tests {
         assert!(!advice(&["tcpdump"]).contains("rustup"));
     }
 
+    /// Of coreutils, dash, systemd, rustup and our own; systemctl and rustup are called where they are.
+    const EVERYWHERE: [&str; 7] = [
+        "forwarder",
+        "install",
+        "rustup",
+        "sh",
+        "sleep",
+        "systemctl",
+        "true",
+    ];
+
+    #[test]
+    fn every_program_that_is_run_anywhere_is_installed() {
+        let mut called = Vec::new();
+        for dir in ["xtask/src", "tests/src", "tests/tests", "bench/src"] {
+            sources(&sh::workspace().join(dir), &mut |text| {
+                called.extend(programs(text))
+            });
+        }
+        assert!(called.iter().any(|name| name == "gobgpd"), "{called:?}");
+        let known =
+            |name: &str| EVERYWHERE.contains(&name) || PROGRAMS.iter().any(|(known, _)| *known == name);
+        let unknown: Vec<_> = called.iter().filter(|name| !known(name)).collect();
+        assert!(unknown.is_empty(), "not in PROGRAMS: {unknown:?}");
+    }
+
+    fn sources(dir: &Path, read: &mut impl FnMut(&str)) {
+        for entry in fs::read_dir(dir).unwrap().flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                sources(&path, read);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                read(&fs::read_to_string(path).unwrap());
+            }
+        }
+    }
+
+    /// The names that stand in calls of `Command::new` first, and second in those of `command` and `inside`.
+    fn programs(text: &str) -> Vec<String> {
+        let word = |rest: &str| {
+            let (name, _) = rest.split_once('"')?;
+            let plain = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase());
+            plain.then(|| name.to_string())
+        };
+        let first = text.split("Command::new(\"").skip(1).filter_map(word);
+        let second = [".command(", "inside("].into_iter().flat_map(|call| {
+            let calls = text.split(call).skip(1);
+            calls.filter_map(|rest| {
+                let arguments = rest.split(['\n', ';']).next()?;
+                let (_, program) = arguments.split_once(", \"")?;
+                word(program)
+            })
+        });
+        first.chain(second).collect()
+    }
+
     #[test]
     fn the_lines_to_type_name_only_what_is_missing() {
         let nothing = Missing {
@@ -288,7 +352,7 @@ mod tests {
         };
         assert_eq!(nothing.lines(true), "");
         let bird = Missing {
-            programs: vec![("bird", "bird2")],
+            programs: vec![("bird", "bird2"), ("birdc", "bird2")],
             ..nothing
         };
         assert!(

@@ -137,7 +137,7 @@ fn cut_and_wait(lab: &Lab, screen: &Screen, flows: &[Flow], tables: [usize; 2]) 
 pub fn restore_carrier(lab: &Lab, screen: &mut Screen, flows: &[Flow], tables: [usize; 2]) -> Result<()> {
     screen.say("  transit-a# ip link set router0 up");
     lab.set_link("transit-a", "router0", true)?;
-    lab::bird::wait_converged(lab, tables)?;
+    lab::routing::wait_converged(lab, tables)?;
     wait_moved(lab, tables, flows, "transit0")?;
     interrupt::sleep(Duration::from_millis(500))?;
     let reports = traffic::run(flows, Duration::from_millis(1_500)).context("traffic after the repair")?;

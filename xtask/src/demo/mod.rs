@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-use crate::lab::cli::TableArgs;
+use crate::lab::cli::NetworkArgs;
 use crate::lab::topology::ROUTERS;
-use crate::lab::{Lab, Options, bird};
+use crate::lab::{Lab, Options, routing};
 use crate::table::{self, Route};
 use crate::{interrupt, net};
 use screen::{Screen, grouped};
@@ -44,7 +44,7 @@ pub struct Args {
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
     #[command(flatten)]
-    tables: TableArgs,
+    network: NetworkArgs,
 }
 
 impl Args {
@@ -63,7 +63,7 @@ pub fn run(args: &Args, binary: Option<PathBuf>) -> Result<()> {
         name: args.name.clone(),
         forwarder: !args.no_forwarder,
         binary,
-        ..args.tables.options()
+        ..args.network.options()
     };
     screen.title("Raising the lab");
     let lab = Lab::up(&options)?.guard();
@@ -165,13 +165,15 @@ fn step(screen: &mut Screen, what: &str, work: impl FnOnce(&mut Screen) -> Resul
 
 fn sessions(lab: &Lab) -> Result<(bool, String)> {
     let (mut up, mut all) = (0, 0);
-    for node in bird::SPEAKERS {
-        let protocols = bird::protocols(lab, node)?;
-        let sessions: Vec<_> = protocols.iter().filter(|p| p.kind == "BGP").collect();
+    for node in routing::SPEAKERS {
+        let sessions = routing::sessions(lab, node)?;
         all += sessions.len();
-        up += sessions.iter().filter(|p| p.state == "Established").count();
+        up += sessions
+            .iter()
+            .filter(|session| session.state == "Established")
+            .count();
     }
-    let [v4, v6] = bird::networks(lab, ROUTERS[0])?;
+    let [v4, v6] = routing::networks(lab, ROUTERS[0])?;
     let figure = format!(
         "{up} of {all} sessions, {} + {} prefixes",
         grouped(v4 as u64),

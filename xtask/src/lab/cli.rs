@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 
-use super::{Lab, Options, status};
+use super::{Daemon, Lab, Options, status};
 use crate::interrupt;
 use crate::table::Source;
 
@@ -23,7 +23,7 @@ pub struct LabArgs {
 
 #[derive(Debug, Subcommand)]
 enum LabCommand {
-    /// Raise the lab: namespaces, BIRD, forwarder on both routers
+    /// Raise the lab: namespaces, BIRD (or FRR on the routers), forwarder on both routers
     Up(UpArgs),
     /// End its processes and remove everything
     Down,
@@ -47,7 +47,7 @@ enum LabCommand {
 #[derive(Debug, Args)]
 struct UpArgs {
     #[command(flatten)]
-    tables: TableArgs,
+    network: NetworkArgs,
     /// Plain kernel forwarding
     #[arg(long)]
     no_forwarder: bool,
@@ -63,9 +63,12 @@ impl LabArgs {
     }
 }
 
-/// What the carriers announce.
+/// What the carriers announce, and what the routers hear it with.
 #[derive(Debug, Clone, Args)]
-pub struct TableArgs {
+pub struct NetworkArgs {
+    /// What speaks BGP on the routers
+    #[arg(long, value_enum, default_value_t)]
+    daemon: Daemon,
     /// Lines `prefix origin-as`, plain or .xz; without it 20,000 generated prefixes
     #[arg(long, value_name = "FILE")]
     table_v4: Option<PathBuf>,
@@ -74,13 +77,14 @@ pub struct TableArgs {
     table_v6: Option<PathBuf>,
 }
 
-impl TableArgs {
+impl NetworkArgs {
     /// Options for a lab with these tables.
     pub fn options(&self) -> Options {
         let defaults = Options::default();
         Options {
             table_v4: self.table_v4.clone().map_or(defaults.table_v4, Source::File),
             table_v6: self.table_v6.clone().map_or(defaults.table_v6, Source::File),
+            daemon: self.daemon,
             ..Options::default()
         }
     }
@@ -97,7 +101,7 @@ pub fn run(args: LabArgs, binary: Option<PathBuf>) -> Result<()> {
                 name: args.name,
                 forwarder: !up.no_forwarder,
                 binary,
-                ..up.tables.options()
+                ..up.network.options()
             };
             let lab = Lab::up(&options)?;
             status::print(&lab)?;

@@ -1,4 +1,4 @@
-//! The lab: a small two-router network in network namespaces, with real BIRD and forwarder.
+//! The lab: a small two-router network in network namespaces, with real BIRD, FRR and forwarder.
 //!
 //! A lab is a state directory (configurations, logs, sockets, a bpffs, and the list of processes) and the namespaces
 //! that carry its prefix. Everything that `up` makes is found again from these two, so `down` works from any process,
@@ -7,9 +7,12 @@
 pub mod bird;
 pub mod cli;
 pub mod forwarder;
+pub mod frr;
 mod guard;
 mod network;
+mod peers;
 mod process;
+pub mod routing;
 pub mod status;
 mod system;
 pub mod topology;
@@ -22,6 +25,7 @@ use anyhow::{Context, Result, bail};
 
 pub use guard::Guard;
 pub use process::Process;
+pub use routing::Daemon;
 pub use system::run;
 
 use crate::net::ns;
@@ -51,6 +55,8 @@ pub struct Options {
     pub table_v4: Source,
     /// IPv6 table of the carriers.
     pub table_v6: Source,
+    /// What speaks BGP on the routers.
+    pub daemon: Daemon,
     /// Whether the routers run forwarder, or only the kernel.
     pub forwarder: bool,
     /// The forwarder binary; without it the newest one of the target directory.
@@ -63,6 +69,7 @@ impl Default for Options {
             name: None,
             table_v4: Source::Generated(20_000),
             table_v6: Source::Generated(5_000),
+            daemon: Daemon::default(),
             forwarder: true,
             binary: None,
         }
@@ -102,6 +109,9 @@ impl Lab {
         }
         require_root()?;
         system::require(TOOLS)?;
+        if options.daemon == Daemon::Frr {
+            system::require(&[("vtysh", "frr")])?;
+        }
         if options.forwarder && lab.binary.is_none() {
             bail!("no forwarder binary: cargo xtask build makes one; --no-forwarder does without");
         }
@@ -156,14 +166,16 @@ impl Lab {
                 .args(["-t", "bpf", "forwarder-lab"])
                 .arg(&bpffs),
         )?;
-        bird::write_configs(self, tables)?;
-        for node in bird::SPEAKERS {
-            self.record(bird::start(self, node)?)?;
+        routing::write_configs(self, tables, options.daemon)?;
+        for node in routing::SPEAKERS {
+            for process in routing::start(self, node, options.daemon)? {
+                self.record(process)?;
+            }
         }
         for node in topology::ROUTERS {
             forwarder::write_config(self, node)?;
         }
-        bird::wait_converged(self, tables.map(<[_]>::len))?;
+        routing::wait_converged(self, tables.map(<[_]>::len))?;
         if options.forwarder {
             for node in topology::ROUTERS {
                 self.record(forwarder::start(self, node)?)?;

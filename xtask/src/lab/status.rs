@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::topology::{self, NODES, Role};
-use super::{Lab, bird, kernel_routes};
+use super::{Lab, kernel_routes, routing};
 
 /// Prints the state of the lab as aligned tables.
 pub fn print(lab: &Lab) -> Result<()> {
@@ -45,23 +45,21 @@ pub fn print(lab: &Lab) -> Result<()> {
     let mut sessions = vec![row(["node", "session", "state", "since"])];
     let mut routes = vec![row([
         "node",
-        "bird-ipv4",
-        "bird-ipv6",
+        "daemon-ipv4",
+        "daemon-ipv6",
         "kernel-ipv4",
         "kernel-ipv6",
     ])];
-    for node in bird::SPEAKERS {
-        match bird::protocols(lab, node) {
-            Ok(protocols) => sessions.extend(
-                protocols
-                    .into_iter()
-                    .filter(|p| p.kind == "BGP")
-                    .map(|p| vec![node.into(), p.name, p.state, p.since]),
+    for node in routing::SPEAKERS {
+        match routing::sessions(lab, node) {
+            Ok(all) => sessions.extend(
+                all.into_iter()
+                    .map(|session| vec![node.into(), session.name, session.state, session.since]),
             ),
             Err(error) => sessions.push(vec![node.into(), "-".into(), format!("{error:#}"), "-".into()]),
         }
-        let bird = bird::networks(lab, node).map(|n| n.map(|n| n.to_string()));
-        let [v4, v6] = bird.unwrap_or_else(|_| ["-".into(), "-".into()]);
+        let networks = routing::networks(lab, node).map(|n| n.map(|n| n.to_string()));
+        let [v4, v6] = networks.unwrap_or_else(|_| ["-".into(), "-".into()]);
         let kernel = kernel_routes(lab, node)?;
         routes.push(vec![
             node.into(),

@@ -5,17 +5,13 @@ mod config;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 use super::process::Process;
+use super::routing::{SPEAKERS, Session};
 use super::{Lab, system};
-use crate::progress::{self, Poll};
 use crate::table::Route;
-
-/// The nodes that run BIRD.
-pub const SPEAKERS: [&str; 4] = ["transit-a", "transit-b", "router-a", "router-b"];
 
 /// Writes the configurations; the table goes once into a file that both carriers include.
 pub fn write_configs(lab: &Lab, tables: [&[Route]; 2]) -> Result<()> {
@@ -70,7 +66,8 @@ fn socket(lab: &Lab, node: &str) -> std::path::PathBuf {
     lab.dir().join(format!("{node}.bird.ctl"))
 }
 
-fn log_path(lab: &Lab, node: &str) -> std::path::PathBuf {
+/// What it prints.
+pub fn log_path(lab: &Lab, node: &str) -> std::path::PathBuf {
     lab.dir().join(format!("{node}.bird.log"))
 }
 
@@ -82,19 +79,32 @@ pub fn birdc(lab: &Lab, node: &str, words: &str) -> Result<String> {
 
 /// One line of `show protocols`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Protocol {
+struct Protocol {
     /// Name in the configuration.
-    pub name: String,
+    name: String,
     /// `BGP`, `Kernel`, `Static`...
-    pub kind: String,
+    kind: String,
     /// For BGP `Established` or the reason why not; else `up` or `down`.
-    pub state: String,
+    state: String,
     /// When it changed.
-    pub since: String,
+    since: String,
+}
+
+/// The BGP sessions of a node.
+pub fn sessions(lab: &Lab, node: &str) -> Result<Vec<Session>> {
+    let protocols = protocols(lab, node)?.into_iter();
+    let sessions = protocols.filter(|protocol| protocol.kind == "BGP");
+    Ok(sessions
+        .map(|protocol| Session {
+            name: protocol.name,
+            state: protocol.state,
+            since: protocol.since,
+        })
+        .collect())
 }
 
 /// The protocols of a node, without the device protocol.
-pub fn protocols(lab: &Lab, node: &str) -> Result<Vec<Protocol>> {
+fn protocols(lab: &Lab, node: &str) -> Result<Vec<Protocol>> {
     Ok(parse_protocols(&birdc(lab, node, "show protocols")?))
 }
 
@@ -136,6 +146,11 @@ pub fn networks(lab: &Lab, node: &str) -> Result<[usize; 2]> {
     Ok([count("master4"), count("master6")])
 }
 
+/// Routes that a router has learned from its carrier, IPv4 and IPv6.
+pub fn learned(lab: &Lab, node: &str) -> Result<[usize; 2]> {
+    Ok([imported(lab, node, "carrier4")?, imported(lab, node, "carrier6")?])
+}
+
 /// Routes that a protocol has imported: a counter of BIRD's, where `show route count` would walk the table.
 fn imported(lab: &Lab, node: &str, protocol: &str) -> Result<usize> {
     let text = birdc(lab, node, &format!("show protocols all {protocol}"))?;
@@ -143,53 +158,6 @@ fn imported(lab: &Lab, node: &str, protocol: &str) -> Result<usize> {
     Ok(line
         .and_then(|line| line.split_whitespace().next()?.parse().ok())
         .unwrap_or(0))
-}
-
-/// Waits until every BGP session of the lab is established, both routers have the whole table from their carrier, and
-/// their kernels hold it too.
-pub fn wait_converged(lab: &Lab, tables: [usize; 2]) -> Result<()> {
-    let total = (tables[0] + tables[1]) as u64;
-    let limit = Duration::from_secs(60 + total / 2_000);
-    let every = Duration::from_millis(100 + total / 2_000);
-    progress::wait("BGP sessions and tables", limit, every, || {
-        for process in lab.processes()?.iter().filter(|p| p.what == "bird") {
-            if !process.alive() {
-                let log = log_path(lab, &process.node);
-                bail!("BIRD on {} ended; its log: {}", process.node, log.display());
-            }
-        }
-        for node in SPEAKERS {
-            // A BIRD that is still reading a million lines does not answer yet.
-            let Ok(protocols) = protocols(lab, node) else {
-                return Ok(Poll::Waiting(format!("{node}: BIRD reads its table")));
-            };
-            if let Some(down) = protocols
-                .iter()
-                .find(|p| p.kind == "BGP" && p.state != "Established")
-            {
-                return Ok(Poll::Waiting(format!("{node}: {} is {}", down.name, down.state)));
-            }
-        }
-        for node in super::topology::ROUTERS {
-            let have = [imported(lab, node, "carrier4")?, imported(lab, node, "carrier6")?];
-            if have[0] < tables[0] || have[1] < tables[1] {
-                return Ok(Poll::Waiting(format!(
-                    "{node} learned {} + {} prefixes",
-                    have[0], have[1]
-                )));
-            }
-        }
-        for node in super::topology::ROUTERS {
-            let have = super::kernel_routes(lab, node)?;
-            if have[0] < tables[0] || have[1] < tables[1] {
-                return Ok(Poll::Waiting(format!(
-                    "{node}: {} + {} routes in the kernel",
-                    have[0], have[1]
-                )));
-            }
-        }
-        Ok(Poll::Ready(()))
-    })
 }
 
 #[cfg(test)]
