@@ -90,6 +90,18 @@ pub fn bench(options: &Options) -> Result<()> {
         options.rounds,
         arena.slow()
     ));
+    let fill = || {
+        tables.iter().try_for_each(|table| {
+            let gateways = router.gateways(table.family);
+            router.install(table, 0, |prefix| Some(gateways[prefix.gateway()]))
+        })
+    };
+    // Before any daemon is there that hears the kernel, too.
+    if wants("kernel") {
+        fill()?;
+        rows.extend(arena.kernel()?);
+        arena.empty_kernel()?;
+    }
     let bird = (wants("bgp") || wants("memory"))
         .then(|| arena.bird())
         .transpose()?;
@@ -106,21 +118,13 @@ pub fn bench(options: &Options) -> Result<()> {
             settled * 1e3
         ));
     }
-    if wants("kernel") || wants("memory") {
-        for table in &tables {
-            let gateways = router.gateways(table.family);
-            router.install(table, 0, |prefix| Some(gateways[prefix.gateway()]))?;
-        }
-        if wants("kernel") {
-            rows.extend(arena.kernel()?);
-        }
-        if let Some((bird, _)) = bird.as_ref().filter(|_| wants("memory")) {
-            let memory = arena.both(bird)?;
-            notes.push(format!(
-                "the controller's own memory with the table from BGP and from the kernel: {:.0} MB",
-                memory as f64 / 1e6
-            ));
-        }
+    if let Some((bird, _)) = bird.as_ref().filter(|_| wants("memory")) {
+        fill()?;
+        let memory = arena.both(bird)?;
+        notes.push(format!(
+            "the controller's own memory with the table from BGP and from the kernel: {:.0} MB",
+            memory as f64 / 1e6
+        ));
         arena.empty_kernel()?;
     }
     drop(bird);
