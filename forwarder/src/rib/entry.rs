@@ -53,20 +53,38 @@ impl<T: Copy> Entry<T> {
         self.insert(usize::MAX, thing);
     }
 
+    /// Takes the one at a place out; answers whether anything is left.
+    pub fn remove(&mut self, at: usize) -> bool {
+        match self {
+            Entry::One(_) => at > 0,
+            Entry::Many(many) => {
+                if at < many.len() {
+                    many.remove(at);
+                }
+                self.settle()
+            }
+        }
+    }
+
     /// Keeps what `keep` says; answers whether anything is left.
     pub fn retain(&mut self, mut keep: impl FnMut(&T) -> bool) -> bool {
         match self {
             Entry::One(one) => keep(one),
             Entry::Many(many) => {
                 many.retain(&mut keep);
-                match many.as_slice() {
-                    [] => return false,
-                    [one] => *self = Entry::One(*one),
-                    _ => {}
-                }
-                true
+                self.settle()
             }
         }
+    }
+
+    /// Something of several was taken out: one that is left stands alone. Answers whether any is.
+    fn settle(&mut self) -> bool {
+        match self.as_slice() {
+            [] => return false,
+            [one] => *self = Entry::One(*one),
+            _ => {}
+        }
+        true
     }
 }
 
@@ -87,5 +105,19 @@ mod tests {
         entry.insert(1, 4);
         assert_eq!(entry.as_slice(), [3, 4]);
         assert!(!entry.retain(|_| false));
+    }
+
+    #[test]
+    fn what_is_taken_out_by_its_place_leaves_the_others_in_their_order() {
+        let mut entry = Entry::One(1);
+        entry.add(2);
+        entry.add(3);
+        assert!(entry.remove(3), "there is none at this place");
+        assert!(entry.remove(1));
+        assert_eq!((entry.as_slice(), entry.sole()), (&[1, 3][..], None));
+        assert!(entry.remove(0));
+        assert_eq!(entry.sole(), Some(&3));
+        assert!(entry.remove(1), "there is none at this place");
+        assert!(!entry.remove(0));
     }
 }

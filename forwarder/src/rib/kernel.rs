@@ -141,11 +141,6 @@ impl KernelRoutes {
         Self::of(self.tables.clone())
     }
 
-    /// The tables, in the order of asking.
-    pub fn tables(&self) -> &RouteTables {
-        &self.tables
-    }
-
     /// Applies an announcement. Answers whether its effect is certain: IPv6 replaces the first route *of its kind* among
     /// equals, which the message does not name, so then only a dump tells.
     #[must_use]
@@ -180,7 +175,7 @@ impl KernelRoutes {
         let Some(table) = self.tables.rank(route.table) else {
             return false;
         };
-        if route.prefix.addr().is_ipv6() && self.withdraw_hops(route) {
+        if route.prefix.addr().is_ipv6() && self.withdraw_hops(route, table) {
             return true;
         }
         let kind = Kind {
@@ -254,11 +249,8 @@ impl KernelRoutes {
 
     /// The kernel announces that one next hop of an IPv6 set is gone by a withdrawal that names just that one
     /// (`fib6_del_route`): the rest stays. Answers whether that is what happened.
-    fn withdraw_hops(&mut self, gone: &Route) -> bool {
+    fn withdraw_hops(&mut self, gone: &Route, table: u8) -> bool {
         let Action::Hops(gone_hops) = &gone.action else {
-            return false;
-        };
-        let Some(table) = self.tables.rank(gone.table) else {
             return false;
         };
         let address = match gone.prefix.trunc() {
@@ -456,12 +448,7 @@ fn withdraw<A: Address>(
         .position(|candidate| same(candidate) && Some(candidate.kind) == kind);
     let at = exact.or_else(|| all.iter().position(&same))?;
     let dropped = all[at].kind;
-    let mut place = 0;
-    let left = entry.retain(|_| {
-        place += 1;
-        place != at + 1
-    });
-    if !left {
+    if !entry.remove(at) {
         prefixes.remove(address, length);
     }
     Some(dropped)
