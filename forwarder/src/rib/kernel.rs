@@ -5,7 +5,7 @@
 //! metric, and the first of equals: as `fib_table_lookup` (net/ipv4/fib_trie.c) and `fib6_select_path` choose.
 //!
 //! Tables are asked one after the other, and the first that has any route for a destination answers. So a prefix of one table
-//! covers what lies inside it in the tables behind ([`shade`]): those routes count for nothing, and what is left is one table whose
+//! covers what lies inside it in the tables behind ([`KernelRoutes::shade`]): those routes count for nothing, and what is left is one table whose
 //! longest match is the kernel's answer.
 
 use std::{net::IpAddr, sync::Arc};
@@ -13,7 +13,7 @@ use std::{net::IpAddr, sync::Arc};
 use ipnet::IpNet;
 
 pub use super::kinds::Kind;
-use super::{entry::Entry, interned::Number, kinds::Kinds};
+use super::{entry::Entry, interned::Number, kinds::Kinds, shades::Shades};
 use crate::{
     fib::{family::Address, path::Path, prefixes::Prefixes},
     source::{
@@ -123,8 +123,7 @@ pub struct KernelRoutes {
     v6: Prefixes<u128, Entry<Candidate>>,
     kinds: Kinds,
     tables: RouteTables,
-    shades4: Shades<u32>,
-    shades6: Shades<u128>,
+    shades: Shades,
 }
 
 impl KernelRoutes {
@@ -199,28 +198,18 @@ impl KernelRoutes {
 
     /// Brings what a prefix covers in later tables up to date, after a change of its routes in this table.
     fn note_shade(&mut self, prefix: IpNet, table: u8) {
-        if table < self.tables.last() {
-            let last = self.tables.last();
-            with_family!(
-                prefix,
-                |address, length| self
-                    .shades4
-                    .note(address, length, self.v4.get(address, length), last),
-                |address, length| self
-                    .shades6
-                    .note(address, length, self.v6.get(address, length), last)
-            );
+        let last = self.tables.last();
+        if table < last {
+            let tables = self.candidates(prefix).iter().map(|candidate| candidate.table);
+            let first = tables.min().filter(|first| *first < last);
+            self.shades.note(prefix, first);
         }
     }
 
     /// The first table in which a prefix covers what lies inside it in the tables behind, by its place; `None` where it
     /// covers nothing. After a change look at everything [`Self::inside`].
     pub fn shade(&self, prefix: IpNet) -> Option<u8> {
-        with_family!(
-            prefix,
-            |address, length| self.shades4.0.get(address, length).copied(),
-            |address, length| self.shades6.0.get(address, length).copied()
-        )
+        self.shades.of(prefix)
     }
 
     /// Every prefix inside this one, itself left out, in no order.
@@ -235,16 +224,6 @@ impl KernelRoutes {
             IpNet::V4(_) => all(&self.v4).filter(within).collect(),
             IpNet::V6(_) => all(&self.v6).filter(within).collect(),
         }
-    }
-
-    fn is_shaded(&self, prefix: IpNet, table: u8) -> bool {
-        table > 0
-            && !(self.shades4.0.is_empty() && self.shades6.0.is_empty())
-            && with_family!(
-                prefix,
-                |address, length| self.shades4.over(address, length, table),
-                |address, length| self.shades6.over(address, length, table)
-            )
     }
 
     /// The kernel announces that one next hop of an IPv6 set is gone by a withdrawal that names just that one
@@ -302,12 +281,7 @@ impl KernelRoutes {
 
     /// The routes of a prefix, the best first.
     pub fn routes(&self, prefix: IpNet) -> Vec<Shown> {
-        let mut candidates = with_family!(
-            prefix,
-            |address, length| self.v4.get(address, length).map(|e| e.as_slice().to_vec()),
-            |address, length| self.v6.get(address, length).map(|e| e.as_slice().to_vec())
-        )
-        .unwrap_or_default();
+        let mut candidates = self.candidates(prefix).to_vec();
         candidates.sort_by_key(Candidate::rank);
         let shown = |c: &Candidate| Shown {
             kind: self.kinds.get(c.kind).clone(),
@@ -315,9 +289,18 @@ impl KernelRoutes {
             protocol: c.protocol,
             table: self.tables.at(c.table).unwrap_or_default(),
             rank: c.table,
-            shaded: self.is_shaded(prefix, c.table),
+            shaded: self.shades.over(prefix, c.table),
         };
         candidates.iter().map(shown).collect()
+    }
+
+    fn candidates(&self, prefix: IpNet) -> &[Candidate] {
+        with_family!(
+            prefix,
+            |address, length| self.v4.get(address, length).map(Entry::as_slice),
+            |address, length| self.v6.get(address, length).map(Entry::as_slice)
+        )
+        .unwrap_or_default()
     }
 
     /// The routes of a prefix, for the choice among all sources.
@@ -331,14 +314,14 @@ impl KernelRoutes {
 
     /// What was found, unless an earlier table has the say there.
     fn counting<'a>(&self, found: Found<'a>, prefix: IpNet) -> Option<Found<'a>> {
-        (!self.is_shaded(prefix, found.table)).then_some(found)
+        (!self.shades.over(prefix, found.table)).then_some(found)
     }
 
     /// The best route that covers an address.
     pub fn covering(&self, address: IpAddr) -> Option<Cover<'_>> {
         match address {
-            IpAddr::V4(v4) => covering(&self.v4, u32::from(v4), &self.kinds, &self.shades4),
-            IpAddr::V6(v6) => covering(&self.v6, u128::from(v6), &self.kinds, &self.shades6),
+            IpAddr::V4(v4) => covering(&self.v4, u32::from(v4), &self.kinds, &self.shades),
+            IpAddr::V6(v6) => covering(&self.v6, u128::from(v6), &self.kinds, &self.shades),
         }
     }
 
@@ -501,67 +484,24 @@ fn covering<'a, A: Address>(
     prefixes: &'a Prefixes<A, Entry<Candidate>>,
     address: A,
     kinds: &'a Kinds,
-    shades: &Shades<A>,
+    shades: &Shades,
 ) -> Option<Cover<'a>> {
     prefixes
         .all_covering(address, A::BITS)
         .find_map(|(network, length, entry)| {
             let (candidate, undecided) = best(entry, kinds, A::FAMILY == 6)?;
-            if candidate.table > 0 && shades.over(network, length, candidate.table) {
+            let prefix = network.prefix(length)?;
+            if shades.over(prefix, candidate.table) {
                 return None;
             }
             Some(Cover {
-                prefix: network.prefix(length)?,
+                prefix,
                 kind: kinds.get(candidate.kind),
                 protocol: candidate.protocol,
                 undecided,
                 first: is_first(candidate, kinds),
             })
         })
-}
-
-/// Prefixes of all tables but the last that is asked, with the place of the first table that has each. Hosts cover nothing but
-/// themselves, and 127.0.0.0/8 nothing that is forwarded: so with tables local and main this is empty.
-struct Shades<A>(Prefixes<A, u8>);
-
-impl<A> Default for Shades<A>
-where
-    A: Address,
-{
-    fn default() -> Self {
-        Shades(Prefixes::default())
-    }
-}
-
-impl<A: Address> Shades<A> {
-    /// The routes of this prefix have changed to these; at least one of them is or was of an earlier table.
-    fn note(&mut self, address: A, length: u8, entry: Option<&Entry<Candidate>>, last: u8) {
-        let tables = entry
-            .iter()
-            .flat_map(|entry| entry.as_slice())
-            .map(|candidate| candidate.table);
-        let first = tables.min().filter(|first| *first < last);
-        let loopback = address
-            .prefix(length)
-            .is_some_and(|prefix| prefix.addr().is_loopback());
-        match first {
-            Some(first) if length < A::BITS && !loopback => {
-                self.0.insert(address, length, first);
-            }
-            _ => {
-                self.0.remove(address, length);
-            }
-        }
-    }
-
-    /// Whether an earlier table than this has a prefix that covers this one and is shorter.
-    fn over(&self, address: A, length: u8, table: u8) -> bool {
-        length > 0
-            && self
-                .0
-                .all_covering(address, length - 1)
-                .any(|(.., first)| *first < table)
-    }
 }
 
 #[cfg(test)]

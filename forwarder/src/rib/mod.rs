@@ -18,6 +18,7 @@ mod interned;
 pub mod kernel;
 mod kinds;
 pub mod recursion;
+mod shades;
 pub mod targets;
 
 use std::{net::IpAddr, sync::Arc};
