@@ -94,8 +94,6 @@ pub const NUD_PERMANENT: u16 = 0x80;
 
 // rtnetlink.h, struct rtmsg and enum rtattr_type_t
 pub const RT_TABLE_DEFAULT: u32 = 253;
-pub const RT_TABLE_MAIN: u32 = 254;
-pub const RTPROT_KERNEL: u8 = 2;
 pub const RTN_UNICAST: u8 = 1;
 pub const RTN_LOCAL: u8 = 2;
 pub const RTN_BROADCAST: u8 = 3;

@@ -5,17 +5,10 @@
 //! route of its prefix and table.
 
 use super::Malformed;
-use super::constants::{
-    RT_TABLE_MAIN, RTM_DELNEXTHOP, RTM_DELROUTE, RTM_NEWNEXTHOP, RTM_NEWROUTE, RTPROT_KERNEL,
-};
+use super::constants::{RTM_DELNEXTHOP, RTM_DELROUTE, RTM_NEWNEXTHOP, RTM_NEWROUTE};
 use super::parse::{nexthop, route};
 use super::wire::{Message, Messages, u8_at};
 use crate::source::event::{NexthopObject, Route};
-
-/// Table main.
-pub const TABLE_MAIN: u32 = RT_TABLE_MAIN;
-/// `RTPROT_KERNEL`: routes that the kernel made itself, and with FRR those that others put there.
-pub const PROTOCOL_KERNEL: u8 = RTPROT_KERNEL;
 
 /// One message.
 #[derive(Debug, PartialEq, Eq)]

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use forwarder_common::reason::Reason;
 
 use super::interned::{Interned, Number};
-use crate::{fib::path::Path, source::event::Action};
-
-/// Routes that the kernel made itself: with an address, or by autoconfiguration's prefix (`RTPROT_KERNEL`).
-const RTPROT_KERNEL: u8 = 2;
+use crate::{
+    fib::path::Path,
+    source::event::{Action, PROTOCOL_KERNEL},
+};
 
 /// What a route does.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -28,7 +28,7 @@ impl Kind {
             Action::Hops(hops) => hops.iter().all(|hop| hop.gateway.is_none()),
             _ => false,
         };
-        protocol == RTPROT_KERNEL && direct(&self.action)
+        protocol == PROTOCOL_KERNEL && direct(&self.action)
     }
 }
 

@@ -21,13 +21,11 @@ use super::{Rib, feeds::FeedRoutes, kernel::Cover};
 use crate::{
     fib::recursion::{Resolution, Unresolved},
     source::{
-        event::{Action, Hop},
+        event::{Action, Hop, PROTOCOL_BGP},
         feed::{Gateway, Target},
     },
 };
 
-/// `RTPROT_BGP`, include/uapi/linux/rtnetlink.h.
-const RTPROT_BGP: u8 = 186;
 /// Protocols that are never BGP: kernel redirects to RA, DHCP, and the interior ones that have a number of their own.
 const NOT_BGP: [u8; 13] = [1, 2, 3, 4, 9, 16, 18, 42, 187, 188, 189, 192, 196];
 
@@ -108,7 +106,7 @@ fn is_link_local(address: IpAddr) -> bool {
 }
 
 fn is_recursive(feeds: &FeedRoutes, cover: &Cover<'_>) -> bool {
-    if cover.protocol == RTPROT_BGP {
+    if cover.protocol == PROTOCOL_BGP {
         return true;
     }
     if cover.first || NOT_BGP.contains(&cover.protocol) || feeds.is_empty() {

@@ -7,6 +7,12 @@ use ipnet::IpNet;
 /// Kernel interface index.
 pub type Ifindex = u32;
 
+/// `RTPROT_KERNEL` (include/uapi/linux/rtnetlink.h): routes that the kernel made itself, with an address or by
+/// autoconfiguration's prefix.
+pub const PROTOCOL_KERNEL: u8 = 2;
+/// `RTPROT_BGP`: FRR's BGP routes in the kernel, and those of BGP sessions.
+pub const PROTOCOL_BGP: u8 = 186;
+
 /// One thing that is, or is no more.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {

@@ -20,6 +20,7 @@ use bzip2::bufread::MultiBzDecoder;
 use flate2::bufread::MultiGzDecoder;
 use ipnet::IpNet;
 
+use super::event::PROTOCOL_BGP;
 use super::feed::{Attributes, Gateway, Segment};
 
 /// Who told a path.
@@ -258,7 +259,7 @@ fn attributes(parsed: &Parsed, peer: u32) -> Attributes {
         originator: parsed.origin_id().map_or(peer, Into::into),
         // A dump does not say; collectors hear from others.
         external: true,
-        protocol: 186,
+        protocol: PROTOCOL_BGP,
         ..Attributes::default()
     };
     if let Some(path) = parsed.effective_as_path() {

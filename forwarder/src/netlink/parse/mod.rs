@@ -18,10 +18,10 @@ use netlink_packet_core::{NLM_F_APPEND, NLM_F_EXCL, NLM_F_REPLACE};
 use super::Malformed;
 use super::constants::{
     RTM_DELADDR, RTM_DELLINK, RTM_DELNEIGH, RTM_DELNETCONF, RTM_DELNEXTHOP, RTM_DELROUTE, RTM_NEWADDR,
-    RTM_NEWLINK, RTM_NEWNEIGH, RTM_NEWNETCONF, RTM_NEWNEXTHOP, RTM_NEWROUTE, RTPROT_KERNEL,
+    RTM_NEWLINK, RTM_NEWNEIGH, RTM_NEWNETCONF, RTM_NEWNEXTHOP, RTM_NEWROUTE,
 };
 use super::wire::Message;
-use crate::source::event::{Action, Change, Event, Route};
+use crate::source::event::{Action, Change, Event, PROTOCOL_KERNEL, Route};
 
 /// What one notification says, appended to `events`.
 pub(crate) fn notification(message: &Message<'_>, events: &mut Vec<Event>) -> Result<(), Malformed> {
@@ -80,5 +80,5 @@ fn order_unknown(flags: u16, route: &Route) -> bool {
         _ => false,
     };
     let alone = flags & (NLM_F_EXCL | NLM_F_REPLACE) != 0;
-    route.prefix.addr().is_ipv6() && !joins && !alone && route.protocol != RTPROT_KERNEL
+    route.prefix.addr().is_ipv6() && !joins && !alone && route.protocol != PROTOCOL_KERNEL
 }

@@ -12,6 +12,7 @@
 
 use super::open::{AS_TRANS, Terms};
 use super::wire::Fault;
+use crate::source::event::PROTOCOL_BGP;
 use crate::source::feed::{Attributes, Segment};
 
 const OPTIONAL: u8 = 0x80;
@@ -38,8 +39,6 @@ const LARGE: u8 = 32;
 
 /// LOCAL_PREF where none is given.
 const DEFAULT_PREFERENCE: u32 = 100;
-/// RTPROT_BGP.
-const PROTOCOL: u8 = 186;
 
 /// An attribute list, taken apart.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -152,7 +151,7 @@ pub fn read(mut key: &[u8], terms: &Terms) -> Result<Read, String> {
         local_pref: DEFAULT_PREFERENCE,
         originator: u32::from(terms.router_id),
         external,
-        protocol: PROTOCOL,
+        protocol: PROTOCOL_BGP,
         ..Attributes::default()
     };
     let (mut origin, mut path, mut path4, mut aggregator) = (false, None, None, None);

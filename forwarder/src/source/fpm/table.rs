@@ -22,9 +22,10 @@ use std::time::Instant;
 use ipnet::IpNet;
 
 use super::objects::{Id, Objects};
-use crate::netlink::relayed::{PROTOCOL_KERNEL, Relayed, TABLE_MAIN};
-use crate::source::event::{Action, Hop, NexthopKind, Route};
+use crate::netlink::relayed::Relayed;
+use crate::source::event::{Action, Hop, NexthopKind, PROTOCOL_KERNEL, Route};
 use crate::source::feed::{Attributes, FeedCounts, FeedEvent, FeedRoute, Target};
+use crate::source::route_tables::TABLE_MAIN;
 
 type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
 
