@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 use ipnet::IpNet;
 
 use crate::{
-    octets::FirstOctets,
+    first_octets::FirstOctets,
     source::event::{Ifindex, Neighbour},
 };
 

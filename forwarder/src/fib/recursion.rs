@@ -6,7 +6,7 @@ use forwarder_common::reason::Reason;
 use ipnet::IpNet;
 
 use crate::{
-    octets::FirstOctets,
+    first_octets::FirstOctets,
     source::{event::Hop, feed::Gateway},
 };
 
