@@ -87,15 +87,11 @@ pub fn dump(scope: Scope) -> Result<Dump, Error> {
         dump.nexthops = dump_nexthops()?;
     }
     if scope.routes {
-        for family in Family::ALL {
-            for table in RouteTables::default().iter() {
-                dump.routes.extend(repeated(|| {
-                    let mut routes = Vec::new();
-                    dump_routes(family, table, &mut |route| routes.push(route))?;
-                    Ok(routes)
-                })?);
-            }
-        }
+        dump.routes = repeated(|| {
+            let mut routes = Vec::new();
+            dump_tables(&RouteTables::default(), &mut |route| routes.push(route))?;
+            Ok(routes)
+        })?;
     }
     if scope.neighbours {
         dump.neighbours = dump_neighbours()?;
