@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use forwarder::config::{self, Config};
-use forwarder::daemon::{engine::Engine, interfaces::Interfaces};
+use forwarder::daemon::{engine::Engine, interfaces::Interfaces, load};
 use forwarder::dataplane::Dataplane;
 use forwarder::dataplane::attach::Programs;
 use forwarder::dataplane::kernel::KernelDataplane;
@@ -52,7 +52,8 @@ pub fn start(router: &Router) -> Result<(Controller, Taken)> {
     let mut source = KernelSource::open(RouteTables::default())?;
     interfaces.start(&mut engine, &dump_links()?)?;
     let ((), laying) = clocked(|| {
-        lay(&mut source, &mut engine)?;
+        // As the controller does it at its start.
+        load(&mut source, &mut engine).context("cannot read the kernel's routes")?;
         interfaces.describe(&mut engine);
         Ok(())
     })?;
@@ -67,14 +68,4 @@ pub fn start(router: &Router) -> Result<(Controller, Taken)> {
         _lock: lock,
     };
     Ok((controller, taken))
-}
-
-/// Every route of the kernel into the tables, as the controller does it at its start.
-fn lay(source: &mut KernelSource, engine: &mut Engine<KernelDataplane>) -> Result<()> {
-    let mut load = engine.begin_load();
-    source
-        .dump_into(&mut load)
-        .context("cannot read the kernel's routes")?;
-    load.finish();
-    Ok(())
 }

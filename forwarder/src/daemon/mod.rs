@@ -394,7 +394,10 @@ impl Controller {
 }
 
 /// Everything of the kernel, as it stands, into the engine.
-fn load(source: &mut KernelSource, engine: &mut Engine<KernelDataplane>) -> Result<(), netlink::Error> {
+///
+/// # Errors
+/// The kernel does not tell; what was known stays.
+pub fn load<D: Dataplane>(source: &mut KernelSource, engine: &mut Engine<D>) -> Result<(), netlink::Error> {
     let mut load = engine.begin_load();
     source.dump_into(&mut load)?;
     load.finish();
