@@ -15,6 +15,7 @@ pub mod fib;
 pub mod filter;
 mod first_octets;
 pub mod link;
+mod locked;
 pub mod neighbour;
 pub mod netlink;
 pub mod rib;

@@ -1,7 +1,7 @@
 //! The thread that serves API, metrics, signals and the program's log.
 
 use std::sync::{
-    Arc, Mutex, PoisonError, RwLock,
+    Arc, Mutex, RwLock,
     atomic::{AtomicBool, Ordering},
 };
 
@@ -11,6 +11,7 @@ use super::{RunOptions, TICK, asks::Asker, state::State};
 use crate::{
     api::{Api, ApiContext},
     dataplane::{attach::Programs, pins::Pins},
+    locked::locked,
     netlink::command::Commander,
     stats::LinkStats,
 };
@@ -29,7 +30,7 @@ pub struct Known {
 pub fn driver_counts() -> Result<Arc<LinkStats>> {
     let commands = Mutex::new(Commander::open()?);
     Ok(Arc::new(move |ifindex| {
-        let mut commands = commands.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut commands = locked(&commands);
         commands.link_stats(ifindex).ok().map(|stats| stats.rx_packets)
     }))
 }

@@ -10,15 +10,15 @@
 //! RIB knows nothing of timers.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::event::{Hop, NexthopKind};
 use super::tap::Tap;
+use crate::locked::locked;
 
 /// Number of a feed: given by whoever starts it, and kept for as long as the controller runs.
 pub type FeedId = u16;
@@ -315,29 +315,23 @@ pub struct TableView {
 impl FeedCounts {
     /// Notes what went wrong. Does not count it.
     pub fn note(&self, what: String) {
-        *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(what);
+        *locked(&self.last_error) = Some(what);
     }
 
     /// Shows what the session is like now.
     pub fn show(&self, session: SessionView) {
-        *self.session.lock().unwrap_or_else(PoisonError::into_inner) = session;
+        *locked(&self.session) = session;
     }
 
     /// What the session is like.
     #[must_use]
     pub fn session(&self) -> SessionView {
-        self.session
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        locked(&self.session).clone()
     }
 
     /// The last thing that went wrong.
     #[must_use]
     pub fn last_error(&self) -> Option<String> {
-        self.last_error
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        locked(&self.last_error).clone()
     }
 }

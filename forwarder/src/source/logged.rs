@@ -1,9 +1,11 @@
 //! What was logged, for tests of what an operator reads.
 
 use std::io::{self, Write};
-use std::sync::{Mutex, Once, PoisonError};
+use std::sync::{Mutex, Once};
 
 use tracing_subscriber::fmt;
+
+use crate::locked::locked;
 
 static LOG: Mutex<Vec<u8>> = Mutex::new(Vec::new());
 static START: Once = Once::new();
@@ -12,7 +14,7 @@ struct Sink;
 
 impl Write for Sink {
     fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
-        LOG.lock().unwrap_or_else(PoisonError::into_inner).extend(octets);
+        locked(&LOG).extend(octets);
         Ok(octets.len())
     }
 
@@ -32,7 +34,7 @@ pub fn keep() {
 
 /// The lines so far that have all of these words.
 pub fn lines(words: &[&str]) -> Vec<String> {
-    let log = LOG.lock().unwrap_or_else(PoisonError::into_inner);
+    let log = locked(&LOG);
     let text = String::from_utf8_lossy(&log);
     let all = text
         .lines()

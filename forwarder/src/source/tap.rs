@@ -5,10 +5,11 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use crate::clock::since_1970;
+use crate::locked::locked;
 
 /// Chunks that wait for the recorder at most.
 const ROOM: usize = 1_024;
@@ -80,7 +81,7 @@ impl Tap {
     /// Opens it, until the recording is dropped. `None` while somebody else records.
     #[must_use]
     pub fn open(&self) -> Option<Recording> {
-        let mut sink = self.sink.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sink = locked(&self.sink);
         if sink.as_ref().is_some_and(|sink| sink.listener.strong_count() > 0) {
             return None;
         }
@@ -99,7 +100,7 @@ impl Tap {
         if !self.open.load(Ordering::Acquire) {
             return;
         }
-        let mut guard = self.sink.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut guard = locked(&self.sink);
         let Some(sink) = guard.as_mut() else { return };
         if sink.missed > 0 {
             match sink.sender.try_send(missed_chunk(sink.missed)) {

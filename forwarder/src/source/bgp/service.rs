@@ -9,9 +9,9 @@ use std::io::{ErrorKind, Read};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{Receiver, SyncSender};
-use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
@@ -23,6 +23,7 @@ use super::socket;
 use super::speaker::{Command, Known, Shared};
 use super::update::Limits;
 use crate::config::{BgpConfig, BgpNeighbour};
+use crate::locked::locked;
 use crate::source::feed::{Batch, FeedId};
 
 /// Neighbours that are served without being configured.
@@ -326,11 +327,7 @@ impl Service {
         let neighbour = Neighbour::new(config.name.clone(), identity, limits, Arc::clone(&known.counts));
         let tap = Arc::clone(&known.tap);
         self.peers.push(Peer::new(known.id, config, neighbour, tap));
-        self.shared
-            .feeds
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(known);
+        locked(&self.shared.feeds).push(known);
         index
     }
 

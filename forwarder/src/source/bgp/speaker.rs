@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{self, Sender, SyncSender};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,7 @@ use tracing::error;
 use super::service::{Inbox, Service};
 use super::socket;
 use crate::config::BgpConfig;
+use crate::locked::locked;
 use crate::source::feed::{Batch, FeedCounts, FeedHandle, FeedId};
 use crate::source::listening;
 use crate::source::tap::Tap;
@@ -37,13 +38,13 @@ impl SpeakerCounts {
     /// Counts a connection from an address that is no neighbour's.
     pub(super) fn stranger(&self, address: IpAddr, now: Instant) {
         self.strangers.fetch_add(1, Relaxed);
-        *self.last_stranger.lock().unwrap_or_else(PoisonError::into_inner) = Some((address, now));
+        *locked(&self.last_stranger) = Some((address, now));
     }
 
     /// The address that is no neighbour's and called last, and when.
     #[must_use]
     pub fn last_stranger(&self) -> Option<(IpAddr, Instant)> {
-        *self.last_stranger.lock().unwrap_or_else(PoisonError::into_inner)
+        *locked(&self.last_stranger)
     }
 }
 
@@ -131,7 +132,7 @@ impl Speaker {
     /// The feeds there are. Of neighbours that are not configured there is one once they called.
     #[must_use]
     pub fn feeds(&self) -> Vec<FeedHandle> {
-        let feeds = self.shared.feeds.lock().unwrap_or_else(PoisonError::into_inner);
+        let feeds = locked(&self.shared.feeds);
         feeds
             .iter()
             .map(|known| FeedHandle {
