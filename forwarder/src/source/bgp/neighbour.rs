@@ -221,7 +221,7 @@ impl Neighbour {
 
     /// Tables of which routes were refused that have room now, whose session can be asked for them, and when it may be.
     fn room_again(&self) -> impl Iterator<Item = (usize, FeedTable, Instant)> {
-        let session = self.position(|connection| established(connection).is_some());
+        let session = self.session();
         let decoder = session.and_then(|index| Some((index, self.connections[index].decoder.as_ref()?)));
         let decoder = decoder.filter(|(_, decoder)| decoder.terms().refresh);
         TABLES.into_iter().filter_map(move |table| {
@@ -288,9 +288,12 @@ impl Neighbour {
 
     /// What reads the session's UPDATEs.
     fn decoder(&self) -> Option<&Decoder> {
-        let mut connections = self.connections.iter();
-        let session = connections.find(|connection| established(connection).is_some())?;
-        session.decoder.as_ref()
+        self.connections[self.session()?].decoder.as_ref()
+    }
+
+    /// The connection that is the session.
+    fn session(&self) -> Option<usize> {
+        self.position(|connection| established(connection).is_some())
     }
 
     fn position(&self, which: impl Fn(&Connection) -> bool) -> Option<usize> {
@@ -464,11 +467,7 @@ impl Neighbour {
 
     /// The state that follows from sessions and tables.
     fn settle(&mut self) {
-        let session = self
-            .connections
-            .iter()
-            .any(|connection| established(connection).is_some());
-        let state = match session {
+        let state = match self.session().is_some() {
             true if self.tables.whole() => FeedState::Live,
             true => FeedState::Syncing,
             false if self.tables.stale() => FeedState::Stale,
