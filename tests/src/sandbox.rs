@@ -20,7 +20,10 @@ use forwarder::{
         pins::{Lock, Pins, network_namespace, possible_cpus},
     },
     link::Served,
-    source::event::{Change, Event, Link, Neighbour, Route},
+    source::{
+        event::{Change, Event, Link, Neighbour, Route},
+        route_tables::RouteTables,
+    },
 };
 use forwarder_common::{
     interface::{FORWARD4, FORWARD6, Interface, MACS},
@@ -128,7 +131,8 @@ impl Sandbox {
         };
         pins.create(sizes, network_namespace()?)?;
         let sources = [Source::Kernel, Source::Bgp];
-        let engine = Engine::with_sources(KernelDataplane::open(&pins)?, &sources)?;
+        let dataplane = KernelDataplane::open(&pins)?;
+        let engine = Engine::with_sources(dataplane, &sources, RouteTables::default())?;
         let programs = Programs::load(&pins, sizes)?;
         let sandbox = Sandbox {
             engine,

@@ -37,6 +37,7 @@ use crate::{
     source::{
         event::{Action, Address, Event, Ifindex, Link},
         feed::{FeedId, Gateway},
+        route_tables::RouteTables,
     },
 };
 
@@ -96,19 +97,20 @@ pub struct Engine<D> {
 }
 
 impl<D: Dataplane> Engine<D> {
-    /// Takes over the tables of the data path, empty or left by an earlier controller; follows the kernel.
+    /// Takes over the tables of the data path, empty or left by an earlier controller; follows the kernel's tables
+    /// local and main.
     ///
     /// # Errors
     /// Where the tables contradict themselves.
     pub fn new(dataplane: D) -> Result<Engine<D>> {
-        Self::with_sources(dataplane, &[Source::Kernel])
+        Self::with_sources(dataplane, &[Source::Kernel], RouteTables::default())
     }
 
-    /// The same, following these sources, the preferred one first.
+    /// The same, following these sources, the preferred one first, and these tables of the kernel.
     ///
     /// # Errors
     /// As [`Self::new`].
-    pub fn with_sources(dataplane: D, sources: &[Source]) -> Result<Engine<D>> {
+    pub fn with_sources(dataplane: D, sources: &[Source], route_tables: RouteTables) -> Result<Engine<D>> {
         let tables = dataplane.tables();
         let mut references: HashMap<u32, u32> = HashMap::new();
         // Group 1 is always the punt group: it is the first ever acquired.
@@ -133,7 +135,7 @@ impl<D: Dataplane> Engine<D> {
         Ok(Engine {
             dataplane,
             world,
-            rib: Rib::new(sources),
+            rib: Rib::new(sources, route_tables),
             flows: Flows::default(),
             fib,
             adjacencies,

@@ -54,7 +54,7 @@ fn world() -> Dump {
 }
 
 fn on(dataplane: MemoryDataplane, sources: &[Source]) -> Engine<MemoryDataplane> {
-    let mut engine = Engine::with_sources(dataplane, sources).expect("sound tables");
+    let mut engine = Engine::with_sources(dataplane, sources, RouteTables::default()).expect("sound tables");
     for (port, ifindex) in [IN, OUT, OTHER, THIRD].into_iter().enumerate() {
         let served = Served {
             port: port as u16 + 1,
@@ -781,7 +781,7 @@ mod gate {
     #[test]
     fn a_restart_that_hears_the_same_writes_no_leaf() {
         let dataplane = before();
-        let engine = Engine::with_sources(dataplane, &BOTH).expect("sound tables");
+        let engine = Engine::with_sources(dataplane, &BOTH, RouteTables::default()).expect("sound tables");
         let leaves_before = leaves(&engine);
         let mut dump = world();
         dump.routes.push(via("20.1.0.0/16", OUT, "203.0.113.1"));

@@ -3,10 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::{
-    rib::kernel::KernelRoutes,
-    source::route_tables::{RouteTables, TABLE_LOCAL, TABLE_MAIN},
-};
+use crate::source::route_tables::{TABLE_LOCAL, TABLE_MAIN};
 
 /// Asked behind local: 100, then main.
 const EARLY: u32 = 100;
@@ -17,8 +14,9 @@ fn in_table(table: u32, route: Route) -> Route {
 
 /// With the dump of the other tests in main.
 fn following(tables: &[u32], routes: Vec<Route>) -> Engine<MemoryDataplane> {
-    let mut engine = Engine::new(MemoryDataplane::new(Sizes::SMALL)).expect("empty tables");
-    engine.rib.kernel = KernelRoutes::of(RouteTables::behind_local(tables));
+    let dataplane = MemoryDataplane::new(Sizes::SMALL);
+    let tables = RouteTables::behind_local(tables);
+    let mut engine = Engine::with_sources(dataplane, &[Source::Kernel], tables).expect("empty tables");
     for (port, ifindex) in [IN, OUT].into_iter().enumerate() {
         let served = Served {
             port: port as u16 + 1,

@@ -15,6 +15,7 @@ use crate::{
     source::{
         event::Dump,
         feed::{FeedRoute, FeedState, FeedTable, Target},
+        route_tables::RouteTables,
     },
 };
 
@@ -96,7 +97,8 @@ fn route(number: u32) -> FeedEvent {
 
 fn engine() -> Engine<MemoryDataplane> {
     let sources = [Source::Bgp, Source::Kernel];
-    Engine::with_sources(MemoryDataplane::new(Sizes::SMALL), &sources).expect("sound tables")
+    let dataplane = MemoryDataplane::new(Sizes::SMALL);
+    Engine::with_sources(dataplane, &sources, RouteTables::default()).expect("sound tables")
 }
 
 fn wait(what: &str, mut until: impl FnMut() -> bool) {

@@ -49,7 +49,6 @@ use crate::{
         pins::{Pins, network_namespace, possible_cpus},
     },
     netlink,
-    rib::kernel::KernelRoutes,
     source::{feed::FeedId, kernel::KernelSource},
     stats::{self, LinkStats},
 };
@@ -192,12 +191,12 @@ impl Controller {
         let managed = keepalive::gateways_of(pins)?;
         let dataplane = KernelDataplane::open(pins)?;
         let programs = Programs::load(pins, dataplane.tables().sizes)?;
-        let mut engine = Engine::with_sources(dataplane, &config.routes.sources)?;
-        engine.rib.kernel = KernelRoutes::of(config.routes.tables.clone());
+        let routes = &config.routes;
+        let mut engine = Engine::with_sources(dataplane, &routes.sources, routes.tables.clone())?;
         seed(&engine);
         let mut interfaces = Interfaces::new(config.clone(), programs)?;
         // Watch first, then dump.
-        let mut source = KernelSource::open(config.routes.tables.clone())?;
+        let mut source = KernelSource::open(routes.tables.clone())?;
         let links = netlink::dump::dump_links()?;
         if interfaces.programs().attach_tracepoints()? {
             ports::rebase_egress(engine.view());
@@ -215,8 +214,8 @@ impl Controller {
         };
         // Before the first dump: what was found laid waits for those that will speak for it.
         let mut feeds = Feeds::recording(options.record.clone());
-        feeds.start(&config.routes, &mut engine, &source.waker())?;
-        let timeout = config.routes.sync_timeout;
+        feeds.start(routes, &mut engine, &source.waker())?;
+        let timeout = routes.sync_timeout;
         let gate_until = (!timeout.is_zero()).then(|| Instant::now() + timeout);
         let server = serve(pins, options, interfaces.programs(), known, Arc::clone(&stop))?;
         load(&mut source, &mut engine).context("cannot read the kernel's routes")?;
@@ -232,7 +231,7 @@ impl Controller {
             asks,
             told: Instant::now(),
             gate_until,
-            max_age: config.routes.max_age,
+            max_age: routes.max_age,
             server: Some(server),
             residues: stats::residue::Watch::default(),
             link_stats,

@@ -34,7 +34,7 @@ use self::{
 use crate::{
     config::Source,
     fib::{path::Path, plan::Ways},
-    source::feed::FeedId,
+    source::{feed::FeedId, route_tables::RouteTables},
 };
 
 /// All routes.
@@ -61,15 +61,15 @@ pub struct Choice {
 
 impl Default for Rib {
     fn default() -> Rib {
-        Rib::new(&[Source::Kernel])
+        Rib::new(&[Source::Kernel], RouteTables::default())
     }
 }
 
 impl Rib {
-    /// No routes. `sources` are those that forward, the preferred one first.
-    pub fn new(sources: &[Source]) -> Rib {
+    /// No routes. `sources` are those that forward, the preferred one first; `tables` those of the kernel.
+    pub fn new(sources: &[Source], tables: RouteTables) -> Rib {
         Rib {
-            kernel: KernelRoutes::default(),
+            kernel: KernelRoutes::of(tables),
             feeds: FeedRoutes::default(),
             sources: sources.to_vec(),
             listed_kernel: class_of(sources, Source::Kernel),

@@ -55,7 +55,7 @@ fn offered(rib: &Rib) -> (String, Option<String>) {
 }
 
 fn rib(sources: &[Source]) -> Rib {
-    let mut rib = Rib::new(sources);
+    let mut rib = Rib::new(sources, RouteTables::default());
     rib.register(1, Source::Bgp);
     rib.register(2, Source::Bgp);
     rib

@@ -291,12 +291,13 @@ mod tests {
         source::{
             event::{Change, Route as KernelRoute},
             feed::{FeedRoute, Segment},
+            route_tables::RouteTables,
         },
     };
 
     #[test]
     fn every_sources_route_is_told_with_what_decided_and_where_it_leads() {
-        let mut rib = Rib::new(&[Kind::Bgp, Kind::Kernel]);
+        let mut rib = Rib::new(&[Kind::Bgp, Kind::Kernel], RouteTables::default());
         rib.register(1, Kind::Bgp);
         rib.register(2, Kind::Bgp);
         let prefix: IpNet = "192.0.2.0/24".parse().unwrap();
