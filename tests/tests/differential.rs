@@ -5,7 +5,7 @@
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use anyhow::{Context, Result, bail, ensure};
-use forwarder::filter::{BOGONS4, BOGONS6, EXCEPTIONS4, EXCEPTIONS6};
+use forwarder::filter::sources::{BOGONS4, BOGONS6, EXCEPTIONS4, EXCEPTIONS6};
 use forwarder_common::reason::Reason;
 use forwarder_tests::differential::{
     BATCH, Bench, Routers,

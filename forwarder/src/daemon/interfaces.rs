@@ -17,7 +17,7 @@ use crate::{
         Dataplane,
         attach::{Attached, Programs},
     },
-    filter::{self, Sources},
+    filter::sources::{self, Sources},
     link::Served,
     netlink::command::Commander,
     source::{
@@ -349,10 +349,10 @@ impl Interfaces {
         if self.sources.as_ref() == Some(&sources) {
             return Ok(());
         }
-        let compiled = filter::compile(&sources).context("the source filter in force stays in force")?;
+        let compiled = sources::compile(&sources).context("the source filter in force stays in force")?;
         // The half about to be written may have been in force a moment ago.
         engine.dataplane.wait_grace();
-        filter::install(engine.dataplane.tables(), &compiled);
+        sources::install(engine.dataplane.tables(), &compiled);
         self.sources = Some(sources);
         Ok(())
     }

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail, ensure};
 use forwarder::{
     config::Source,
     dataplane::{Dataplane, Sizes, tracer::Tracer},
-    filter::{self, Sources},
+    filter::sources::{self, Sources},
     source::{
         event::{Action, Event, Route},
         feed::{Batch, FeedEvent, FeedId, FeedRoute, Gateway, Target},
@@ -273,12 +273,12 @@ impl House {
         engine.apply_feed(Batch { feed: FEED, events });
         let own = [u32::from_be_bytes([203, 0, 113, 254])].into();
         engine.dataplane.set_own_addresses(&own)?;
-        let compiled = filter::compile(&Sources {
+        let compiled = sources::compile(&Sources {
             bogons: true,
             own: vec!["198.51.100.0/24".parse()?, "2a0a::/32".parse()?],
             on_link: vec!["10.9.8.0/30".parse()?],
         })?;
-        filter::install(engine.view(), &compiled);
+        sources::install(engine.view(), &compiled);
         Ok(())
     }
 
