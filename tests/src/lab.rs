@@ -155,6 +155,16 @@ impl Lab {
         serde_json::from_str(if text.trim().is_empty() { "[]" } else { &text }).context("ip -json")
     }
 
+    /// Runs `ip` on a node with these lines, as one command.
+    ///
+    /// # Errors
+    /// What `ip` says.
+    pub fn batch(&self, node: &str, lines: &str) -> Result<()> {
+        let path = self.dir.join("batch");
+        fs::write(&path, lines)?;
+        self.ip(node, &format!("-batch {}", path.display()))
+    }
+
     /// Writes a sysctl of a node, named by its path below /proc/sys/net.
     ///
     /// # Errors

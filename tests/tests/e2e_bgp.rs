@@ -29,9 +29,7 @@ fn lab() -> Result<Lab> {
         writeln!(lines, "route add 5.1.{number}.0/24 via 10.3.0.2")?;
         writeln!(lines, "route add 2a05:0:{number:x}::/48 via fd00:3::2")?;
     }
-    let batch = lab.dir().join("batch");
-    std::fs::write(&batch, lines)?;
-    lab.ip("router", &format!("-batch {}", batch.display()))?;
+    lab.batch("router", &lines)?;
     for address in ["10.2.0.2", "10.3.0.2", "fd00:2::2", "fd00:3::2"] {
         lab.resolve("router", address)?;
     }

@@ -33,9 +33,7 @@ fn lab() -> Result<Lab> {
         }
     }
     lines += "route add 2a05::/32 via fd00:2::2\nroute add ::/0 via fd00:3::2\n";
-    let batch = lab.dir().join("batch");
-    std::fs::write(&batch, lines)?;
-    lab.ip("router", &format!("-batch {}", batch.display()))?;
+    lab.batch("router", &lines)?;
     Ok(lab)
 }
 

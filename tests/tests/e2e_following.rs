@@ -170,9 +170,7 @@ fn a_table_too_small_leaves_the_rest_to_the_kernel_and_says_so() -> Result<()> {
     let lines: String = (0..1536u32)
         .map(|number| format!("route add 5.{}.{}.0/24 via 10.2.0.2\n", number >> 8, number & 255))
         .collect();
-    let batch = lab.dir().join("batch");
-    std::fs::write(&batch, lines)?;
-    lab.ip("router", &format!("-batch {}", batch.display()))?;
+    lab.batch("router", &lines)?;
     let tables = "[tables]\nroutes = 1024\nipv4-blocks = 256\nipv6-blocks = 256\n";
     let controller = lab.start(&["a", "b"], tables)?;
     let status = lab.json("status")?;

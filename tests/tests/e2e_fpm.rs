@@ -40,9 +40,7 @@ fn lab() -> Result<Lab> {
             "route add 2a05:0:{number:x}::/48 via fd00:3::2 proto kernel metric 5"
         )?;
     }
-    let batch = lab.dir().join("batch");
-    std::fs::write(&batch, lines)?;
-    lab.ip("router", &format!("-batch {}", batch.display()))?;
+    lab.batch("router", &lines)?;
     for address in ["10.2.0.2", "10.3.0.2", "fd00:2::2", "fd00:3::2"] {
         lab.resolve("router", address)?;
     }

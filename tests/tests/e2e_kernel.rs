@@ -1,7 +1,7 @@
 //! A daemon feeds the kernel, the kernel feeds us: nothing may be missing at the end, whatever happens on the way. What is
 //! tried is tried with BIRD and with FRR.
 
-use std::{fmt::Write as _, fs};
+use std::fmt::Write as _;
 
 use anyhow::{Context, Result, ensure};
 use forwarder_tests::{
@@ -229,9 +229,7 @@ fn a_burst_of_routes_is_followed_to_the_last() -> Result<()> {
                 high + 16
             )?;
         }
-        let path = lab.dir().join("batch");
-        fs::write(&path, lines)?;
-        lab.ip("router", &format!("-batch {}", path.display()))
+        lab.batch("router", &lines)
     };
     let resyncs = |lab: &Lab| -> Result<u64> {
         lab.json("status")?[0]["sources"][0]["resyncs"]
