@@ -6,6 +6,7 @@ use anyhow::{Context, Result, ensure};
 use forwarder_tests::{
     frame,
     lab::{LIMIT, Lab},
+    operator::row,
     packets::Wire,
 };
 use serde_json::Value;
@@ -40,17 +41,6 @@ fn lab() -> Result<Lab> {
 fn ours(frame: &[u8]) -> bool {
     frame.get(12..14) == Some(&[8, 0]) && frame.get(30) == Some(&5)
         || frame.get(12..14) == Some(&[0x86, 0xdd]) && frame.get(38..40) == Some(&[0x2a, 5])
-}
-
-/// The row of one interface or next hop; null where nothing was counted.
-fn row(lab: &Lab, line: &str, key: &str, value: &str) -> Result<Value> {
-    let rows = lab.json(line)?;
-    let found = rows
-        .as_array()
-        .into_iter()
-        .flatten()
-        .find(|row| row[key] == value);
-    Ok(found.cloned().unwrap_or_default())
 }
 
 /// Waits until the data path sends every prefix by this gateway.

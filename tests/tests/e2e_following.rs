@@ -4,9 +4,9 @@ use anyhow::{Context, Result, ensure};
 use forwarder_tests::{
     frame,
     lab::{LIMIT, Lab},
+    operator::{figure, row},
     packets::Wire,
 };
-use serde_json::Value;
 
 const ROUTER_A: [u8; 6] = [2, 0, 0, 0, 1, 1];
 const HOST_A: [u8; 6] = [2, 0, 0, 0, 1, 2];
@@ -261,16 +261,7 @@ fn an_interface_that_goes_and_comes_back_is_served_again() -> Result<()> {
     settle(&lab, "5.1.1.1", "forwarded")?;
     let (from, b) = (lab.wire("a")?, lab.wire("b")?);
     arrives(&lab, &from, &b, &packet(1))?;
-    let sent = |lab: &Lab| -> Result<i64> {
-        let rows = lab.json("interfaces")?;
-        let row = rows
-            .as_array()
-            .into_iter()
-            .flatten()
-            .find(|row| row["ifname"] == "b");
-        row.and_then(|row: &Value| row["sent_packets"].as_i64())
-            .context("no b")
-    };
+    let sent = |lab: &Lab| figure(&row(lab, "interfaces", "ifname", "b")?, "sent_packets");
     let before = sent(&lab)?;
     lab.ip("router", "link del dev b")?;
     settle(&lab, "5.1.1.1", "no-route")?;
