@@ -223,6 +223,16 @@ impl Lab {
         })
     }
 
+    /// Lets the router's kernel resolve the hosts at b and c, both families.
+    ///
+    /// # Errors
+    /// One stays silent.
+    pub fn resolve_carriers(&self) -> Result<()> {
+        ["10.2.0.2", "10.3.0.2", "fd00:2::2", "fd00:3::2"]
+            .into_iter()
+            .try_for_each(|address| self.resolve("router", address))
+    }
+
     /// Waits until `done` answers something, looking again and again; fails after [`LIMIT`].
     ///
     /// # Errors

@@ -13,6 +13,7 @@ pub mod gobgp;
 pub mod lab;
 pub mod ledger;
 pub mod operator;
+pub mod overlap;
 pub mod packets;
 pub mod random;
 pub mod replay;

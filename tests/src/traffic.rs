@@ -14,6 +14,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use crate::{
     frame,
     lab::{LIMIT, Lab},
+    operator::forwarded,
     packets::{self, Wire},
 };
 
@@ -109,6 +110,21 @@ pub fn under_losses<T>(
     work: impl FnOnce(&Traffic<'_>) -> Result<T>,
 ) -> Result<(T, Arrived)> {
     run(lab, destinations, Some(GONE), work)
+}
+
+/// Every packet that arrived was forwarded by the program, which had forwarded so many from host a before.
+///
+/// # Errors
+/// Some went another way.
+pub fn all_forwarded(lab: &Lab, before: i64, arrived: &Arrived) -> Result<()> {
+    let sent: u64 = arrived.iter().flatten().sum();
+    let counted = forwarded(lab, "a")? - before;
+    ensure!(
+        counted == sent as i64,
+        "sent {sent}, forwarded {counted}: {arrived:?}\n{}",
+        lab.picture()
+    );
+    Ok(())
 }
 
 fn run<T>(

@@ -8,13 +8,11 @@ use forwarder_tests::{
     bird::Bird,
     controller::Controller,
     lab::Lab,
-    operator::{candidates, figure, forwarded, is, row, settle, source, wait_source},
-    table,
-    traffic::{self, cross},
+    operator::{candidates, figure, is, settle, source, wait_source},
+    overlap::{self, BOTH, STILL, follow, prefixes},
+    table, traffic,
 };
 
-/// Prefixes of each family that the feed and the kernel have, which go by different ways.
-const BOTH: u8 = 12;
 /// Prefixes of each family that only the feed has.
 const MORE: usize = 1_500;
 
@@ -23,17 +21,10 @@ const CONFIG: &str = "[routes]\nsources = [\"bgp\", \"kernel\"]\nmax-age = \"0\"
 
 /// The router, whose kernel sends every prefix of ours by c.
 fn lab() -> Result<Lab> {
-    let lab = Lab::new()?;
-    let mut lines = String::from("route add 5.0.0.0/8 via 10.3.0.2\nroute add 2a05::/32 via fd00:3::2\n");
-    for number in 0..BOTH {
-        writeln!(lines, "route add 5.1.{number}.0/24 via 10.3.0.2")?;
-        writeln!(lines, "route add 2a05:0:{number:x}::/48 via fd00:3::2")?;
-    }
-    lab.batch("router", &lines)?;
-    for address in ["10.2.0.2", "10.3.0.2", "fd00:2::2", "fd00:3::2"] {
-        lab.resolve("router", address)?;
-    }
-    Ok(lab)
+    overlap::lab(
+        "route add 5.0.0.0/8 via 10.3.0.2\nroute add 2a05::/32 via fd00:3::2\n",
+        "",
+    )
 }
 
 /// BIRD beside the controller, with these of the common prefixes by b, more of its own, and what `more` says.
@@ -44,22 +35,19 @@ fn bird(numbers: std::ops::Range<u8>, more: &str) -> Result<String> {
          connect retry time 1; connect delay time 1; error wait time 1, 2; \
          ipv4 { import none; export all; next hop keep; }; ipv6 { import none; export all; next hop keep; }; }\n",
     );
-    for (family, via, own) in [
-        ("ipv4", "10.2.0.2", table::v4(MORE)?),
-        ("ipv6", "fd00:2::2", table::v6(MORE)?),
+    for (at, family, via, own) in [
+        (0, "ipv4", "10.2.0.2", table::v4(MORE)?),
+        (1, "ipv6", "fd00:2::2", table::v6(MORE)?),
     ] {
         writeln!(text, "protocol static {{ {family};")?;
         for prefix in own.iter().take(MORE) {
             writeln!(text, "route {prefix} via {via};")?;
         }
         for number in numbers.clone() {
-            let prefix = match family {
-                "ipv4" => format!("5.1.{number}.0/24"),
-                _ => format!("2a05:0:{number:x}::/48"),
-            };
             writeln!(
                 text,
-                "route {prefix} via {via} {{ bgp_path.prepend(64501); bgp_community.add((64500,7)); }};"
+                "route {} via {via} {{ bgp_path.prepend(64501); bgp_community.add((64500,7)); }};",
+                prefixes(number)[at]
             )?;
         }
         writeln!(text, "}}")?;
@@ -70,51 +58,6 @@ fn bird(numbers: std::ops::Range<u8>, more: &str) -> Result<String> {
 /// As many routes of each family.
 fn routes(numbers: usize) -> [usize; 2] {
     [MORE + numbers; 2]
-}
-
-/// A packet to each common prefix: those of these numbers arrive at b, the others at c; and each was forwarded by the
-/// program, and counted for its next hop.
-fn follow(lab: &Lab, numbers: std::ops::Range<u8>) -> Result<()> {
-    for number in 0..BOTH {
-        let by_feed = numbers.contains(&number);
-        settle(
-            lab,
-            &format!("5.1.{number}.9"),
-            &[if by_feed { "10.2.0.2" } else { "10.3.0.2" }],
-        )?;
-        settle(
-            lab,
-            &format!("2a05:0:{number:x}::9"),
-            &[if by_feed { "fd00:2::2" } else { "fd00:3::2" }],
-        )?;
-    }
-    let counted = || -> Result<[i64; 3]> {
-        let hop = |address| row(lab, "counters --by next-hop", "nexthop", address);
-        let packets = |address| Ok::<_, anyhow::Error>(hop(address)?["packets"].as_i64().unwrap_or(0));
-        Ok([
-            forwarded(lab, "a")?,
-            packets("10.2.0.2")? + packets("fd00:2::2")?,
-            packets("10.3.0.2")? + packets("fd00:3::2")?,
-        ])
-    };
-    let (from, b, c) = (lab.wire("a")?, lab.wire("b")?, lab.wire("c")?);
-    let before = counted()?;
-    for number in 0..BOTH {
-        for to in [format!("5.1.{number}.9"), format!("2a05:0:{number:x}::9")] {
-            let end = cross(&from, [&b, &c], to.parse()?, u64::from(number))?;
-            ensure!((end == 0) == numbers.contains(&number), "{to} went to end {end}");
-        }
-    }
-    let by_feed = 2 * numbers.len() as i64;
-    let all = 2 * i64::from(BOTH);
-    let after = counted()?;
-    let moved = [0, 1, 2].map(|at| after[at] - before[at]);
-    ensure!(
-        moved == [all, by_feed, all - by_feed],
-        "{moved:?}\n{}",
-        lab.picture()
-    );
-    Ok(())
 }
 
 #[test]
@@ -188,43 +131,21 @@ fn a_killed_bird_loses_no_packet_and_its_next_table_is_compared() -> Result<()> 
         is(row, "live", routes(BOTH.into()))
     })?;
     follow(&lab, 0..BOTH)?;
-    let before = forwarded(&lab, "a")?;
-    // Of both families, one that stays as it was and one that is not told again.
-    let to = ["5.1.1.9", "5.1.7.9", "2a05:0:1::9", "2a05:0:7::9"];
-    let ((), arrived) = traffic::under(&lab, &to, |traffic| {
-        traffic.flow(20)?;
+    overlap::another_table(&lab, |traffic| {
         bird.kill()?;
         let feed = wait_source(&lab, "bgp", "the loss", |row| row["state"] == "stale")?;
         let stale = [figure(&feed, "stale_ipv4")?, figure(&feed, "stale_ipv6")?];
         ensure!(stale == routes(BOTH.into()).map(|n| n as i64), "{feed}");
         let told = candidates(&lab, "5.1.1.0/24")?;
         ensure!(told[0]["by"] == "bgp" && told[0]["stale"] == true, "{told:?}");
-        let moved = traffic.flow(50)?;
-        ensure!(
-            moved.iter().all(|[_, c]| *c == 0),
-            "stale routes are used no more: {moved:?}"
-        );
+        overlap::kept(traffic, "stale routes are used no more")?;
         // It comes back with fewer.
-        bird.write(&self::bird(0..6, "")?)?;
+        bird.write(&self::bird(STILL, "")?)?;
         bird.run(&["-R"])?;
         wait_source(&lab, "bgp", "its return", |row| {
-            row["sessions"] == 2 && is(row, "live", routes(6)) && row["stale_ipv4"] == 0
-        })?;
-        for (address, gateway) in [("5.1.7.9", "10.3.0.2"), ("2a05:0:7::9", "fd00:3::2")] {
-            settle(&lab, address, &[gateway])?;
-        }
-        let moved = traffic.flow(20)?;
-        ensure!(moved[1][0] == 0 && moved[3][0] == 0, "{moved:?}");
-        Ok(())
+            row["sessions"] == 2 && is(row, "live", routes(STILL.len())) && row["stale_ipv4"] == 0
+        })
     })?;
-    ensure!(
-        arrived[0][1] == 0 && arrived[2][1] == 0,
-        "what both tables have must never have left its way: {arrived:?}"
-    );
-    let sent: u64 = arrived.iter().flatten().sum();
-    let counted = forwarded(&lab, "a")? - before;
-    ensure!(counted == sent as i64, "sent {sent}, forwarded {counted}");
-    follow(&lab, 0..6)?;
     drop(controller);
     Ok(())
 }
@@ -238,13 +159,10 @@ fn a_restarted_controller_keeps_the_feeds_routes_until_they_are_told_again() -> 
         is(row, "live", routes(BOTH.into()))
     })?;
     follow(&lab, 0..BOTH)?;
-    let before = forwarded(&lab, "a")?;
-    let to = ["5.1.1.9", "5.1.7.9", "2a05:0:1::9", "2a05:0:7::9"];
-    let (controller, arrived) = traffic::under(&lab, &to, |traffic| {
-        traffic.flow(20)?;
+    let controller = overlap::another_table(&lab, |traffic| {
         controller.kill()?;
         // While nobody listens BIRD's table becomes another; and it does not call before the next has started.
-        bird.configure(&self::bird(0..6, "")?)?;
+        bird.configure(&self::bird(STILL, "")?)?;
         bird.pause(true);
         let controller = Controller::start(&lab, &lab.dir().join("forwarder.toml"))?;
         let status = lab.json("status")?;
@@ -256,35 +174,18 @@ fn a_restarted_controller_keeps_the_feeds_routes_until_they_are_told_again() -> 
         // The kernel has spoken, and would send them by c. What nobody had laid is laid at once.
         lab.ip("router", "route add 5.9.0.0/16 via 10.3.0.2")?;
         settle(&lab, "5.9.0.1", &["10.3.0.2"])?;
-        let moved = traffic.flow(50)?;
-        ensure!(
-            moved.iter().all(|[_, c]| *c == 0),
-            "what was adopted was not kept: {moved:?}"
-        );
+        overlap::kept(traffic, "what was adopted was not kept")?;
         bird.pause(false);
         wait_source(&lab, "bgp", "its table", |row| {
-            is(row, "live", routes(6)) && row["awaited"] == false
+            is(row, "live", routes(STILL.len())) && row["awaited"] == false
         })?;
-        for (address, gateway) in [("5.1.7.9", "10.3.0.2"), ("2a05:0:7::9", "fd00:3::2")] {
-            settle(&lab, address, &[gateway])?;
-        }
-        let moved = traffic.flow(20)?;
-        ensure!(moved[1][0] == 0 && moved[3][0] == 0, "{moved:?}");
         Ok(controller)
     })?;
-    ensure!(
-        arrived[0][1] == 0 && arrived[2][1] == 0,
-        "what both tables have must never have left its way: {arrived:?}"
-    );
-    let sent: u64 = arrived.iter().flatten().sum();
-    let counted = forwarded(&lab, "a")? - before;
-    ensure!(counted == sent as i64, "sent {sent}, forwarded {counted}");
     let status = lab.json("status")?;
     ensure!(
         !status[0]["problems"].to_string().contains("kept as they were"),
         "{status}"
     );
-    follow(&lab, 0..6)?;
     drop(controller);
     Ok(())
 }
@@ -340,12 +241,7 @@ fn routes_by_a_distant_gateway_follow_the_routes_under_it() -> Result<()> {
         ensure!(moved.iter().all(|[_, c]| *c == 0), "{moved:?}");
         Ok(())
     })?;
-    let sent: u64 = arrived.iter().flatten().sum();
-    ensure!(
-        forwarded(&lab, "a")? == sent as i64,
-        "{arrived:?}\n{}",
-        lab.picture()
-    );
+    traffic::all_forwarded(&lab, 0, &arrived)?;
 
     // Nothing leads to the gateway any more: the kernel's route counts where there is one, and it is told why.
     for route in ["10.99.0.1/32", "10.99.0.0/24"] {

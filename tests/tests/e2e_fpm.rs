@@ -12,13 +12,12 @@ use forwarder_tests::{
     controller::Controller,
     frr::Frr,
     lab::Lab,
-    operator::{candidates, figure, forwarded, is, patient, settle, source, wait_source, ways},
+    operator::{candidates, figure, is, patient, settle, source, wait_source, ways},
+    overlap::{self, BOTH, STILL, follow, prefixes},
     table, traffic,
 };
 use serde_json::Value;
 
-/// Prefixes of each family that zebra and the kernel have, which go by different ways.
-const BOTH: u8 = 12;
 /// Routes that a carrier tells bgpd.
 const MORE: usize = 1_000;
 
@@ -28,69 +27,29 @@ const ZEBRA: &str = "hostname router\nfpm address 127.0.0.1 port 2620\n";
 const FPM: &[&str] = &["-M", "dplane_fpm_nl"];
 
 fn lab() -> Result<Lab> {
-    let lab = Lab::new()?;
-    let mut lines = String::new();
-    for number in 0..BOTH {
-        writeln!(
-            lines,
-            "route add 5.1.{number}.0/24 via 10.3.0.2 proto kernel metric 5"
-        )?;
-        writeln!(
-            lines,
-            "route add 2a05:0:{number:x}::/48 via fd00:3::2 proto kernel metric 5"
-        )?;
-    }
-    lab.batch("router", &lines)?;
-    for address in ["10.2.0.2", "10.3.0.2", "fd00:2::2", "fd00:3::2"] {
-        lab.resolve("router", address)?;
-    }
-    Ok(lab)
+    overlap::lab("", "proto kernel metric 5")
 }
 
 /// staticd with these of the common prefixes by b.
 fn statics(numbers: std::ops::Range<u8>) -> Result<String> {
     let mut text = String::new();
-    for number in numbers {
-        writeln!(text, "ip route 5.1.{number}.0/24 10.2.0.2")?;
-        writeln!(text, "ipv6 route 2a05:0:{number:x}::/48 fd00:2::2")?;
+    for [v4, v6] in numbers.map(prefixes) {
+        writeln!(text, "ip route {v4} 10.2.0.2")?;
+        writeln!(text, "ipv6 route {v6} fd00:2::2")?;
     }
     Ok(text)
 }
 
-fn live(routes: usize) -> impl FnMut(&Value) -> bool {
-    move |row| is(row, "live", [routes; 2])
+/// Takes these of the common prefixes from staticd.
+fn withdraw(frr: &mut Frr<'_>, numbers: std::ops::Range<u8>) -> Result<()> {
+    let text = statics(numbers)?;
+    let gone: Vec<String> = text.lines().map(|line| format!("no {line}")).collect();
+    let gone: Vec<&str> = gone.iter().map(String::as_str).collect();
+    frr.configure("staticd", &gone)
 }
 
-/// Each common prefix goes by b where its number is one of these, else by c.
-fn follow(lab: &Lab, numbers: std::ops::Range<u8>) -> Result<()> {
-    let mut to = Vec::new();
-    for number in 0..BOTH {
-        let by_feed = numbers.contains(&number);
-        let v4 = format!("5.1.{number}.9");
-        let v6 = format!("2a05:0:{number:x}::9");
-        settle(lab, &v4, &[if by_feed { "10.2.0.2" } else { "10.3.0.2" }])?;
-        settle(lab, &v6, &[if by_feed { "fd00:2::2" } else { "fd00:3::2" }])?;
-        to.extend([v4, v6]);
-    }
-    let to: Vec<&str> = to.iter().map(String::as_str).collect();
-    let before = forwarded(lab, "a")?;
-    let ((), arrived) = traffic::under(lab, &to, |traffic| traffic.flow(1).map(drop))?;
-    for (index, [b, c]) in arrived.iter().enumerate() {
-        let by_feed = numbers.contains(&(index as u8 / 2));
-        ensure!(
-            if by_feed { *c == 0 } else { *b == 0 },
-            "{}: {arrived:?}",
-            to[index]
-        );
-    }
-    let sent: u64 = arrived.iter().flatten().sum();
-    let counted = forwarded(lab, "a")? - before;
-    ensure!(
-        counted == sent as i64,
-        "sent {sent}, forwarded {counted}\n{}",
-        lab.picture()
-    );
-    Ok(())
+fn live(routes: usize) -> impl FnMut(&Value) -> bool {
+    move |row| is(row, "live", [routes; 2])
 }
 
 #[test]
@@ -138,9 +97,7 @@ fn packets_follow_zebra_where_the_kernel_has_another_route() -> Result<()> {
     ensure!(told[0]["by"] == "fpm" && told[0]["protocol"] == "bgp", "{told:?}");
 
     // Some are withdrawn: the kernel's routes count.
-    let gone: Vec<String> = statics(0..4)?.lines().map(|line| format!("no {line}")).collect();
-    let gone: Vec<&str> = gone.iter().map(String::as_str).collect();
-    frr.configure("staticd", &gone)?;
+    withdraw(&mut frr, 0..4)?;
     wait_source(&lab, "fpm", "some to be withdrawn", |row| {
         is(row, "live", [usize::from(BOTH) - 4 + MORE, usize::from(BOTH) - 4])
     })?;
@@ -182,10 +139,7 @@ fn a_killed_zebra_loses_no_packet_and_its_next_table_is_compared() -> Result<()>
     frr.start("staticd", &statics(0..BOTH)?, &[])?;
     wait_source(&lab, "fpm", "every route", live(BOTH.into()))?;
     follow(&lab, 0..BOTH)?;
-    let before = forwarded(&lab, "a")?;
-    let to = ["5.1.1.9", "5.1.7.9", "2a05:0:1::9", "2a05:0:7::9"];
-    let ((), arrived) = traffic::under(&lab, &to, |traffic| {
-        traffic.flow(20)?;
+    overlap::another_table(&lab, |traffic| {
         frr.kill("zebra")?;
         frr.kill("staticd")?;
         // zebra would take what it left in the kernel for its own table again.
@@ -195,31 +149,13 @@ fn a_killed_zebra_loses_no_packet_and_its_next_table_is_compared() -> Result<()>
         }
         let feed = wait_source(&lab, "fpm", "the loss", |row| row["state"] == "stale")?;
         ensure!(figure(&feed, "stale_ipv4")? == i64::from(BOTH), "{feed}");
-        let moved = traffic.flow(50)?;
-        ensure!(
-            moved.iter().all(|[_, c]| *c == 0),
-            "stale routes are used no more: {moved:?}"
-        );
+        overlap::kept(traffic, "stale routes are used no more")?;
         frr.start("zebra", ZEBRA, FPM)?;
-        frr.start("staticd", &statics(0..6)?, &[])?;
+        frr.start("staticd", &statics(STILL)?, &[])?;
         wait_source(&lab, "fpm", "its return", |row| {
-            row["sessions"] == 2 && is(row, "live", [6, 6])
-        })?;
-        for (address, gateway) in [("5.1.7.9", "10.3.0.2"), ("2a05:0:7::9", "fd00:3::2")] {
-            settle(&lab, address, &[gateway])?;
-        }
-        let moved = traffic.flow(20)?;
-        ensure!(moved[1][0] == 0 && moved[3][0] == 0, "{moved:?}");
-        Ok(())
+            row["sessions"] == 2 && is(row, "live", [STILL.len(); 2])
+        })
     })?;
-    ensure!(
-        arrived[0][1] == 0 && arrived[2][1] == 0,
-        "what both tables have must never have left its way: {arrived:?}"
-    );
-    let sent: u64 = arrived.iter().flatten().sum();
-    let counted = forwarded(&lab, "a")? - before;
-    ensure!(counted == sent as i64, "sent {sent}, forwarded {counted}");
-    follow(&lab, 0..6)?;
     drop(controller);
     Ok(())
 }
@@ -233,40 +169,19 @@ fn a_restarted_controller_keeps_zebras_routes_until_they_are_told_again() -> Res
     frr.start("staticd", &statics(0..BOTH)?, &[])?;
     wait_source(&lab, "fpm", "every route", live(BOTH.into()))?;
     follow(&lab, 0..BOTH)?;
-    let to = ["5.1.1.9", "5.1.7.9", "2a05:0:1::9", "2a05:0:7::9"];
-    let (controller, arrived) = traffic::under(&lab, &to, |traffic| {
-        traffic.flow(20)?;
+    let controller = overlap::another_table(&lab, |traffic| {
         controller.kill()?;
-        let gone: Vec<String> = statics(6..BOTH)?
-            .lines()
-            .map(|line| format!("no {line}"))
-            .collect();
-        let gone: Vec<&str> = gone.iter().map(String::as_str).collect();
-        frr.configure("staticd", &gone)?;
+        withdraw(&mut frr, STILL.end..BOTH)?;
         frr.pause("zebra", true);
         let controller = Controller::start(&lab, &lab.dir().join("forwarder.toml"))?;
         ensure!(source(&lab, "fpm")?["awaited"] == true, "{}", lab.picture());
-        let moved = traffic.flow(50)?;
-        ensure!(
-            moved.iter().all(|[_, c]| *c == 0),
-            "what was adopted was not kept: {moved:?}"
-        );
+        overlap::kept(traffic, "what was adopted was not kept")?;
         frr.pause("zebra", false);
         wait_source(&lab, "fpm", "its table", |row| {
-            is(row, "live", [6, 6]) && row["awaited"] == false
+            is(row, "live", [STILL.len(); 2]) && row["awaited"] == false
         })?;
-        for (address, gateway) in [("5.1.7.9", "10.3.0.2"), ("2a05:0:7::9", "fd00:3::2")] {
-            settle(&lab, address, &[gateway])?;
-        }
-        let moved = traffic.flow(20)?;
-        ensure!(moved[1][0] == 0 && moved[3][0] == 0, "{moved:?}");
         Ok(controller)
     })?;
-    ensure!(
-        arrived[0][1] == 0 && arrived[2][1] == 0,
-        "what both tables have must never have left its way: {arrived:?}"
-    );
-    follow(&lab, 0..6)?;
     drop(controller);
     Ok(())
 }

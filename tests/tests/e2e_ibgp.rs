@@ -79,17 +79,13 @@ fn leave(lab: &Lab, twin: usize, by_twin: [&str; 2], by_other: [&str; 2]) -> Res
         "not towards the twin: {arrived:?}"
     );
     ensure!(arrived[2..].iter().all(|ends| ends[twin] == 0), "{arrived:?}");
-    let sent: u64 = arrived.iter().flatten().sum();
-    ensure!(forwarded(lab, "a")? - before == sent as i64, "{}", lab.picture());
-    Ok(())
+    traffic::all_forwarded(lab, before, &arrived)
 }
 
 #[test]
 fn routes_best_through_birds_twin_arrive_where_we_are_a_reflectors_client() -> Result<()> {
     let lab = Lab::new()?;
-    for address in ["10.2.0.2", "10.3.0.2", "fd00:2::2", "fd00:3::2"] {
-        lab.resolve("router", address)?;
-    }
+    lab.resolve_carriers()?;
     let controller = lab.start(
         &["a", "b", "c"],
         "[routes]\nsources = [\"bgp\", \"kernel\"]\n[routes.bgp]\nlisten = \"127.0.0.2:1179\"\nlocal-as = 64500\n",
@@ -167,9 +163,7 @@ fn routes_best_through_birds_twin_arrive_where_we_are_a_reflectors_client() -> R
 #[test]
 fn routes_best_through_frrs_twin_arrive_where_we_are_a_reflectors_client() -> Result<()> {
     let lab = Lab::new()?;
-    for address in ["10.2.0.2", "10.3.0.2", "fd00:2::2", "fd00:3::2"] {
-        lab.resolve("router", address)?;
-    }
+    lab.resolve_carriers()?;
     let controller = lab.start(
         &["a", "b", "c"],
         "[routes]\nsources = [\"bgp\", \"kernel\"]\n\

@@ -190,8 +190,7 @@ fn killed_and_back(start: Start) -> Result<()> {
         })?;
         traffic.flow(50).map(drop)
     })?;
-    let sent: u64 = arrived.iter().flatten().sum();
-    ensure!(forwarded(&lab, "a")? - before == sent as i64, "{}", lab.picture());
+    traffic::all_forwarded(&lab, before, &arrived)?;
     ensure!(laid(&lab)? >= whole, "{}", lab.picture());
     verified(&lab)?;
     carrier.stop()?;
