@@ -10,18 +10,12 @@ use crate::feed::{Feed, address};
 const NEIGHBOUR: &str = "listen = \"10.2.0.1:1179\"\nlocal-as = 64500\n\
                          [[routes.bgp.neighbour]]\naddress = \"10.2.0.2\"\nas = 64501\n";
 
-fn whole(feed: &Feed, numbers: usize) -> bool {
-    feed.state == FeedState::Live
-        && feed.prefixes(true).len() == numbers
-        && feed.prefixes(false).len() == numbers
-}
-
 #[test]
 fn exabgp_tells_its_tables_changes_them_and_comes_back() -> Result<()> {
     let lab = Lab::new()?;
     let mut feed = Feed::start(&lab, NEIGHBOUR)?;
     let mut exabgp = ExaBgp::start(&lab, &config(0..100, false, true)?)?;
-    feed.wait(&lab, "its tables", |feed| whole(feed, 100))?;
+    feed.wait(&lab, "its tables", |feed| feed.is_whole(100))?;
     let hops: Vec<_> = feed
         .gateways("198.18.7.0/24")?
         .iter()
@@ -42,7 +36,7 @@ fn exabgp_tells_its_tables_changes_them_and_comes_back() -> Result<()> {
     // It reads its configuration again.
     exabgp.write(&config(10..100, false, true)?)?;
     exabgp.reload();
-    feed.wait(&lab, "a tenth to go", |feed| whole(feed, 90))?;
+    feed.wait(&lab, "a tenth to go", |feed| feed.is_whole(90))?;
     ensure!(feed.errors() == 0, "{}", feed.summary());
     // Killed, it offered no restart: everything goes.
     exabgp.kill()?;
@@ -52,7 +46,7 @@ fn exabgp_tells_its_tables_changes_them_and_comes_back() -> Result<()> {
     ensure!(feed.rules.is_empty(), "{}", feed.summary());
     exabgp.write(&config(50..100, false, false)?)?;
     exabgp.run()?;
-    feed.wait(&lab, "its return", |feed| whole(feed, 50))?;
+    feed.wait(&lab, "its return", |feed| feed.is_whole(50))?;
     Ok(())
 }
 
@@ -62,14 +56,16 @@ fn exabgp_killed_and_back_with_another_table_is_swept() -> Result<()> {
     let mut feed = Feed::start(&lab, NEIGHBOUR)?;
     let mut exabgp = ExaBgp::start(&lab, &config(0..50, true, true)?)?;
     feed.wait(&lab, "its tables", |feed| {
-        whole(feed, 50) && feed.rules.len() == 2
+        feed.is_whole(50) && feed.rules.len() == 2
     })?;
     exabgp.kill()?;
     feed.wait(&lab, "the loss", |feed| feed.state == FeedState::Stale)?;
     ensure!(feed.routes.len() == 150, "{}", feed.summary());
     exabgp.write(&config(20..50, true, false)?)?;
     exabgp.run()?;
-    feed.wait(&lab, "its return", |feed| feed.sessions() == 2 && whole(feed, 30))?;
+    feed.wait(&lab, "its return", |feed| {
+        feed.sessions() == 2 && feed.is_whole(30)
+    })?;
     ensure!(feed.stale() == 0 && feed.rules.is_empty(), "{}", feed.summary());
     feed.keep(0, "exabgp-restart")
 }

@@ -10,7 +10,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use anyhow::{Context, Result, bail};
 use forwarder::config::{self, BgpConfig};
 use forwarder::source::bgp::Speaker;
-use forwarder::source::feed::{Attributes, Batch, FeedHandle, Gateway, Target};
+use forwarder::source::feed::{Attributes, Batch, FeedHandle, FeedState, Gateway, Target};
 use forwarder::source::tap::Recording;
 use forwarder_tests::lab::Lab;
 use forwarder_tests::replay::{self, Picture};
@@ -102,6 +102,11 @@ impl Feed {
             .filter(|prefix| matches!(prefix, IpNet::V4(_)) == ipv4)
             .collect();
         all.into_iter().collect()
+    }
+
+    /// Whether the session is live with so many prefixes of each family.
+    pub fn is_whole(&self, numbers: usize) -> bool {
+        self.state == FeedState::Live && [true, false].map(|ipv4| self.prefixes(ipv4).len()) == [numbers; 2]
     }
 
     /// The next hops of a prefix, one for each path.

@@ -41,20 +41,20 @@ fn config(neighbour: &str, numbers: std::ops::Range<usize>) -> Result<String> {
     Ok(text)
 }
 
-fn whole(feed: &Feed, numbers: usize) -> bool {
-    feed.state == FeedState::Live
-        && feed.prefixes(true).len() == numbers
-        && feed.prefixes(false).len() == numbers
+/// bgpd on b with this configuration, which calls and does not listen.
+fn bgpd<'a>(lab: &'a Lab, config: &str) -> Result<Frr<'a>> {
+    let mut frr = Frr::new(lab, "b")?;
+    frr.start("zebra", "hostname b\n", &[])?;
+    frr.start("bgpd", config, &["-p", "0"])?;
+    Ok(frr)
 }
 
 #[test]
 fn frr_tells_its_tables_changes_them_and_resets() -> Result<()> {
     let lab = Lab::new()?;
     let mut feed = Feed::start(&lab, NEIGHBOURS)?;
-    let mut frr = Frr::new(&lab, "b")?;
-    frr.start("zebra", "hostname b\n", &[])?;
-    frr.start("bgpd", &config("fd00:2::1", 0..100)?, &["-p", "0"])?;
-    feed.wait(&lab, "its tables", |feed| whole(feed, 100))?;
+    let frr = bgpd(&lab, &config("fd00:2::1", 0..100)?)?;
+    feed.wait(&lab, "its tables", |feed| feed.is_whole(100))?;
     let attributes = feed.attributes("198.18.7.0/24")?;
     ensure!(
         (attributes.med, attributes.local_pref, attributes.external) == (Some(5), 100, false),
@@ -92,15 +92,13 @@ fn frr_tells_its_tables_changes_them_and_resets() -> Result<()> {
 fn frr_killed_and_back_with_another_table_is_swept() -> Result<()> {
     let lab = Lab::new()?;
     let mut feed = Feed::start(&lab, NEIGHBOURS)?;
-    let mut frr = Frr::new(&lab, "b")?;
-    frr.start("zebra", "hostname b\n", &[])?;
-    frr.start("bgpd", &config("10.2.0.1", 0..50)?, &["-p", "0"])?;
-    feed.wait(&lab, "its tables", |feed| whole(feed, 50))?;
+    let mut frr = bgpd(&lab, &config("10.2.0.1", 0..50)?)?;
+    feed.wait(&lab, "its tables", |feed| feed.is_whole(50))?;
     frr.kill("bgpd")?;
     feed.wait(&lab, "the loss", |feed| feed.state == FeedState::Stale)?;
     ensure!(feed.stale() == 100, "{}", feed.summary());
     frr.start("bgpd", &config("10.2.0.1", 20..50)?, &["-p", "0"])?;
-    feed.wait(&lab, "its return", |feed| whole(feed, 30))?;
+    feed.wait(&lab, "its return", |feed| feed.is_whole(30))?;
     ensure!(feed.stale() == 0 && feed.errors() == 0, "{}", feed.summary());
     Ok(())
 }
@@ -109,15 +107,13 @@ fn frr_killed_and_back_with_another_table_is_swept() -> Result<()> {
 fn frr_sends_more_than_one_path() -> Result<()> {
     let lab = Lab::new()?;
     let mut feed = Feed::start(&lab, NEIGHBOURS)?;
-    let mut frr = Frr::new(&lab, "b")?;
-    frr.start("zebra", "hostname b\n", &[])?;
     let mut text = config("10.2.0.1", 0..3)?;
     text = text.replace(
         "neighbor 10.2.0.1 activate\n",
         "neighbor 10.2.0.1 activate\nneighbor 10.2.0.1 addpath-tx-all-paths\n",
     );
-    frr.start("bgpd", &text, &["-p", "0"])?;
-    feed.wait(&lab, "its tables", |feed| whole(feed, 3))?;
+    let _frr = bgpd(&lab, &text)?;
+    feed.wait(&lab, "its tables", |feed| feed.is_whole(3))?;
     let session = feed.handle()?.counts.session();
     ensure!(
         session.tables.len() == 2 && session.tables.iter().all(|table| table.add_path),

@@ -18,9 +18,7 @@ fn gobgp_tells_its_tables_changes_them_and_resets() -> Result<()> {
     for number in 0..40 {
         gobgp.route("add", number)?;
     }
-    feed.wait(&lab, "its routes", |feed| {
-        feed.state == FeedState::Live && feed.prefixes(true).len() == 40 && feed.prefixes(false).len() == 40
-    })?;
+    feed.wait(&lab, "its routes", |feed| feed.is_whole(40))?;
     let attributes = feed.attributes("198.18.7.0/24")?;
     ensure!((attributes.med, attributes.external, attributes.origin_as()) == (Some(10), true, Some(64_501)));
     ensure!(attributes.communities == [64_501 << 16 | 7], "{attributes:?}");
@@ -104,9 +102,7 @@ fn gobgp_with_add_path_costs_its_rules_and_not_its_routes() -> Result<()> {
     for number in 0..10 {
         gobgp.route("add", number)?;
     }
-    feed.wait(&lab, "its routes", |feed| {
-        feed.state == FeedState::Live && feed.prefixes(true).len() == 10 && feed.prefixes(false).len() == 10
-    })?;
+    feed.wait(&lab, "its routes", |feed| feed.is_whole(10))?;
     let session = feed.handle()?.counts.session();
     ensure!(
         session.tables.first().is_some_and(|table| table.add_path),
