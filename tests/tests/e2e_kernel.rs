@@ -111,6 +111,23 @@ fn laid(lab: &Lab) -> Result<u64> {
     Ok(number("prefixes_ipv4")? + number("prefixes_ipv6")?)
 }
 
+/// The carrier's routes come: so many prefixes are laid, and all as the kernel has them.
+fn come(lab: &Lab, whole: u64) -> Result<()> {
+    patient(lab, "the carrier's routes", || {
+        Ok((laid(lab)? >= whole).then_some(()))
+    })?;
+    verified(lab)
+}
+
+/// The carrier ends its session, and its routes go: of those before it came there may be two more.
+fn leave(lab: &Lab, carrier: &mut Bird<'_>, bare: u64) -> Result<()> {
+    carrier.stop()?;
+    patient(lab, "the carrier's routes to go", || {
+        Ok((laid(lab)? <= bare + 2).then_some(()))
+    })?;
+    verified(lab)
+}
+
 /// `verify` finds no difference, now or soon.
 fn verified(lab: &Lab) -> Result<()> {
     let mut text = String::new();
@@ -132,18 +149,12 @@ fn comes_goes_and_comes_back(start: Start) -> Result<()> {
     let controller = lab.start(&["a", "b"], "")?;
     let bare = laid(&lab)?;
     let _router = start(&lab)?;
-    let there = |lab: &Lab| Ok((laid(lab)? >= bare + ROUTES as u64).then_some(()));
+    let whole = bare + ROUTES as u64;
     let mut carrier = Bird::start(&lab, "b", &carrier()?)?;
-    patient(&lab, "the carrier's routes", || there(&lab))?;
-    verified(&lab)?;
-    carrier.stop()?;
-    patient(&lab, "the carrier's routes to go", || {
-        Ok((laid(&lab)? <= bare + 2).then_some(()))
-    })?;
-    verified(&lab)?;
+    come(&lab, whole)?;
+    leave(&lab, &mut carrier, bare)?;
     carrier.run(&[])?;
-    patient(&lab, "the carrier's routes to come back", || there(&lab))?;
-    verified(&lab)?;
+    come(&lab, whole)?;
     drop(controller);
     Ok(())
 }
@@ -168,9 +179,7 @@ fn killed_and_back(start: Start) -> Result<()> {
     let mut router = start(&lab)?;
     let mut carrier = Bird::start(&lab, "b", &carrier()?)?;
     let whole = bare + ROUTES as u64;
-    patient(&lab, "the carrier's routes", || {
-        Ok((laid(&lab)? >= whole).then_some(()))
-    })?;
+    come(&lab, whole)?;
     let v4 = table::v4(ROUTES * 3 / 4)?;
     let to: Vec<String> = v4[..4].iter().map(|prefix| prefix.addr().to_string()).collect();
     let to: Vec<&str> = to.iter().map(String::as_str).collect();
@@ -193,11 +202,7 @@ fn killed_and_back(start: Start) -> Result<()> {
     traffic::all_forwarded(&lab, before, &arrived)?;
     ensure!(laid(&lab)? >= whole, "{}", lab.picture());
     verified(&lab)?;
-    carrier.stop()?;
-    patient(&lab, "the carrier's routes to go", || {
-        Ok((laid(&lab)? <= bare + 2).then_some(()))
-    })?;
-    verified(&lab)?;
+    leave(&lab, &mut carrier, bare)?;
     drop(controller);
     Ok(())
 }
