@@ -274,66 +274,51 @@ impl Feeds<'_> {
 
     fn bgp(&self, bird: &Bird) -> Result<[Row; 2]> {
         let _awake = bird.awake()?;
-        let (mut alone, mut ours) = (Vec::new(), Vec::new());
-        for round in 0..self.rounds {
-            for turn in 0..2 {
-                let reference = (round + turn) % 2 == 0;
-                say("bgp", round, self.rounds, reference);
-                if reference {
-                    let receiver = Receiver::listen(BGP)?;
-                    bird.connect()?;
-                    alone.push(receiver.bgp(self.counts())?);
-                } else {
-                    let controller = self.controller("\"bgp\"", &bgp_section())?;
-                    ours.push(self.run("bgp", controller, BGP, || bird.connect())?);
-                }
-                bird.disconnect()?;
-            }
-        }
-        Ok(rows("bgp", &alone, &ours))
+        let alone = || {
+            let receiver = Receiver::listen(BGP)?;
+            bird.connect()?;
+            let taken = receiver.bgp(self.counts())?;
+            bird.disconnect()?;
+            Ok(taken)
+        };
+        let ours = || {
+            let controller = self.controller("\"bgp\"", &bgp_section())?;
+            let run = self.run("bgp", controller, BGP, || bird.connect())?;
+            bird.disconnect()?;
+            Ok(run)
+        };
+        interleaved("bgp", self.rounds, alone, ours)
     }
 
     fn fpm(&self) -> Result<[Row; 2]> {
         let mut frr = Frr::start(self.router)?;
         let _speaker = self.fill(CALLED, &Truth::new(self.tables))?;
         frr.holds(self.counts())?;
-        let (mut alone, mut ours) = (Vec::new(), Vec::new());
-        for round in 0..self.slow() {
-            for turn in 0..2 {
-                let reference = (round + turn) % 2 == 0;
-                say("fpm", round, self.slow(), reference);
-                if reference {
-                    let receiver = Receiver::listen(FPM)?;
-                    frr.connect()?;
-                    alone.push(receiver.fpm(self.counts().iter().sum())?);
-                } else {
-                    let controller = self.controller("\"fpm\"", "[routes.fpm]\n")?;
-                    ours.push(self.run("fpm", controller, FPM, || frr.connect())?);
-                }
-                frr.disconnect()?;
-            }
-        }
-        Ok(rows("fpm", &alone, &ours))
+        let alone = || {
+            let receiver = Receiver::listen(FPM)?;
+            frr.connect()?;
+            let taken = receiver.fpm(self.counts().iter().sum())?;
+            frr.disconnect()?;
+            Ok(taken)
+        };
+        let ours = || {
+            let controller = self.controller("\"fpm\"", "[routes.fpm]\n")?;
+            let run = self.run("fpm", controller, FPM, || frr.connect())?;
+            frr.disconnect()?;
+            Ok(run)
+        };
+        interleaved("fpm", self.slow(), alone, ours)
     }
 
     fn kernel(&self) -> Result<[Row; 2]> {
         let arena = Arena::new(self.router, self.tables)?;
-        let (mut alone, mut ours) = (Vec::new(), Vec::new());
-        for round in 0..self.rounds {
-            for turn in 0..2 {
-                let reference = (round + turn) % 2 == 0;
-                say("kernel", round, self.rounds, reference);
-                if reference {
-                    alone.push(arena.dump()?);
-                } else {
-                    ours.push(Run {
-                        taken: arena.load()?,
-                        memory: 0,
-                    });
-                }
-            }
-        }
-        Ok(rows("kernel", &alone, &ours))
+        let ours = || {
+            Ok(Run {
+                taken: arena.load()?,
+                memory: 0,
+            })
+        };
+        interleaved("kernel", self.rounds, || arena.dump(), ours)
     }
 
     /// The controller's own memory with the whole table of BIRD and that of the kernel.
@@ -422,9 +407,29 @@ impl Feeds<'_> {
     }
 }
 
-fn say(feed: &str, round: usize, rounds: usize, reference: bool) {
-    let candidate = if reference { "reference" } else { "forwarder" };
-    eprintln!("feeds: round {} of {rounds}, {feed}, {candidate}", round + 1);
+/// Rounds of both candidates, each the first in every other round.
+fn interleaved(
+    feed: &'static str,
+    rounds: usize,
+    reference: impl Fn() -> Result<Taken>,
+    forwarder: impl Fn() -> Result<Run>,
+) -> Result<[Row; 2]> {
+    let (mut alone, mut ours) = (Vec::new(), Vec::new());
+    let say = |round: usize, candidate: &str| {
+        eprintln!("feeds: round {} of {rounds}, {feed}, {candidate}", round + 1);
+    };
+    for round in 0..rounds {
+        for turn in 0..2 {
+            if (round + turn) % 2 == 0 {
+                say(round, "reference");
+                alone.push(reference()?);
+            } else {
+                say(round, "forwarder");
+                ours.push(forwarder()?);
+            }
+        }
+    }
+    Ok(rows(feed, &alone, &ours))
 }
 
 fn bgp_section() -> String {
