@@ -17,7 +17,7 @@ use xtask::interrupt;
 
 use crate::inside;
 use crate::model::Model;
-use crate::plot::{Bar, Chart, Group};
+use crate::plot::{Bar, Chart};
 use crate::random::Random;
 use crate::report::{self, median, rounded};
 use crate::run;
@@ -137,14 +137,7 @@ fn show(options: &Options, method: &[String], rows: &[Row]) -> Result<()> {
         value: row.updates_per_s,
         label: format!("{:.2} M/s, p99 {:.1} us", row.updates_per_s / 1e6, row.p99_us),
     });
-    let chart = Chart {
-        title: title.to_owned(),
-        notes: method.to_vec(),
-        groups: vec![Group {
-            name: "random updates".into(),
-            bars: bars.collect(),
-        }],
-    };
+    let chart = Chart::of(title, method.to_vec(), "random updates", bars);
     report::plot(options, "churn", &chart)
 }
 

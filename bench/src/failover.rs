@@ -11,7 +11,7 @@ use xtask::bench::Options;
 
 use crate::frame;
 use crate::inside::{self, Controller};
-use crate::plot::{Bar, Chart, Group};
+use crate::plot::{Bar, Chart};
 use crate::random::Random;
 use crate::report::{self, median, rounded};
 use crate::router::Router;
@@ -119,14 +119,7 @@ pub fn bench(options: &Options) -> Result<()> {
         value: ms,
         label: format!("{ms:.3} ms"),
     });
-    let chart = Chart {
-        title: title.to_owned(),
-        notes: method,
-        groups: vec![Group {
-            name: format!("{prefixes} prefixes"),
-            bars: bars.into(),
-        }],
-    };
+    let chart = Chart::of(title, method, &format!("{prefixes} prefixes"), bars);
     report::plot(options, "failover", &chart)
 }
 

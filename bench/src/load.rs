@@ -12,7 +12,7 @@ use serde::Serialize;
 use xtask::bench::Options;
 
 use crate::inside;
-use crate::plot::{Bar, Chart, Group};
+use crate::plot::{Bar, Chart};
 use crate::process::Controller;
 use crate::report::{self, median, rounded};
 use crate::router::Router;
@@ -127,14 +127,7 @@ pub fn bench(options: &Options) -> Result<()> {
         value: row.seconds,
         label: format!("{:.2} s", row.seconds),
     });
-    let chart = Chart {
-        title: title.to_owned(),
-        notes: method,
-        groups: vec![Group {
-            name: format!("{count} routes"),
-            bars: bars.collect(),
-        }],
-    };
+    let chart = Chart::of(title, method, &format!("{count} routes"), bars);
     report::plot(options, "load", &chart)
 }
 

@@ -41,6 +41,18 @@ const COLOURS: [&str; 6] = ["#0072b2", "#e69f00", "#56b4e9", "#cc79a7", "#f0e442
 const OURS: &str = "#009e73";
 
 impl Chart {
+    /// A chart of these bars alone, which have this in common.
+    pub fn of(title: &str, notes: Vec<String>, name: &str, bars: impl IntoIterator<Item = Bar>) -> Chart {
+        Chart {
+            title: title.to_owned(),
+            notes,
+            groups: vec![Group {
+                name: name.to_owned(),
+                bars: bars.into_iter().collect(),
+            }],
+        }
+    }
+
     /// The chart as an SVG document.
     pub fn svg(&self) -> String {
         let bars = self.groups.iter().flat_map(|group| &group.bars);
