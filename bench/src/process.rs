@@ -16,6 +16,7 @@ use forwarder::dataplane::pins::Pins;
 use forwarder_common::maps;
 use forwarder_common::settings::Settings;
 use xtask::interrupt;
+use xtask::procfs::Stat;
 
 use crate::router::{Router, configuration};
 
@@ -112,18 +113,7 @@ impl Controller {
     /// # Errors
     /// It ended.
     pub fn cpu(&self) -> Result<f64> {
-        let path = format!("/proc/{}/stat", self.child.id());
-        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
-        // utime and stime, proc_pid_stat(5); the name before them may hold blanks, and ends with the last parenthesis.
-        let fields = text.rsplit(')').next().unwrap_or_default().split_whitespace();
-        let ticks: u64 = fields
-            .skip(11)
-            .take(2)
-            .filter_map(|ticks| ticks.parse::<u64>().ok())
-            .sum();
-        // SAFETY: a number in, a number out.
-        let per_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) }.max(1);
-        Ok(ticks as f64 / per_second as f64)
+        Ok(Stat::of(self.child.id())?.cpu().as_secs_f64())
     }
 
     /// Its own memory, octets: `RssAnon`, in which mapped tables are not.

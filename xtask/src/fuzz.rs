@@ -11,6 +11,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use xtask::procfs::Stat;
 
 use crate::sh;
 
@@ -223,7 +224,7 @@ fn watch(child: &mut Child, time: Duration) -> Result<Duration> {
     let mut used = Duration::ZERO;
     let mut asked = None;
     while child.try_wait()?.is_none() {
-        used = cpu(child.id()).unwrap_or(used);
+        used = Stat::of(child.id()).map_or(used, |stat| stat.cpu());
         match asked {
             None if used >= time => {
                 // SAFETY: a signal to our own child, which has not been waited for.
@@ -236,19 +237,6 @@ fn watch(child: &mut Child, time: Duration) -> Result<Duration> {
         sleep(Duration::from_millis(200));
     }
     Ok(used)
-}
-
-/// CPU time of a process: fields 14 and 15 of proc_pid_stat(5), counted behind its name, in ticks of a hundredth.
-fn cpu(pid: u32) -> Option<Duration> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let (_, fields) = stat.rsplit_once(')')?;
-    let ticks: u64 = fields
-        .split_whitespace()
-        .skip(11)
-        .take(2)
-        .map(|field| field.parse::<u64>().unwrap_or(0))
-        .sum();
-    Some(Duration::from_millis(ticks * 10))
 }
 
 fn files(dir: &Path) -> Result<BTreeSet<PathBuf>> {
@@ -336,15 +324,6 @@ mod tests {
         };
         assert_eq!(Figures::read(log), wanted);
         assert_eq!(Figures::read("nothing of the kind\n"), Figures::default());
-    }
-
-    #[test]
-    fn a_process_has_cpu_time() {
-        let start = Instant::now();
-        while cpu(std::process::id()).unwrap() < Duration::from_millis(10) {
-            assert!(start.elapsed() < Duration::from_secs(60));
-        }
-        assert_eq!(cpu(u32::MAX), None);
     }
 
     #[test]

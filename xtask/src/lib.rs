@@ -5,5 +5,6 @@ pub mod demo;
 pub mod interrupt;
 pub mod lab;
 pub mod net;
+pub mod procfs;
 pub mod progress;
 pub mod table;
