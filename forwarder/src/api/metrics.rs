@@ -297,10 +297,20 @@ impl Snapshot {
             families.gauges(&format!("forwarder_feed_{name}"), help, values)?;
         }
         type Field = fn(&SourceRow) -> u64;
-        let counters: [(&str, &str, Field); 3] = [
+        let counters: [(&str, &str, Field); 5] = [
             ("updates", "Announcements and withdrawals", |r| r.updates),
             ("sessions", "Sessions that came up", |r| r.sessions),
             ("errors", "What was not understood or not applied", |r| r.errors),
+            (
+                "answers",
+                "Routes of which the daemon was told what became of them",
+                |r| r.answered,
+            ),
+            (
+                "answers_dropped",
+                "Those of which it was not at once, because it did not read",
+                |r| r.answers_dropped,
+            ),
         ];
         for (name, help, field) in counters {
             let values = rows.iter().map(|row| (feed_labels(row), field(row)));

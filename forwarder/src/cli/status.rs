@@ -178,6 +178,12 @@ fn routes(source: &SourceRow, paint: Paint) -> String {
             counted(source.errors, "error")
         ));
     }
+    if source.answered + source.answers_dropped > 0 {
+        words.push(counted(source.answered, "offload answer"));
+    }
+    if source.answers_dropped > 0 {
+        words.push(format!("{} not read in time", grouped(source.answers_dropped)));
+    }
     words.push(source.last_change_age.map_or("no change yet".to_string(), |age| {
         format!("last change {} ago", span(age))
     }));

@@ -123,11 +123,12 @@ pub(super) fn parse(name: &str, text: &str) -> Result<Config, ConfigError> {
     let file: File = toml::from_str(text).map_err(|error| ConfigError::of_toml(name, text, &error))?;
     let check = Check { name, text };
     check.absent(&file)?;
+    let interfaces = check.interfaces(&file.interface)?;
+    let sources = check.sources(&file.routes)?;
     Ok(Config {
-        interfaces: check.interfaces(&file.interface)?,
+        interfaces,
         routes: RoutesConfig {
             max_age: file.routes.max_age.as_ref().map_or(DEFAULT_MAX_AGE, |age| age.0),
-            sources: check.sources(&file.routes)?,
             tables: check.route_tables(&file.routes)?,
             sync_timeout: file
                 .routes
@@ -144,8 +145,9 @@ pub(super) fn parse(name: &str, text: &str) -> Result<Config, ConfigError> {
                 .routes
                 .fpm
                 .as_ref()
-                .map(|fpm| fpm.get_ref().check(&check))
+                .map(|fpm| fpm.get_ref().check(&check, &sources))
                 .transpose()?,
+            sources,
         },
         filter: FilterConfig {
             bogons: file.filter.bogons.unwrap_or(true),

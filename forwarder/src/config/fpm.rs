@@ -8,7 +8,7 @@ use toml::Spanned;
 
 use super::check::Check;
 use super::file::Age;
-use super::{ConfigError, MAX_ROUTES};
+use super::{ConfigError, MAX_ROUTES, Source};
 
 /// The FPM feed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +23,8 @@ pub struct FpmConfig {
     pub sync_time: Duration,
     /// Routes of a session at most; one that says more is not used at all.
     pub max_routes: u32,
+    /// zebra is told what became of its routes.
+    pub offload: bool,
 }
 
 impl Default for FpmConfig {
@@ -34,6 +36,7 @@ impl Default for FpmConfig {
             quiet_time: Duration::from_secs(5),
             sync_time: Duration::from_secs(300),
             max_routes: MAX_ROUTES,
+            offload: false,
         }
     }
 }
@@ -47,10 +50,12 @@ pub(super) struct Fpm {
     quiet_time: Option<Spanned<Age>>,
     sync_time: Option<Spanned<Age>>,
     max_routes: Option<Spanned<i64>>,
+    offload: Option<Spanned<bool>>,
 }
 
 impl Fpm {
-    pub(super) fn check(&self, check: &Check<'_>) -> Result<FpmConfig, ConfigError> {
+    /// Checks it; `sources` are those that forward, the preferred one first.
+    pub(super) fn check(&self, check: &Check<'_>, sources: &[Source]) -> Result<FpmConfig, ConfigError> {
         let default = FpmConfig::default();
         let listen = match &self.listen {
             None => default.listen,
@@ -76,6 +81,24 @@ impl Fpm {
             quiet_time: positive("quiet-time", &self.quiet_time, default.quiet_time)?,
             sync_time: positive("sync-time", &self.sync_time, default.sync_time)?,
             max_routes,
+            offload: self.offload(check, sources)?,
         })
+    }
+
+    fn offload(&self, check: &Check<'_>, sources: &[Source]) -> Result<bool, ConfigError> {
+        let Some(written) = self.offload.as_ref().filter(|offload| *offload.get_ref()) else {
+            return Ok(false);
+        };
+        let place = |source| sources.iter().position(|listed| *listed == source);
+        match (place(Source::Fpm), place(Source::Kernel)) {
+            (Some(fpm), kernel) if kernel.is_none_or(|kernel| fpm < kernel) => Ok(true),
+            _ => Err(check.error(
+                written,
+                "zebra would be told of every route that it is not laid: the kernel's routes come before those of fpm, \
+                 or fpm is not among `sources`"
+                    .into(),
+                "write sources = [\"fpm\", \"kernel\"], or offload = false",
+            )),
+        }
     }
 }

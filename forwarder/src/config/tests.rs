@@ -272,7 +272,7 @@ fn the_fpm_feed_has_frrs_port_on_loopback_unless_told_otherwise() {
     assert_eq!(FpmConfig::default().listen, "127.0.0.1:2620".parse().unwrap());
     let text = format!(
         "{plain}[routes.fpm]\nlisten = \"[::1]:2621\"\nrestart-time = \"0\"\nquiet-time = \"3s\"\n\
-         sync-time = \"1m\"\nmax-routes = 500000\n"
+         sync-time = \"1m\"\nmax-routes = 500000\noffload = true\n"
     );
     let wanted = FpmConfig {
         listen: "[::1]:2621".parse().unwrap(),
@@ -280,6 +280,7 @@ fn the_fpm_feed_has_frrs_port_on_loopback_unless_told_otherwise() {
         quiet_time: Duration::from_secs(3),
         sync_time: Duration::from_secs(60),
         max_routes: 500_000,
+        offload: true,
     };
     assert_eq!(parse("f.toml", &text).unwrap().routes.fpm, Some(wanted));
 }
@@ -294,6 +295,26 @@ fn what_is_wrong_with_the_fpm_feed_is_said_with_its_line() {
     let wrong = with("[routes.fpm]\nmax-routes = 0");
     assert!(wrong.contains("out of range"), "{wrong}");
     assert!(with("[routes.fpm]\nport = 1").contains("unknown key `port`"));
+}
+
+#[test]
+fn offload_is_for_a_zebra_whose_routes_are_those_that_are_laid() {
+    let parsed = |sources: &str, offload: bool| {
+        let text = format!(
+            "[[interface]]\nname = \"eth0\"\n[routes]\nsources = {sources}\n[routes.bgp]\nlisten = \"127.0.0.2:1179\"\nlocal-as = 64500\n[routes.fpm]\noffload = {offload}\n"
+        );
+        parse("f.toml", &text).map(|config| config.routes.fpm.unwrap().offload)
+    };
+    assert!(parsed("[\"fpm\", \"kernel\"]", true).unwrap());
+    assert!(parsed("[\"bgp\", \"fpm\"]", true).unwrap());
+    for sources in ["[\"kernel\", \"fpm\"]", "[\"kernel\"]"] {
+        let error = parsed(sources, true).unwrap_err().to_string();
+        assert!(
+            error.contains("line 9") && error.contains("the kernel's routes come before"),
+            "{error}"
+        );
+        assert!(!parsed(sources, false).unwrap());
+    }
 }
 
 #[test]

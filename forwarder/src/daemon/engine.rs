@@ -3,6 +3,8 @@
 //! No sockets and no clocks in here; with the in-memory data path it runs in any test. One rule serves start, change,
 //! restart and loss alike: [`Engine::sync`] compares what a prefix should do with what it does, and mends the difference.
 
+#[path = "engine_answers.rs"]
+mod answers;
 #[path = "engine_feeds.rs"]
 mod feeds;
 #[path = "engine_load.rs"]
@@ -16,6 +18,7 @@ use std::{
 use anyhow::{Context, Result, anyhow};
 use ipnet::IpNet;
 
+use self::answers::Asking;
 pub use self::feeds::FeedStatus;
 use self::feeds::Work;
 use super::gate::Gate;
@@ -85,6 +88,8 @@ pub struct Engine<D> {
     pub clock: u32,
     feeds: BTreeMap<FeedId, FeedStatus>,
     gate: Option<Gate>,
+    /// Feeds that hear what became of their routes.
+    asking: Vec<Asking>,
     /// What the gate kept is being mended.
     releasing: bool,
     work: VecDeque<Work>,
@@ -144,6 +149,7 @@ impl<D: Dataplane> Engine<D> {
             clock: 0,
             feeds: BTreeMap::new(),
             gate: None,
+            asking: Vec::new(),
             releasing: false,
             work: VecDeque::new(),
             choose_again: false,
@@ -393,13 +399,16 @@ impl<D: Dataplane> Engine<D> {
             return;
         }
         let known = known(&self.dataplane, &self.world, &self.fib);
+        // What was refused and is again is no news.
+        let mut news = true;
         let group = match self.adjacencies.place(known, prefix, &ways, have) {
             Some(group) => {
                 self.unplaced.remove(&prefix);
                 group
             }
             None => {
-                self.activity.paths_refused += u64::from(self.unplaced.insert(prefix));
+                news = self.unplaced.insert(prefix);
+                self.activity.paths_refused += u64::from(news);
                 // Never the next hop of another path: the kernel takes these.
                 self.adjacencies
                     .acquire(known, &Plan::refused())
@@ -408,12 +417,18 @@ impl<D: Dataplane> Engine<D> {
         };
         match self.fib.announce(tables, prefix, group, protocol) {
             Outcome::Installed => {}
-            Outcome::Refused => self.adjacencies.release(tables, group),
+            Outcome::Refused => {
+                self.adjacencies.release(tables, group);
+                news &= have.is_some();
+            }
         }
         if let Some(old) = have {
             self.adjacencies.release(tables, old);
         }
         self.moved(prefix);
+        if news {
+            self.answer(prefix);
+        }
     }
 
     /// A prefix has another group, or none: what hangs on it follows.
@@ -428,8 +443,9 @@ impl<D: Dataplane> Engine<D> {
         std::mem::take(&mut self.gateways_changed).then(|| self.adjacencies.gateways())
     }
 
-    /// Whatever takes time: grace periods, and refused prefixes for which there may be room now.
+    /// Whatever takes time: grace periods, refused prefixes for which there may be room now, and answers that found none.
     pub fn maintain(&mut self) {
+        self.answer_again();
         if self.dataplane.grace_over() {
             self.fib.grace_over(self.dataplane.tables());
             self.adjacencies.grace_over(self.dataplane.tables());

@@ -160,9 +160,14 @@ impl<D: Dataplane> Engine<D> {
                     Effect::Changed => {
                         self.look_for_fresh_targets();
                         self.route_changed(prefix);
+                        self.answer(prefix);
                     }
-                    Effect::Same => self.spoken_for(prefix),
+                    Effect::Same => {
+                        self.spoken_for(prefix);
+                        self.answer(prefix);
+                    }
                     Effect::Refused => {
+                        self.answer_refused(feed, prefix, &route);
                         if let Some(status) = self.feeds.get_mut(&feed) {
                             let table = match prefix {
                                 IpNet::V4(_) => FeedTable::Ipv4,
@@ -295,7 +300,10 @@ impl<D: Dataplane> Engine<D> {
                         self.route_chosen(prefix);
                     }
                 }
-                Kind::Release => self.sync(prefix),
+                Kind::Release => {
+                    self.sync(prefix);
+                    self.answer(prefix);
+                }
             }
         }
         self.forget_idle();

@@ -7,6 +7,8 @@ use crate::source::{
     feed::{Attributes, Batch, FeedEvent, FeedRoute, FeedState, FeedTable, Segment, Target},
 };
 
+#[path = "engine_answers_tests.rs"]
+mod answers;
 #[path = "engine_feeds_model_tests.rs"]
 mod model;
 

@@ -12,6 +12,7 @@ use std::{
     net::IpAddr,
     path::PathBuf,
     sync::{
+        Arc,
         atomic::Ordering,
         mpsc::{self, Receiver, SyncSender, TryRecvError},
     },
@@ -296,6 +297,9 @@ impl Line {
                     error!(kind = handle.kind, name = handle.name, %why, "what the feed reads is not recorded");
                 }
                 engine.register(handle.id, self.source);
+                if let Some(answers) = &handle.answers {
+                    engine.answer_to(handle.id, Arc::clone(answers));
+                }
                 self.known.push(handle);
             }
         }

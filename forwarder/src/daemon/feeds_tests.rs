@@ -46,6 +46,7 @@ fn handle(id: FeedId) -> FeedHandle {
         name: format!("peer{id}"),
         counts: Arc::default(),
         tap: Arc::default(),
+        answers: None,
     }
 }
 

@@ -144,6 +144,7 @@ fn feed<D: Dataplane>(engine: &Engine<D>, source: Source, handle: &FeedHandle, e
     let (v4, v6) = (routes(FeedTable::Ipv4), routes(FeedTable::Ipv6));
     let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     let counts = &handle.counts;
+    let [answered, answers_dropped] = handle.answers.as_ref().map_or([0, 0], |answers| answers.counts());
     Feed {
         kind: source.name().into(),
         name: handle.name.clone(),
@@ -164,6 +165,8 @@ fn feed<D: Dataplane>(engine: &Engine<D>, source: Source, handle: &FeedHandle, e
         errors: count(&counts.errors),
         refused: count(&counts.refused) + status.refused.values().sum::<u64>(),
         left_out: count(&counts.left_out),
+        answered,
+        answers_dropped,
         last_error: counts.last_error(),
         session: counts.session(),
         ..Feed::default()

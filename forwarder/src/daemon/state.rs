@@ -85,6 +85,10 @@ pub struct Feed {
     pub refused: u64,
     /// Messages or routes that were understood and are none of ours.
     pub left_out: u64,
+    /// Routes of which its daemon was told what became of them (`[routes.fpm] offload`).
+    pub answered: u64,
+    /// Those of which it was not at once, because it did not read what it was told; they are told again when it does.
+    pub answers_dropped: u64,
     /// The last thing that went wrong.
     pub last_error: Option<String>,
     /// What both sides of its session agreed on.

@@ -215,9 +215,18 @@ pub(crate) fn poll<const N: usize>(
     descriptors: [BorrowedFd<'_>; N],
     timeout: Option<Duration>,
 ) -> Result<[bool; N], Error> {
-    let mut polled = descriptors.map(|fd| libc::pollfd {
+    let happened = poll_events(descriptors.map(|fd| (fd, libc::POLLIN)), timeout)?;
+    Ok(happened.map(|events| events != 0))
+}
+
+/// The same for what is asked of each (`POLLIN`, `POLLOUT`); what happened to each.
+pub(crate) fn poll_events<const N: usize>(
+    descriptors: [(BorrowedFd<'_>, i16); N],
+    timeout: Option<Duration>,
+) -> Result<[i16; N], Error> {
+    let mut polled = descriptors.map(|(fd, events)| libc::pollfd {
         fd: fd.as_raw_fd(),
-        events: libc::POLLIN,
+        events,
         revents: 0,
     });
     let timeout = timeout.map_or(-1, |t| i32::try_from(t.as_millis()).unwrap_or(i32::MAX));
@@ -225,11 +234,11 @@ pub(crate) fn poll<const N: usize>(
         // SAFETY: the array is N pollfd long and lives for the call; the descriptors are borrowed for it.
         let result = unsafe { libc::poll(polled.as_mut_ptr(), N as libc::nfds_t, timeout) };
         if result >= 0 {
-            return Ok(polled.map(|fd| fd.revents != 0));
+            return Ok(polled.map(|fd| fd.revents));
         }
         let error = io::Error::last_os_error();
         if error.kind() != io::ErrorKind::Interrupted {
-            return Err(Error::os("poll a netlink socket")(error));
+            return Err(Error::os("poll")(error));
         }
     }
 }

@@ -484,6 +484,16 @@ impl FeedRoutes {
         all
     }
 
+    /// The same, of those with a route of this feed.
+    pub fn prefixes_of(&self, feed: FeedId) -> Vec<IpNet> {
+        let Some(place) = self.place(feed) else {
+            return Vec::new();
+        };
+        let mut all = list(&self.v4, |candidate| candidate.feed == place);
+        all.append(&mut list(&self.v6, |candidate| candidate.feed == place));
+        all
+    }
+
     /// Whether a prefix has more than one route.
     pub fn has_several(&self, prefix: IpNet) -> bool {
         let several = |entry: &Entry<Candidate>| entry.sole().is_none();

@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use super::answers::Answers;
 use super::event::{Hop, NexthopKind};
 use super::tap::Tap;
 use crate::locked::locked;
@@ -250,6 +251,8 @@ pub struct FeedHandle {
     pub counts: Arc<FeedCounts>,
     /// Tap on the octets that it reads.
     pub tap: Arc<Tap>,
+    /// Where it waits to hear what became of its routes; `None` of those that do not ask.
+    pub answers: Option<Arc<Answers>>,
 }
 
 /// Counts of a feed since the controller started.

@@ -2,6 +2,7 @@
 //!
 //! Nothing in here knows about maps; nothing outside knows about wire formats.
 
+pub mod answers;
 pub mod bgp;
 pub mod event;
 pub mod feed;

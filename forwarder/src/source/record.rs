@@ -279,6 +279,7 @@ mod tests {
             name: "[2001:db8::1]:179".into(),
             counts: Default::default(),
             tap: Default::default(),
+            answers: None,
         };
         let path = keep(&feed, &dir).unwrap();
         assert!(

@@ -140,6 +140,10 @@ pub struct SourceRow {
     pub refused: u64,
     /// Messages or routes that were understood and are none of ours: through our own AS, or of tables that are not used.
     pub left_out: u64,
+    /// Routes of which its daemon was told what became of them (`[routes.fpm] offload`).
+    pub answered: u64,
+    /// Those of which it was not at once, because it did not read what it was told; they are told again when it does.
+    pub answers_dropped: u64,
     /// The last thing that went wrong.
     pub last_error: Option<String>,
     /// What both sides of its session agreed on.
@@ -249,6 +253,8 @@ fn source(feed: &crate::daemon::state::Feed, now: Now) -> SourceRow {
         errors: feed.errors,
         refused: feed.refused,
         left_out: feed.left_out,
+        answered: feed.answered,
+        answers_dropped: feed.answers_dropped,
         last_error: feed.last_error.clone(),
         session: feed.session.clone(),
     }

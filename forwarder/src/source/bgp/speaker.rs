@@ -141,6 +141,7 @@ impl Speaker {
                 name: known.name.clone(),
                 counts: Arc::clone(&known.counts),
                 tap: Arc::clone(&known.tap),
+                answers: None,
             })
             .collect()
     }

@@ -10,11 +10,19 @@
 use super::Fault;
 
 /// Length of the header.
-const HEADER: usize = 4;
+pub const HEADER: usize = 4;
 /// The only version there is.
 const VERSION: u8 = 1;
 /// Netlink; 2 is protobuf.
 const NETLINK: u8 = 1;
+
+/// Appends a frame with this payload, which is far shorter than a frame may be.
+pub fn put(payload: &[u8], out: &mut Vec<u8>) {
+    debug_assert!(payload.len() + HEADER <= usize::from(u16::MAX));
+    out.extend([VERSION, NETLINK]);
+    out.extend(((payload.len() + HEADER) as u16).to_be_bytes());
+    out.extend(payload);
+}
 
 /// Cuts a stream into frames. Keeps at most one that is not whole: 64 KiB.
 #[derive(Debug, Default)]

@@ -4,8 +4,11 @@
 //! the socket is not read; zebra waits, with at most eight megabytes of its own. It waits for a whole second whenever these are
 //! full while it walks its table (`fpm_rib_send`, zebra/dplane_fpm_nl.c), however soon there is room. So the kernel keeps most of
 //! a full table for us ([`RECEIVE`]), which costs nothing where nothing waits.
+//!
+//! With `offload` what became of its routes goes back on the same connection. What zebra does not read stays in the socket, in
+//! a buffer of [`WRITE`] octets and in [`Answers`]; none of it keeps the thread from reading.
 
-use std::io::{self, ErrorKind, PipeWriter, Read};
+use std::io::{self, ErrorKind, PipeWriter, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -17,9 +20,15 @@ use std::time::{Duration, Instant};
 use socket2::{SockRef, TcpKeepalive};
 use tracing::{debug, info, warn};
 
+use super::frame;
 use super::session::Session;
 use crate::config::FpmConfig;
-use crate::netlink::{socket::force_receive_buffer, watch::poll};
+use crate::netlink::{
+    relayed,
+    socket::force_receive_buffer,
+    watch::{poll, poll_events},
+};
+use crate::source::answers::Answers;
 use crate::source::feed::{Batch, FeedCounts, FeedEvent, FeedHandle, FeedId, FeedState};
 use crate::source::listening;
 use crate::source::tap::Tap;
@@ -29,6 +38,8 @@ const READ: usize = 256 << 10;
 /// Octets that the kernel may keep for us. It takes twice as many with its own overhead, and so keeps most of a full table.
 /// Less in tests, which fill it.
 const RECEIVE: usize = if cfg!(test) { 1 << 20 } else { 64 << 20 };
+/// Octets of answers that are made ready at once.
+const WRITE: usize = 64 << 10;
 /// Events in a batch, about.
 const BATCH: usize = 4_096;
 /// Reads before the other descriptors are looked at.
@@ -86,12 +97,14 @@ impl Fpm {
             address: config.listen,
             why,
         })?;
+        let answers = Arc::new(Answers::new()?);
         let handle = FeedHandle {
             id,
             kind: "fpm",
             name: address.to_string(),
             counts: Arc::new(FeedCounts::default()),
             tap: Arc::new(Tap::default()),
+            answers: config.offload.then(|| Arc::clone(&answers)),
         };
         let (stopped, stop) = io::pipe()?;
         let counts = Arc::clone(&handle.counts);
@@ -105,7 +118,10 @@ impl Fpm {
             sender,
             counts,
             tap: Arc::clone(&handle.tap),
+            answers,
             buffer: vec![0; READ],
+            unsent: Vec::new(),
+            sent: 0,
             logged: None,
         };
         let thread = thread::Builder::new().name("fpm".into()).spawn(move || {
@@ -151,7 +167,11 @@ struct Reader {
     sender: SyncSender<Batch>,
     counts: Arc<FeedCounts>,
     tap: Arc<Tap>,
+    answers: Arc<Answers>,
     buffer: Vec<u8>,
+    /// Answers ready to be written, from `sent` on.
+    unsent: Vec<u8>,
+    sent: usize,
     logged: Option<Instant>,
 }
 
@@ -169,16 +189,27 @@ impl Reader {
         let timeout = due.map(|due| due.saturating_duration_since(Instant::now()) + PATIENCE);
         let (stop, listener) = (self.stopped.as_fd(), self.listener.as_fd());
         let polled = match &self.connection {
-            Some((stream, _)) => poll([stop, listener, stream.as_fd()], timeout),
-            None => poll([stop, listener], timeout).map(|[stop, listener]| [stop, listener, false]),
+            Some((stream, _)) => {
+                let writing = if self.unsent.is_empty() { 0 } else { libc::POLLOUT };
+                let waited = [
+                    (stop, libc::POLLIN),
+                    (listener, libc::POLLIN),
+                    (stream.as_fd(), libc::POLLIN | writing),
+                    (self.answers.as_fd(), libc::POLLIN),
+                ];
+                poll_events(waited, timeout)
+            }
+            None => poll([stop, listener], timeout)
+                .map(|[stop, listener]| [i16::from(stop), i16::from(listener), 0, 0]),
         };
-        let [stop, knocking, readable] = polled.map_err(|why| {
+        let [stop, knocking, stream, answered] = polled.map_err(|why| {
             warn!(%why, "the FPM feed has ended");
             Ended
         })?;
-        if stop {
+        if stop != 0 {
             return Err(Ended);
         }
+        let (knocking, readable) = (knocking != 0, stream & !libc::POLLOUT != 0);
         // What the connection still has to say, its end above all, comes before whoever wants its place.
         if readable {
             self.read()?;
@@ -187,10 +218,56 @@ impl Reader {
         {
             self.close(&fault.to_string(), true);
         }
+        if answered != 0 || stream & libc::POLLOUT != 0 {
+            self.answer();
+        }
         if knocking {
             self.accept();
         }
         self.send()
+    }
+
+    /// Writes answers, as many as the socket takes, and no more than [`ROUNDS`] times before zebra is heard again.
+    fn answer(&mut self) {
+        for _ in 0..ROUNDS {
+            if self.sent == self.unsent.len() && !self.next_answers() {
+                return;
+            }
+            let Some((stream, _)) = &mut self.connection else {
+                return;
+            };
+            match stream.write(&self.unsent[self.sent..]) {
+                Ok(length) => self.sent += length,
+                Err(why) if why.kind() == ErrorKind::WouldBlock => return,
+                Err(why) if why.kind() == ErrorKind::Interrupted => continue,
+                Err(why) => {
+                    self.close(&why.to_string(), false);
+                    return;
+                }
+            }
+        }
+        if self.sent == self.unsent.len() {
+            // Nobody wakes us for what waits already: what is ready does.
+            self.next_answers();
+        }
+    }
+
+    /// Makes answers ready to be written, each in a frame of its own: of a frame zebra reads the first message. Answers
+    /// whether there was any.
+    fn next_answers(&mut self) -> bool {
+        self.forget_unsent();
+        let mut message = Vec::with_capacity(relayed::LONGEST_ANSWER);
+        let room = WRITE / (frame::HEADER + relayed::LONGEST_ANSWER);
+        self.answers.take(room, |answer| {
+            message.clear();
+            relayed::answer(&answer, &mut message);
+            frame::put(&message, &mut self.unsent);
+        })
+    }
+
+    fn forget_unsent(&mut self) {
+        self.unsent.clear();
+        self.sent = 0;
     }
 
     fn accept(&mut self) {
@@ -224,6 +301,7 @@ impl Reader {
         info!(%peer, "zebra has connected");
         self.connection = Some((stream, peer));
         self.tap.begin();
+        self.answers.begin();
         self.session.connected(Instant::now(), &mut self.events);
     }
 
@@ -269,6 +347,8 @@ impl Reader {
             return;
         };
         self.tap.end();
+        self.answers.end();
+        self.forget_unsent();
         self.session.lost(Instant::now(), &mut self.events);
         let routes = self.session.routes();
         if fault {

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::sync::mpsc::{self, Receiver};
 
 use super::*;
+use crate::source::answers::{Answer, Fate};
 use crate::source::feed::FeedTable;
 use crate::source::logged;
 use crate::source::tap::Kind;
@@ -184,4 +185,79 @@ fn an_address_in_use_is_an_error_that_says_so() {
         error.contains(&fpm.address().to_string()) && error.contains("in use"),
         "{error}"
     );
+}
+
+fn offloading() -> (Fpm, FeedHandle, Receiver<Batch>) {
+    let (sender, receiver) = mpsc::sync_channel(16);
+    let config = FpmConfig {
+        listen: "127.0.0.1:0".parse().unwrap(),
+        offload: true,
+        ..FpmConfig::default()
+    };
+    let (fpm, handle) = Fpm::start(config, 7, sender).unwrap();
+    (fpm, handle, receiver)
+}
+
+fn laid(number: u32) -> Answer {
+    Answer {
+        prefix: ipnet::IpNet::new(std::net::Ipv4Addr::from(number).into(), 32).unwrap(),
+        protocol: 186,
+        fate: Fate::Laid,
+    }
+}
+
+#[test]
+fn zebra_is_told_what_became_of_its_routes_a_frame_for_each() {
+    let (fpm, handle, receiver) = offloading();
+    let answers = handle.answers.unwrap();
+    let mut zebra = connect(&fpm);
+    until(&receiver, &FeedEvent::State(FeedState::Syncing));
+    answers.tell(laid(0xc000_0201));
+    let mut frame = [0; 40];
+    zebra.read_exact(&mut frame).unwrap();
+    assert_eq!(frame[..8], [1, 1, 0, 40, 36, 0, 0, 0]);
+    assert_eq!(frame[32..], [8, 0, 1, 0, 192, 0, 2, 1]);
+    drop(zebra);
+    // The next session hears nothing of this one's.
+    until(&receiver, &FeedEvent::State(FeedState::Down));
+    answers.tell(laid(1));
+    let mut zebra = connect(&fpm);
+    until(&receiver, &FeedEvent::State(FeedState::Syncing));
+    answers.tell(laid(2));
+    zebra.read_exact(&mut frame).unwrap();
+    assert_eq!(frame[36..], [0, 0, 0, 2]);
+}
+
+#[test]
+fn without_offload_nobody_is_told_anything() {
+    let (_fpm, handle, _receiver) = start(1);
+    assert!(handle.answers.is_none());
+}
+
+#[test]
+fn a_zebra_that_does_not_read_loses_answers_and_no_route_and_hears_all_that_had_room() {
+    let (fpm, handle, receiver) = offloading();
+    let answers = handle.answers.unwrap();
+    let mut zebra = connect(&fpm);
+    until(&receiver, &FeedEvent::State(FeedState::Syncing));
+    let mut told = 0;
+    while answers.counts()[1] == 0 {
+        answers.tell(laid(told));
+        told += 1;
+    }
+    // Nothing moves any more, and routes are taken as ever.
+    zebra.write_all(&blackhole(1)).unwrap();
+    let batch = receiver.recv_timeout(LIMIT).unwrap();
+    assert!(matches!(batch.events[..], [FeedEvent::Route { .. }]), "{batch:?}");
+    let dropped = answers.counts()[1];
+    let mut last = None;
+    for _ in 0..u64::from(told) - dropped {
+        let mut frame = [0; 40];
+        zebra.read_exact(&mut frame).unwrap();
+        let number = u32::from_be_bytes(*frame.last_chunk().unwrap());
+        assert!(last.is_none_or(|last| last < number), "{last:?} {number}");
+        last = Some(number);
+    }
+    assert!(answers.owes().is_some());
+    assert_eq!(handle.counts.errors.load(Relaxed), 0);
 }

@@ -9,10 +9,10 @@
 //! In zebra's configuration: `fpm address 127.0.0.1 port 2620`, and `-M dplane_fpm_nl` among its options; with or without
 //! `fpm use-next-hop-groups`.
 //!
-//! Nothing is sent back. FRR 8.5 and later read routes with `RTM_F_OFFLOAD` on this connection (`fpm_read` in
-//! zebra/dplane_fpm_nl.c), for `bgp suppress-fib-pending` with zebra's option `--asic-offload=notify_on_offload`; FRR
-//! 8.4, which is Debian 12's, throws away whatever it reads. With that option zebra's bgpd would announce nothing until it
-//! hears from us, so leave it out: the kernel has every route that we have, and forwards what we do not (docs/fpm.md).
+//! With `offload = true` zebra is told what became of each route: FRR 8.5 and later read routes with `RTM_F_OFFLOAD` on this
+//! connection (`fpm_read` in zebra/dplane_fpm_nl.c), for `bgp suppress-fib-pending` with zebra's option
+//! `--asic-offload=notify_on_offload`. FRR 8.4, which is Debian 12's, throws away whatever it reads. Without that option nobody
+//! needs it: the kernel has every route that we have, and forwards what we do not (docs/fpm.md).
 
 mod frame;
 mod listen;
