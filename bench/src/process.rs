@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -58,13 +58,7 @@ impl Controller {
             .stderr(file)
             // A Ctrl-C is for us, and we end it.
             .process_group(0);
-        // SAFETY: between fork and exec it makes one system call and allocates nothing.
-        unsafe {
-            command.pre_exec(|| match libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) {
-                0 => Ok(()),
-                _ => Err(io::Error::last_os_error()),
-            })
-        };
+        dies_with_us(&mut command);
         let started = monotonic_ns();
         let child = command.spawn().context("cannot run forwarder")?;
         Ok(Controller { child, log, started })
@@ -152,4 +146,15 @@ impl Drop for Controller {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Lets what a command runs be killed when the thread that started it ends.
+pub fn dies_with_us(command: &mut Command) {
+    // SAFETY: between fork and exec it makes one system call and allocates nothing.
+    unsafe {
+        command.pre_exec(|| match libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        })
+    };
 }

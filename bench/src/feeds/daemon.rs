@@ -1,5 +1,6 @@
 //! The routing daemons: BIRD, and FRR's zebra with bgpd, each filled by a session from beyond an interface of the router.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::SocketAddr;
@@ -15,6 +16,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use xtask::progress::{Poll, wait};
 
+use crate::process::dies_with_us;
 use crate::router::Router;
 
 /// Where the daemons are called, from the other side of the cable that it is an end of.
@@ -60,18 +62,33 @@ router bgp 64500
  exit-address-family
 ";
 
-/// A process that ends with this value.
+/// A process that ends with this value, and with this bench, were it by SIGKILL.
+///
+/// The signal of a parent's death is not enough: who gives up root loses it (`commit_creds`, kernel/cred.c), as FRR's daemons
+/// do. So each is in a namespace of processes whose first is a shell that has kept it; with the first all others end.
 struct Daemon(Child);
 
 impl Daemon {
-    fn start(command: &mut Command, log: &Path) -> Result<Daemon> {
+    fn start(program: &str, args: &[&OsStr], log: &Path) -> Result<Daemon> {
         let file = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
-        let child = command
+        let mut command = Command::new("unshare");
+        command
+            .args([
+                "--pid",
+                "--fork",
+                "--kill-child",
+                "sh",
+                "-c",
+                "\"$@\" & wait $!",
+                "sh",
+            ])
+            .arg(program)
+            .args(args)
             .stdin(Stdio::null())
             .stdout(file.try_clone()?)
-            .stderr(file)
-            .spawn()
-            .with_context(|| format!("cannot run {}", command.get_program().display()))?;
+            .stderr(file);
+        dies_with_us(&mut command);
+        let child = command.spawn().context("cannot run unshare")?;
         Ok(Daemon(child))
     }
 
@@ -109,17 +126,20 @@ impl Bird {
         fs::create_dir_all(&dir)?;
         let config = dir.join("bird.conf");
         fs::write(&config, BIRD)?;
-        let mut command = Command::new("bird");
-        command
-            .arg("-f")
-            .arg("-c")
-            .arg(&config)
-            .arg("-s")
-            .arg(dir.join("ctl"));
-        let daemon = Daemon::start(&mut command, &dir.join("log")).context("Debian: bird2")?;
+        let control = dir.join("ctl");
+        let args = [
+            "-f".as_ref(),
+            "-c".as_ref(),
+            config.as_os_str(),
+            "-s".as_ref(),
+            control.as_os_str(),
+        ];
+        let daemon = Daemon::start("bird", &args, &dir.join("log"))?;
         let mut bird = Bird { daemon, dir };
         wait("BIRD starting", LIMIT, Duration::from_millis(50), || {
-            bird.daemon.alive(&bird.dir.join("log"))?;
+            bird.daemon
+                .alive(&bird.dir.join("log"))
+                .context("Debian: bird2")?;
             Ok(match bird.ask("show status") {
                 Ok(_) => Poll::Ready(()),
                 Err(why) => Poll::Waiting(format!("{why:#}")),
@@ -234,25 +254,27 @@ impl Frr {
         let start = |name: &str, config: &str, more: &[&str]| {
             let file = |suffix: &str| dir.join(format!("{name}.{suffix}"));
             fs::write(file("conf"), config)?;
-            let mut command = Command::new(format!("{FRR}/{name}"));
-            command
-                .args(["-u", "frr", "-g", "frr", "-P", "0", "--log", "stdout", "-f"])
-                .arg(file("conf"))
-                .arg("-i")
-                .arg(file("pid"))
-                .arg("-z")
-                .arg(dir.join("zserv"))
-                .arg("--vty_socket")
-                .arg(&dir)
-                .args(more);
-            let log = file("log");
-            let mut daemon = Daemon::start(&mut command, &log).context("Debian: frr")?;
+            let plain = ["-u", "frr", "-g", "frr", "-P", "0", "--log", "stdout"];
+            let (conf, pid, zserv, log) = (file("conf"), file("pid"), dir.join("zserv"), file("log"));
+            let mut args: Vec<&OsStr> = plain.iter().chain(more).map(OsStr::new).collect();
+            let places = [
+                ("-f", &conf),
+                ("-i", &pid),
+                ("-z", &zserv),
+                ("--vty_socket", &dir),
+            ];
+            args.extend(
+                places
+                    .iter()
+                    .flat_map(|(option, place)| [OsStr::new(option), place.as_os_str()]),
+            );
+            let mut daemon = Daemon::start(&format!("{FRR}/{name}"), &args, &log)?;
             wait(
                 &format!("{name} starting"),
                 LIMIT,
                 Duration::from_millis(100),
                 || {
-                    daemon.alive(&log)?;
+                    daemon.alive(&log).context("Debian: frr")?;
                     Ok(match ask(&dir, name, &["show version"]) {
                         Ok(_) => Poll::Ready(()),
                         Err(why) => Poll::Waiting(format!("{why:#}")),
