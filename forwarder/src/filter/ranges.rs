@@ -48,6 +48,26 @@ impl Ranges {
         Ranges::of(self.iter().chain(other.iter()))
     }
 
+    /// The numbers up to `most` that are not among them.
+    #[must_use]
+    pub fn others(&self, most: u32) -> Ranges {
+        let mut others = Vec::with_capacity(self.0.len() + 1);
+        let mut next = 0;
+        for (first, last) in self.0.iter().take_while(|(first, _)| *first <= most) {
+            if next < *first {
+                others.push((next, first - 1));
+            }
+            match last.checked_add(1) {
+                Some(behind) => next = behind,
+                None => return Ranges(others),
+            }
+        }
+        if next <= most {
+            others.push((next, most));
+        }
+        Ranges(others)
+    }
+
     /// Whether a number is among them.
     #[must_use]
     pub fn contains(&self, number: u32) -> bool {
@@ -88,7 +108,8 @@ mod tests {
 
     #[test]
     fn ranges_that_touch_are_one_and_upside_down_ones_none() {
-        let ranges = Ranges::of([5..=9, 1..=4, 20..=10, 30..=30, 12..=u32::MAX, 40..=50]);
+        let upside_down = RangeInclusive::new(20, 10);
+        let ranges = Ranges::of([5..=9, 1..=4, upside_down, 30..=30, 12..=u32::MAX, 40..=50]);
         assert_eq!(ranges.to_string(), format!("1-9,12-{}", u32::MAX));
         assert!(
             ranges.contains(9) && !ranges.contains(10) && ranges.contains(u32::MAX) && !ranges.contains(0)
@@ -104,5 +125,22 @@ mod tests {
             assert_eq!(and.contains(n), a.contains(n) && b.contains(n), "{n}");
             assert_eq!(or.contains(n), a.contains(n) || b.contains(n), "{n}");
         }
+    }
+
+    #[test]
+    fn the_others_are_all_that_are_missing_up_to_the_largest() {
+        for (ranges, others) in [
+            (Ranges::of([0..=4, 9..=9, 20..=u32::MAX]), "5-8,10-19"),
+            (Ranges::of([9..=15, 40..=50]), "0-8,16-30"),
+            (Ranges::of([20..=30]), "0-19"),
+            (Ranges::of([0..=99]), ""),
+            (Ranges::default(), "0-30"),
+        ] {
+            assert_eq!(ranges.others(30).to_string(), others, "{ranges}");
+        }
+        assert_eq!(
+            Ranges::default().others(u32::MAX).to_string(),
+            format!("0-{}", u32::MAX)
+        );
     }
 }

@@ -24,6 +24,18 @@ pub fn first(list: &[u8]) -> Option<(&[u8], &[u8])> {
 /// # Errors
 /// What is wrong.
 pub fn check(table: FeedTable, nlri: &[u8]) -> Result<(), &'static str> {
+    each(table, nlri, |_, _| ())
+}
+
+/// The same, and hands over each component that is whole: its type, and the octets behind that.
+///
+/// # Errors
+/// What is wrong.
+pub fn each<'a>(
+    table: FeedTable,
+    nlri: &'a [u8],
+    mut take: impl FnMut(u8, &'a [u8]),
+) -> Result<(), &'static str> {
     let ipv6 = table == FeedTable::FlowSpec6;
     let mut rest = nlri;
     let mut last = 0;
@@ -42,6 +54,7 @@ pub fn check(table: FeedTable, nlri: &[u8]) -> Result<(), &'static str> {
             13 if ipv6 => operators(*kind, tail),
             _ => Err("a component of a type that is not known"),
         }?;
+        take(*kind, &tail[..tail.len() - rest.len()]);
     }
     Ok(())
 }
