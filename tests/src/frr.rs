@@ -1,24 +1,21 @@
 //! FRR's daemons on a node of the lab.
 
-use std::{
-    fs::{self, File},
-    path::PathBuf,
-    process::{Child, Command},
-};
+use std::{fs, path::PathBuf};
 
 use anyhow::{Context, Result};
+use xtask::lab::frr;
 
-use crate::lab::{Lab, run};
-
-/// Where Debian puts them.
-const DAEMONS: &str = "/usr/lib/frr";
+use crate::{
+    daemon::{self, Daemon},
+    lab::Lab,
+};
 
 /// zebra, staticd, bgpd... in the foreground, killed on drop.
 pub struct Frr<'a> {
     lab: &'a Lab,
     node: &'static str,
     dir: PathBuf,
-    running: Vec<(&'static str, Child)>,
+    running: Vec<(&'static str, Daemon)>,
 }
 
 impl<'a> Frr<'a> {
@@ -28,11 +25,7 @@ impl<'a> Frr<'a> {
     /// FRR is not installed.
     pub fn new(lab: &'a Lab, node: &'static str) -> Result<Frr<'a>> {
         let dir = lab.dir().join(format!("frr-{node}"));
-        // They give up root for a user of their own, who must be able to write here.
-        run(Command::new("install")
-            .args(["-d", "-o", "frr", "-g", "frr"])
-            .arg(&dir))
-        .context("there is no user frr: `cargo xtask setup` installs FRR")?;
+        frr::directory(&dir)?;
         Ok(Frr {
             lab,
             node,
@@ -48,31 +41,18 @@ impl<'a> Frr<'a> {
     pub fn start(&mut self, daemon: &'static str, config: &str, options: &[&str]) -> Result<()> {
         let file = |suffix: &str| self.dir.join(format!("{daemon}.{suffix}"));
         fs::write(file("conf"), config)?;
-        let log = File::options().create(true).append(true).open(file("log"))?;
         let _ = fs::remove_file(file("vty"));
-        let child = self
-            .lab
-            .command(self.node, format!("{DAEMONS}/{daemon}"))
-            .args(["-u", "frr", "-g", "frr", "-P", "0", "--log", "stdout", "-f"])
-            .arg(file("conf"))
-            .arg("-i")
-            .arg(file("pid"))
-            .arg("-z")
-            .arg(self.dir.join("zserv"))
-            .arg("--vty_socket")
-            .arg(&self.dir)
-            .args(options)
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .spawn()
-            .with_context(|| format!("cannot run {daemon}"))?;
-        self.running.push((daemon, child));
+        let mut command = self.lab.command(self.node, frr::program(daemon));
+        frr::arguments(&mut command, &self.dir, daemon);
+        let log = format!("{daemon}-{}", self.node);
+        self.running
+            .push((daemon, Daemon::start(self.lab, &log, command.args(options))?));
         self.lab
             .wait(&format!("{daemon} to answer"), || {
                 Ok(self.show(daemon, "show version").ok())
             })
             .map(drop)
-            .with_context(|| fs::read_to_string(file("log")).unwrap_or_default())
+            .with_context(|| daemon::log(self.lab, &log))
     }
 
     /// What a daemon answers to a command.
@@ -80,7 +60,7 @@ impl<'a> Frr<'a> {
     /// # Errors
     /// It does not.
     pub fn show(&self, daemon: &str, command: &str) -> Result<String> {
-        self.vtysh(daemon, &[command])
+        frr::vtysh(&self.dir, daemon, &[command])
     }
 
     /// Lines of configuration for a daemon.
@@ -88,17 +68,7 @@ impl<'a> Frr<'a> {
     /// # Errors
     /// It does not take them.
     pub fn configure(&self, daemon: &str, lines: &[&str]) -> Result<()> {
-        self.vtysh(daemon, &[&["configure terminal"], lines].concat())
-            .map(drop)
-    }
-
-    fn vtysh(&self, daemon: &str, lines: &[&str]) -> Result<String> {
-        let mut command = Command::new("vtysh");
-        command.arg("--vty_socket").arg(&self.dir).args(["-d", daemon]);
-        for line in lines {
-            command.args(["-c", line]);
-        }
-        run(&mut command)
+        frr::vtysh(&self.dir, daemon, &[&["configure terminal"], lines].concat()).map(drop)
     }
 
     /// Kills one without a chance to say goodbye.
@@ -106,10 +76,7 @@ impl<'a> Frr<'a> {
     /// # Errors
     /// It does not run.
     pub fn kill(&mut self, daemon: &str) -> Result<()> {
-        let mut child = self.take(daemon)?;
-        child.kill()?;
-        child.wait()?;
-        Ok(())
+        self.take(daemon)?.kill()
     }
 
     /// SIGTERM, and waits for its end.
@@ -117,20 +84,17 @@ impl<'a> Frr<'a> {
     /// # Errors
     /// It does not run.
     pub fn stop(&mut self, daemon: &str) -> Result<()> {
-        let mut child = self.take(daemon)?;
-        signal(&child, libc::SIGTERM);
-        child.wait()?;
-        Ok(())
+        self.take(daemon)?.stop()
     }
 
     /// SIGSTOP or SIGCONT: a daemon that is there and says nothing.
     pub fn pause(&self, daemon: &str, pause: bool) {
-        for (_, child) in self.running.iter().filter(|(name, _)| *name == daemon) {
-            signal(child, if pause { libc::SIGSTOP } else { libc::SIGCONT });
+        for (_, running) in self.running.iter().filter(|(name, _)| *name == daemon) {
+            running.signal(if pause { libc::SIGSTOP } else { libc::SIGCONT });
         }
     }
 
-    fn take(&mut self, daemon: &str) -> Result<Child> {
+    fn take(&mut self, daemon: &str) -> Result<Daemon> {
         let position = self.running.iter().position(|(name, _)| *name == daemon);
         Ok(self.running.remove(position.context("it does not run")?).1)
     }
@@ -139,16 +103,10 @@ impl<'a> Frr<'a> {
 impl Drop for Frr<'_> {
     fn drop(&mut self) {
         // zebra last, so that the others do not complain.
-        for (_, child) in self.running.iter_mut().rev() {
+        for (_, daemon) in self.running.drain(..).rev() {
             // One that is paused would never hear of its end.
-            signal(child, libc::SIGCONT);
-            signal(child, libc::SIGTERM);
-            let _ = child.wait();
+            daemon.signal(libc::SIGCONT);
+            let _ = daemon.stop();
         }
     }
-}
-
-fn signal(child: &Child, signal: i32) {
-    // SAFETY: a signal to our own child, which has not been waited for.
-    unsafe { libc::kill(child.id() as i32, signal) };
 }

@@ -1,10 +1,8 @@
 //! The routing daemons: BIRD, and FRR's zebra with bgpd, each filled by a session from beyond an interface of the router.
 
-use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::SocketAddr;
-use std::os::unix::fs::chown;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -13,7 +11,8 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
+use xtask::lab::{frr, run};
 use xtask::progress::{Poll, wait};
 
 use crate::process::dies_with_us;
@@ -24,8 +23,6 @@ pub const CALLED: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(10, 64, 1, 1)), 179);
 /// How long a daemon may take for its table.
 const LIMIT: Duration = Duration::from_secs(300);
-/// Where Debian puts FRR's.
-const FRR: &str = "/usr/lib/frr";
 
 const BIRD: &str = "\
 router id 10.64.0.1;
@@ -69,7 +66,7 @@ router bgp 64500
 struct Daemon(Child);
 
 impl Daemon {
-    fn start(program: &str, args: &[&OsStr], log: &Path) -> Result<Daemon> {
+    fn start(daemon: &Command, log: &Path) -> Result<Daemon> {
         let file = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
         let mut command = Command::new("unshare");
         command
@@ -82,8 +79,8 @@ impl Daemon {
                 "\"$@\" & wait $!",
                 "sh",
             ])
-            .arg(program)
-            .args(args)
+            .arg(daemon.get_program())
+            .args(daemon.get_args())
             .stdin(Stdio::null())
             .stdout(file.try_clone()?)
             .stderr(file);
@@ -126,15 +123,10 @@ impl Bird {
         fs::create_dir_all(&dir)?;
         let config = dir.join("bird.conf");
         fs::write(&config, BIRD)?;
-        let control = dir.join("ctl");
-        let args = [
-            "-f".as_ref(),
-            "-c".as_ref(),
-            config.as_os_str(),
-            "-s".as_ref(),
-            control.as_os_str(),
-        ];
-        let daemon = Daemon::start("bird", &args, &dir.join("log"))?;
+        let mut command = Command::new("bird");
+        command.arg("-f").arg("-c").arg(config);
+        command.arg("-s").arg(dir.join("ctl"));
+        let daemon = Daemon::start(&command, &dir.join("log"))?;
         let mut bird = Bird { daemon, dir };
         wait("BIRD starting", LIMIT, Duration::from_millis(50), || {
             bird.daemon
@@ -212,7 +204,7 @@ impl Bird {
 
     fn ask(&self, words: &str) -> Result<String> {
         let mut command = Command::new("birdc");
-        said(command.arg("-s").arg(self.dir.join("ctl")).args(words.split(' ')))
+        run(command.arg("-s").arg(self.dir.join("ctl")).args(words.split(' ')))
     }
 }
 
@@ -247,35 +239,22 @@ impl Frr {
     /// They do not start.
     pub fn start(router: &Router) -> Result<Frr> {
         let dir = router.world().dir().join("frr");
-        fs::create_dir_all(&dir)?;
-        let (user, group) = account("frr")?;
-        // They give up root, and make their sockets afterwards.
-        chown(&dir, Some(user), Some(group))?;
+        frr::directory(&dir)?;
         let start = |name: &str, config: &str, more: &[&str]| {
             let file = |suffix: &str| dir.join(format!("{name}.{suffix}"));
             fs::write(file("conf"), config)?;
-            let plain = ["-u", "frr", "-g", "frr", "-P", "0", "--log", "stdout"];
-            let (conf, pid, zserv, log) = (file("conf"), file("pid"), dir.join("zserv"), file("log"));
-            let mut args: Vec<&OsStr> = plain.iter().chain(more).map(OsStr::new).collect();
-            let places = [
-                ("-f", &conf),
-                ("-i", &pid),
-                ("-z", &zserv),
-                ("--vty_socket", &dir),
-            ];
-            args.extend(
-                places
-                    .iter()
-                    .flat_map(|(option, place)| [OsStr::new(option), place.as_os_str()]),
-            );
-            let mut daemon = Daemon::start(&format!("{FRR}/{name}"), &args, &log)?;
+            let mut command = Command::new(frr::program(name));
+            frr::arguments(&mut command, &dir, name);
+            command.args(more);
+            let log = file("log");
+            let mut daemon = Daemon::start(&command, &log)?;
             wait(
                 &format!("{name} starting"),
                 LIMIT,
                 Duration::from_millis(100),
                 || {
                     daemon.alive(&log).context("Debian: frr")?;
-                    Ok(match ask(&dir, name, &["show version"]) {
+                    Ok(match frr::vtysh(&dir, name, &["show version"]) {
                         Ok(_) => Poll::Ready(()),
                         Err(why) => Poll::Waiting(format!("{why:#}")),
                     })
@@ -302,7 +281,7 @@ impl Frr {
                 .zip(["show ip route summary", "show ipv6 route summary"])
             {
                 // "ibgp  968425  968425": routes, and those in the kernel.
-                let text = ask(&self.dir, "zebra", &[command])?;
+                let text = frr::vtysh(&self.dir, "zebra", &[command])?;
                 let line = text.lines().find(|line| line.starts_with("ibgp"));
                 *laid = line
                     .and_then(|line| line.split_whitespace().nth(2)?.parse().ok())
@@ -321,7 +300,7 @@ impl Frr {
     /// # Errors
     /// It does not answer.
     pub fn connect(&self) -> Result<()> {
-        ask(
+        frr::vtysh(
             &self.dir,
             "zebra",
             &["configure terminal", "fpm address 127.0.0.1 port 2620"],
@@ -334,42 +313,6 @@ impl Frr {
     /// # Errors
     /// It does not answer.
     pub fn disconnect(&self) -> Result<()> {
-        ask(&self.dir, "zebra", &["configure terminal", "no fpm address"]).map(drop)
+        frr::vtysh(&self.dir, "zebra", &["configure terminal", "no fpm address"]).map(drop)
     }
-}
-
-/// User and group of a name.
-fn account(name: &str) -> Result<(u32, u32)> {
-    let text = fs::read_to_string("/etc/passwd").context("/etc/passwd")?;
-    let numbers = text.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        (fields.next()? == name).then_some(())?;
-        Some((fields.nth(1)?.parse().ok()?, fields.next()?.parse().ok()?))
-    });
-    numbers.with_context(|| format!("there is no user {name}: `cargo xtask setup` installs FRR"))
-}
-
-fn ask(dir: &Path, daemon: &str, lines: &[&str]) -> Result<String> {
-    let mut command = Command::new("vtysh");
-    command.arg("--vty_socket").arg(dir).args(["-d", daemon]);
-    for line in lines {
-        command.args(["-c", line]);
-    }
-    said(&mut command)
-}
-
-/// What a command says.
-///
-/// # Errors
-/// It fails.
-pub fn said(command: &mut Command) -> Result<String> {
-    let name = command.get_program().display().to_string();
-    let output = command
-        .stdin(Stdio::null())
-        .output()
-        .with_context(|| format!("cannot run {name}"))?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let error = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "{name}: {}{}", text.trim(), error.trim());
-    Ok(text)
 }

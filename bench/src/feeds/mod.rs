@@ -23,6 +23,7 @@ use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 use xtask::bench::Options;
 use xtask::interrupt;
+use xtask::lab::run;
 use xtask::progress::{Poll, wait};
 
 use self::daemon::{Bird, CALLED, Frr};
@@ -354,7 +355,7 @@ impl Feeds<'_> {
     fn empty_kernel(&self) -> Result<()> {
         for family in ["-4", "-6"] {
             eprintln!("feeds: taking the table out of the kernel (ip {family})");
-            daemon::said(Command::new("ip").args([family, "route", "flush", "proto", "bird"]))?;
+            run(Command::new("ip").args([family, "route", "flush", "proto", "bird"]))?;
             interrupt::check()?;
         }
         Ok(())

@@ -22,6 +22,53 @@ const DAEMONS: &str = "/usr/lib/frr";
 /// Families, as bgpd's JSON names them.
 const FAMILIES: [&str; 2] = ["ipv4Unicast", "ipv6Unicast"];
 
+/// Makes the directory that daemons have their files in.
+///
+/// # Errors
+/// FRR is not installed.
+pub fn directory(dir: &Path) -> Result<()> {
+    // They give up root for a user of their own, who must be able to write there.
+    system::run(
+        Command::new("install")
+            .args(["-d", "-o", "frr", "-g", "frr"])
+            .arg(dir),
+    )
+    .context("there is no user frr: `cargo xtask setup` installs FRR")
+    .map(drop)
+}
+
+/// The program of a daemon.
+#[must_use]
+pub fn program(name: &str) -> PathBuf {
+    Path::new(DAEMONS).join(name)
+}
+
+/// Has a daemon run in the foreground, with its files in a directory, its configuration among them.
+pub fn arguments(command: &mut Command, dir: &Path, name: &str) {
+    command
+        .args(["-u", "frr", "-g", "frr", "-P", "0", "--log", "stdout", "-f"])
+        .arg(dir.join(format!("{name}.conf")))
+        .arg("-i")
+        .arg(dir.join(format!("{name}.pid")))
+        .arg("-z")
+        .arg(dir.join("zserv"))
+        .arg("--vty_socket")
+        .arg(dir);
+}
+
+/// What a daemon answers to these lines, one after the other.
+///
+/// # Errors
+/// It does not.
+pub fn vtysh(dir: &Path, daemon: &str, lines: &[&str]) -> Result<String> {
+    let mut command = Command::new("vtysh");
+    command.arg("--vty_socket").arg(dir).args(["-d", daemon]);
+    for line in lines {
+        command.args(["-c", line]);
+    }
+    system::run(&mut command)
+}
+
 /// The configuration of bgpd on one of our routers; zebra needs none.
 fn config(node: &str) -> String {
     // Longer names first: some begin like others.
@@ -33,10 +80,7 @@ fn config(node: &str) -> String {
 
 /// Writes the configurations of a router.
 pub fn write_configs(lab: &Lab, node: &str) -> Result<()> {
-    // The daemons give up root for a user of their own, who must be able to write here.
-    let mut install = Command::new("install");
-    system::run(install.args(["-d", "-o", "frr", "-g", "frr"]).arg(dir(lab, node)))
-        .context("there is no user frr: cargo xtask setup installs FRR")?;
+    directory(&dir(lab, node))?;
     system::write(&file(lab, node, "zebra.conf"), "hostname router\n")?;
     system::write(&file(lab, node, "staticd.conf"), STATICS)?;
     system::write(&file(lab, node, "bgpd.conf"), &config(node))
@@ -50,7 +94,7 @@ pub fn start(lab: &Lab, node: &str) -> Result<Vec<Process>> {
         Duration::from_secs(20),
         Duration::from_millis(50),
         || {
-            let answers = vtysh(lab, node, "zebra", "show version").is_ok();
+            let answers = ask(lab, node, "zebra", "show version").is_ok();
             Ok(if answers {
                 Poll::Ready(())
             } else {
@@ -63,16 +107,8 @@ pub fn start(lab: &Lab, node: &str) -> Result<Vec<Process>> {
 }
 
 fn daemon(lab: &Lab, node: &str, name: &str) -> Result<Process> {
-    let mut command = system::inside(&lab.netns(node), Path::new(DAEMONS).join(name));
-    command
-        .args(["-u", "frr", "-g", "frr", "-P", "0", "--log", "stdout", "-f"])
-        .arg(file(lab, node, &format!("{name}.conf")))
-        .arg("-i")
-        .arg(file(lab, node, &format!("{name}.pid")))
-        .arg("-z")
-        .arg(file(lab, node, "zserv"))
-        .arg("--vty_socket")
-        .arg(dir(lab, node));
+    let mut command = system::inside(&lab.netns(node), program(name));
+    arguments(&mut command, &dir(lab, node), name);
     Process::start(name, node, &mut command, &log_path(lab, node, name))
 }
 
@@ -89,14 +125,12 @@ pub fn log_path(lab: &Lab, node: &str, name: &str) -> PathBuf {
     lab.dir().join(format!("{node}.{name}.log"))
 }
 
-fn vtysh(lab: &Lab, node: &str, daemon: &str, words: &str) -> Result<String> {
-    let mut command = Command::new("vtysh");
-    command.arg("--vty_socket").arg(dir(lab, node));
-    system::run(command.args(["-d", daemon, "-c", words]))
+fn ask(lab: &Lab, node: &str, daemon: &str, words: &str) -> Result<String> {
+    vtysh(&dir(lab, node), daemon, &[words])
 }
 
 fn summary(lab: &Lab, node: &str) -> Result<Value> {
-    let text = vtysh(lab, node, "bgpd", "show bgp summary json")?;
+    let text = ask(lab, node, "bgpd", "show bgp summary json")?;
     serde_json::from_str(&text).context("`show bgp summary json` said something else")
 }
 
@@ -121,7 +155,7 @@ fn parse_sessions(summary: &Value) -> Vec<Session> {
 pub fn networks(lab: &Lab, node: &str) -> Result<[usize; 2]> {
     let count = |family: &str, key: &str| -> Result<usize> {
         let words = format!("show bgp {family} unicast statistics json");
-        let statistics: Value = serde_json::from_str(&vtysh(lab, node, "bgpd", &words)?)
+        let statistics: Value = serde_json::from_str(&ask(lab, node, "bgpd", &words)?)
             .with_context(|| format!("`{words}` said something else"))?;
         let prefixes = &statistics[key][0]["totalPrefixes"];
         Ok(prefixes.as_u64().unwrap_or(0) as usize)
