@@ -71,6 +71,17 @@ impl<'a> Frr<'a> {
         frr::vtysh(&self.dir, daemon, &[&["configure terminal"], lines].concat()).map(drop)
     }
 
+    /// Takes what a zebra that was killed left in the kernel: the next would take that for its own table again, some of it.
+    ///
+    /// # Errors
+    /// What `ip` says.
+    pub fn clear_kernel(&self) -> Result<()> {
+        self.lab.ip(self.node, "nexthop flush")?;
+        ["-4", "-6"]
+            .into_iter()
+            .try_for_each(|family| self.lab.ip(self.node, &format!("{family} route flush proto 196")))
+    }
+
     /// Kills one without a chance to say goodbye.
     ///
     /// # Errors

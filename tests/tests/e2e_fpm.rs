@@ -188,11 +188,7 @@ fn a_killed_zebra_loses_no_packet_and_its_next_table_is_compared() -> Result<()>
     overlap::another_table(&lab, |traffic| {
         frr.kill("zebra")?;
         frr.kill("staticd")?;
-        // zebra would take what it left in the kernel for its own table again.
-        lab.ip("router", "nexthop flush")?;
-        for family in ["-4", "-6"] {
-            lab.ip("router", &format!("{family} route flush proto 196"))?;
-        }
+        frr.clear_kernel()?;
         let feed = wait_source(&lab, "fpm", "the loss", |row| row["state"] == "stale")?;
         ensure!(figure(&feed, "stale_ipv4")? == i64::from(BOTH), "{feed}");
         overlap::kept(traffic, "stale routes are used no more")?;

@@ -205,8 +205,8 @@ fn prefix(text: &str) -> IpNet {
     text.parse().expect("a prefix")
 }
 
-fn statics(lab: &Lab, config: &str, name: &str) -> Result<()> {
-    let mut feed = Feed::start(lab, Duration::from_secs(120))?;
+/// zebra with this configuration and every static route, of which the feed knows.
+fn filled<'a>(lab: &'a Lab, feed: &mut Feed, config: &str) -> Result<Frr<'a>> {
     let mut frr = Frr::new(lab, "router")?;
     frr.start("zebra", config, &["-M", "dplane_fpm_nl"])?;
     frr.start("staticd", STATICS, &[])?;
@@ -216,6 +216,12 @@ fn statics(lab: &Lab, config: &str, name: &str) -> Result<()> {
         "every static route to come",
         |ways| ways.len() == 11,
     )?;
+    Ok(frr)
+}
+
+fn statics(lab: &Lab, config: &str, name: &str) -> Result<()> {
+    let mut feed = Feed::start(lab, Duration::from_secs(120))?;
+    let frr = filled(lab, &mut feed, config)?;
     feed.wait(lab, FeedState::Live)?;
 
     frr.configure(
@@ -276,15 +282,7 @@ fn statics_without_next_hop_groups_come_change_and_go() -> Result<()> {
 fn a_killed_zebra_leaves_stale_routes_and_one_with_another_table_sweeps_them() -> Result<()> {
     let lab = Lab::new()?;
     let mut feed = Feed::start(&lab, Duration::from_secs(120))?;
-    let mut frr = Frr::new(&lab, "router")?;
-    frr.start("zebra", FPM, &["-M", "dplane_fpm_nl"])?;
-    frr.start("staticd", STATICS, &[])?;
-    feed.agrees(
-        &lab,
-        || kernel(&lab),
-        "every static route to come",
-        |ways| ways.len() == 11,
-    )?;
+    let mut frr = filled(&lab, &mut feed, FPM)?;
     feed.wait(&lab, FeedState::Live)?;
     let before = feed.update().ways();
 
@@ -296,11 +294,8 @@ fn a_killed_zebra_leaves_stale_routes_and_one_with_another_table_sweeps_them() -
         "a lost session takes nothing away"
     );
 
-    // Routes of its own that zebra finds in the kernel it takes for its table again, some of them, and tells us so.
-    lab.ip("router", "nexthop flush")?;
-    for family in ["-4", "-6"] {
-        lab.ip("router", &format!("{family} route flush proto 196"))?;
-    }
+    // Or it would tell us of what it finds there.
+    frr.clear_kernel()?;
     // Another table: one route stays as it was, one changes, one is new. The numbers of objects start anew.
     frr.start("zebra", FPM, &["-M", "dplane_fpm_nl"])?;
     frr.start(
@@ -338,15 +333,7 @@ fn a_killed_zebra_leaves_stale_routes_and_one_with_another_table_sweeps_them() -
 fn a_zebra_that_does_not_come_back_leaves_nothing_after_the_restart_time() -> Result<()> {
     let lab = Lab::new()?;
     let mut feed = Feed::start(&lab, Duration::from_secs(3))?;
-    let mut frr = Frr::new(&lab, "router")?;
-    frr.start("zebra", FPM, &["-M", "dplane_fpm_nl"])?;
-    frr.start("staticd", STATICS, &[])?;
-    feed.agrees(
-        &lab,
-        || kernel(&lab),
-        "every static route to come",
-        |ways| ways.len() == 11,
-    )?;
+    let mut frr = filled(&lab, &mut feed, FPM)?;
     frr.kill("zebra")?;
     feed.wait(&lab, FeedState::Stale)?;
     ensure!(feed.update().ways().len() == 11);
