@@ -1,5 +1,9 @@
 //! What a prefix has of something: mostly one.
 
+use ipnet::IpNet;
+
+use crate::{fib::prefixes::Prefixes, with_family};
+
 /// One thing, or several. Where the thing takes sixteen octets and leaves a value unused, this takes no more.
 pub(super) enum Entry<T> {
     One(T),
@@ -86,6 +90,20 @@ impl<T: Copy> Entry<T> {
         }
         true
     }
+}
+
+/// What a prefix of either family has.
+pub(super) fn of<'a, T: Copy>(
+    v4: &'a Prefixes<u32, Entry<T>>,
+    v6: &'a Prefixes<u128, Entry<T>>,
+    prefix: IpNet,
+) -> &'a [T] {
+    with_family!(
+        prefix,
+        |address, length| v4.get(address, length).map(Entry::as_slice),
+        |address, length| v6.get(address, length).map(Entry::as_slice)
+    )
+    .unwrap_or_default()
 }
 
 #[cfg(test)]

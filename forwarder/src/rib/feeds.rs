@@ -13,7 +13,7 @@ use ipnet::IpNet;
 
 use super::{
     decision::{Class, UNLISTED},
-    entry::Entry,
+    entry::{self, Entry},
     interned::{Interned, Number},
     targets::Targets,
 };
@@ -419,12 +419,7 @@ impl FeedRoutes {
     }
 
     fn candidates(&self, prefix: IpNet) -> &[Candidate] {
-        with_family!(
-            prefix,
-            |address, length| self.v4.get(address, length).map(Entry::as_slice),
-            |address, length| self.v6.get(address, length).map(Entry::as_slice)
-        )
-        .unwrap_or_default()
+        entry::of(&self.v4, &self.v6, prefix)
     }
 
     /// The routes of a prefix.

@@ -13,7 +13,12 @@ use std::{net::IpAddr, sync::Arc};
 use ipnet::IpNet;
 
 pub use super::kinds::Kind;
-use super::{entry::Entry, interned::Number, kinds::Kinds, shades::Shades};
+use super::{
+    entry::{self, Entry},
+    interned::Number,
+    kinds::Kinds,
+    shades::Shades,
+};
 use crate::{
     fib::{family::Address, path::Path, prefixes::Prefixes},
     source::{
@@ -295,12 +300,7 @@ impl KernelRoutes {
     }
 
     fn candidates(&self, prefix: IpNet) -> &[Candidate] {
-        with_family!(
-            prefix,
-            |address, length| self.v4.get(address, length).map(Entry::as_slice),
-            |address, length| self.v6.get(address, length).map(Entry::as_slice)
-        )
-        .unwrap_or_default()
+        entry::of(&self.v4, &self.v6, prefix)
     }
 
     /// The routes of a prefix, for the choice among all sources.
