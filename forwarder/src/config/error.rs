@@ -2,6 +2,8 @@
 
 use std::{fmt, ops::Range};
 
+use super::rules::EXPECTED as WORDS;
+
 /// A mistake in the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
@@ -55,12 +57,15 @@ impl ConfigError {
         let found = text.get(span.clone()).unwrap_or("").trim();
         let (message, advice) = if let Some(rest) = words.strip_prefix("unknown field ") {
             let (key, allowed) = alternatives(rest);
-            (format!("unknown key `{key}`"), suggestion(&key, &allowed))
+            (
+                format!("unknown key `{key}`"),
+                suggestion(&key, allowed.iter().map(String::as_str)),
+            )
         } else if let Some(rest) = words.strip_prefix("unknown variant ") {
             let (value, allowed) = alternatives(rest);
             (
                 format!("`{value}` is not known here"),
-                suggestion(&value, &allowed),
+                suggestion(&value, allowed.iter().map(String::as_str)),
             )
         } else if let Some(rest) = words.strip_prefix("missing field ") {
             let key = rest.trim_matches('`');
@@ -108,9 +113,11 @@ fn shown(line: &str) -> String {
 }
 
 /// Keys that are understood only to say that this version does not have them.
-const RESERVED: &[&str] = &["account", "rule"];
+const RESERVED: &[&str] = &["account", "rule", "bogon-prefixes", "bogon-files", "flowspec"];
 
-fn suggestion(word: &str, allowed: &[String]) -> String {
+/// The words allowed, and which of them was probably meant.
+pub(super) fn suggestion<'a>(word: &str, allowed: impl IntoIterator<Item = &'a str>) -> String {
+    let allowed: Vec<&str> = allowed.into_iter().collect();
     let list = allowed.join(", ");
     let nearest = allowed
         .iter()
@@ -130,6 +137,7 @@ fn type_advice(words: &str) -> String {
         "a string" | "a borrowed string" => "write it between double quotes".into(),
         "a sequence" => "write it as a list: [...]".into(),
         "a boolean" => "write true or false".into(),
+        WORDS => "write a word between double quotes, a whole number without, or a list: [...]".into(),
         wanted if wanted.starts_with(['u', 'i']) && wanted[1..].parse::<u8>().is_ok() => {
             "write a whole number, without quotes".into()
         }

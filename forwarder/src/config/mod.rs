@@ -8,6 +8,8 @@ mod check;
 mod error;
 mod file;
 mod fpm;
+mod prefixes;
+mod rules;
 #[cfg(test)]
 mod tests;
 
@@ -24,8 +26,10 @@ use serde::{Deserialize, Serialize};
 pub use bgp::{BgpConfig, BgpNeighbour, Limits as BgpLimits, Secret};
 pub use error::ConfigError;
 pub use fpm::FpmConfig;
+pub use prefixes::read_list;
+pub use rules::MOST_RULES;
 
-use crate::source::route_tables::RouteTables;
+use crate::{filter::rule::Rule, source::route_tables::RouteTables};
 
 /// Where the configuration is, unless the command line says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/forwarder/forwarder.toml";
@@ -57,6 +61,42 @@ impl Role {
             Role::Customer => "customer",
         }
     }
+
+    /// How sources are checked, unless something else is written: where routing may be asymmetric, only whether there is
+    /// a route at all (RFC 3704 2.4).
+    pub const fn source_check(self) -> SourceCheck {
+        match self {
+            Role::Transit | Role::Peer => SourceCheck::Loose,
+            Role::Core => SourceCheck::Off,
+            Role::Customer => SourceCheck::Strict,
+        }
+    }
+}
+
+/// Which sources may come in (RFC 3704, RFC 8704).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SourceCheck {
+    /// Any.
+    Off,
+    /// Those that a route leads to.
+    Loose,
+    /// Those that the best route leads to, by the interface they come in on.
+    Strict,
+    /// Those that some route leads to, by the interface they come in on.
+    Feasible,
+}
+
+impl SourceCheck {
+    /// The word in the file, in JSON and on screens.
+    pub const fn name(self) -> &'static str {
+        match self {
+            SourceCheck::Off => "off",
+            SourceCheck::Loose => "loose",
+            SourceCheck::Strict => "strict",
+            SourceCheck::Feasible => "feasible",
+        }
+    }
 }
 
 /// How the program is attached to an interface.
@@ -79,6 +119,25 @@ pub struct InterfaceConfig {
     pub role: Role,
     /// How the program is attached.
     pub xdp: XdpMode,
+    /// Which sources may come in.
+    pub source_check: SourceCheck,
+    /// Rules of FlowSpec neighbours hold for what comes in here.
+    pub flowspec: bool,
+}
+
+impl InterfaceConfig {
+    /// An interface of which only the name is known.
+    #[must_use]
+    pub fn plain(name: &str) -> InterfaceConfig {
+        let role = Role::default();
+        InterfaceConfig {
+            name: name.to_string(),
+            role,
+            xdp: XdpMode::default(),
+            source_check: role.source_check(),
+            flowspec: true,
+        }
+    }
 }
 
 /// Where routes come from.
@@ -125,13 +184,34 @@ pub struct RoutesConfig {
     pub fpm: Option<FpmConfig>,
 }
 
-/// The source filter.
+/// What may not come in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FilterConfig {
     /// Drop sources that must not appear on the Internet, on transit interfaces.
     pub bogons: bool,
+    /// More sources to drop there.
+    pub bogon_prefixes: Vec<IpNet>,
+    /// Lists with more of them, for [`read_list`].
+    pub bogon_files: Vec<PathBuf>,
     /// Our own prefixes: nobody outside may send from them.
     pub own_prefixes: Vec<IpNet>,
+    /// Rules, in the order in which they are asked.
+    pub rules: Vec<Rule>,
+    /// Rules of FlowSpec neighbours are applied, behind those.
+    pub flowspec: bool,
+}
+
+impl Default for FilterConfig {
+    fn default() -> FilterConfig {
+        FilterConfig {
+            bogons: true,
+            bogon_prefixes: Vec::new(),
+            bogon_files: Vec::new(),
+            own_prefixes: Vec::new(),
+            rules: Vec::new(),
+            flowspec: true,
+        }
+    }
 }
 
 /// Sizes of the tables, for when the maps are made.
@@ -222,11 +302,7 @@ impl Config {
                     "name it once",
                 ));
             }
-            interfaces.push(InterfaceConfig {
-                name: name.to_string(),
-                role: Role::default(),
-                xdp: XdpMode::default(),
-            });
+            interfaces.push(InterfaceConfig::plain(name));
         }
         Ok(Config {
             interfaces,
@@ -238,10 +314,7 @@ impl Config {
                 bgp: None,
                 fpm: None,
             },
-            filter: FilterConfig {
-                bogons: true,
-                own_prefixes: Vec::new(),
-            },
+            filter: FilterConfig::default(),
             tables: DEFAULT_TABLES,
             api: ApiConfig {
                 socket: DEFAULT_SOCKET.into(),
@@ -285,7 +358,11 @@ pub fn load(path: &Path) -> Result<Config, ConfigError> {
             advice,
         )
     })?;
-    parse(&path.display().to_string(), &text)
+    let config = parse(&path.display().to_string(), &text)?;
+    for list in &config.filter.bogon_files {
+        read_list(list)?;
+    }
+    Ok(config)
 }
 
 /// Checks the text of a configuration; `name` is what errors call it.

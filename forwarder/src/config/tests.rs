@@ -45,12 +45,9 @@ fn a_whole_file_is_read() {
     let config = parse("f.toml", GOOD).unwrap();
     assert_eq!(config.interfaces.len(), 2);
     assert_eq!(config.interface("transit0").unwrap().role, Role::Transit);
-    let core = InterfaceConfig {
-        name: "core0".into(),
-        role: Role::Core,
-        xdp: XdpMode::Native,
-    };
-    assert_eq!(config.interfaces[1], core);
+    assert_eq!(config.interfaces[1], InterfaceConfig::plain("core0"));
+    assert_eq!(config.interfaces[1].role, Role::Core);
+    assert_eq!(config.interfaces[1].xdp, XdpMode::Native);
     assert_eq!(config.routes.max_age, Duration::from_secs(300));
     assert_eq!(config.routes.sync_timeout, Duration::from_secs(120));
     assert!(!config.filter.bogons);
@@ -198,11 +195,25 @@ fn what_later_versions_have_is_refused_by_name() {
         "{text}"
     );
     assert!(text.contains("line 3"), "{text}");
-    let text = with("[[filter.rule]]\naction = \"drop\"");
+    let text = with("[[filter.rule]]\nmatch = {}\naction = \"drop\"");
     assert!(
-        text.contains("[filter.rule]: this version does not have filter rules"),
+        text.contains("line 3, column 1: [filter.rule]: this version does not have filter rules"),
         "{text}"
     );
+    for key in ["bogon-prefixes = []", "bogon-files = []"] {
+        let text = with(&format!("[filter]\n{key}"));
+        assert!(
+            text.contains("this version does not have lists of bogons"),
+            "{text}"
+        );
+    }
+    for place in ["flowspec = false", "[filter]\nflowspec = true"] {
+        let text = with(place);
+        assert!(
+            text.contains("this version does not have filters by FlowSpec"),
+            "{text}"
+        );
+    }
     let text = with("[routes]\nsources = [\"kernel\", \"bgp\"]");
     assert!(
         text.contains("line 4, column 22: `bgp` is not configured"),
@@ -212,7 +223,14 @@ fn what_later_versions_have_is_refused_by_name() {
     assert!(text.contains("`kernel` stands here twice"), "{text}");
     let text = with("source-check = \"loose\"");
     assert!(
-        text.contains("this version does not have source validation"),
+        text.contains(
+            "line 3, column 16: source-check = \"loose\": this version does not have source validation"
+        ),
+        "{text}"
+    );
+    let text = with("source-check = \"lose\"");
+    assert!(
+        text.ends_with("did you mean `loose`? Allowed here: off, loose, strict, feasible"),
         "{text}"
     );
     let text = with("[routes]\nsources = []");
@@ -236,6 +254,65 @@ fn values_out_of_range_name_the_range() {
     assert!(text.contains("next-hops = -1 is out of range"), "{text}");
     let text = with("[tables]\nnext_hops = 100");
     assert!(text.contains("did you mean `next-hops`?"), "{text}");
+}
+
+#[test]
+fn what_an_interface_is_chooses_how_its_sources_are_checked() {
+    let text = "[[interface]]\nname = \"a\"\nrole = \"transit\"\n[[interface]]\nname = \"b\"\nrole = \"peer\"\n\
+                [[interface]]\nname = \"c\"\nrole = \"customer\"\n[[interface]]\nname = \"d\"\n\
+                [[interface]]\nname = \"e\"\nrole = \"transit\"\nsource-check = \"feasible\"\nflowspec = false\n";
+    let config = file::parse_all("f.toml", text).unwrap();
+    let checks: Vec<_> = config
+        .interfaces
+        .iter()
+        .map(|interface| (interface.source_check.name(), interface.flowspec))
+        .collect();
+    assert_eq!(
+        checks,
+        [
+            ("loose", true),
+            ("loose", true),
+            ("strict", true),
+            ("off", true),
+            ("feasible", false)
+        ]
+    );
+}
+
+#[test]
+fn more_bogons_are_prefixes_and_files() {
+    let read = |lines: &str| {
+        let text = format!("[[interface]]\nname = \"eth0\"\n[filter]\n{lines}");
+        file::parse_all("f.toml", &text)
+            .map(|config| config.filter)
+            .map_err(|error| error.to_string())
+    };
+    let filter =
+        read("bogon-prefixes = [\"192.0.2.0/24\"]\nbogon-files = [\"/etc/bogons\"]\nflowspec = false")
+            .unwrap();
+    assert_eq!(filter.bogon_prefixes, ["192.0.2.0/24".parse().unwrap()]);
+    assert_eq!(filter.bogon_files, [PathBuf::from("/etc/bogons")]);
+    assert!(!filter.flowspec && filter.bogons);
+    for (lines, said) in [
+        (
+            "bogon-prefixes = [\"0.0.0.0/0\"]",
+            "line 4, column 19: `0.0.0.0/0` is every address there is",
+        ),
+        ("bogon-prefixes = [\"10.0.0.1/8\"]", "write 10.0.0.0/8"),
+        (
+            "bogon-prefixes = [\"10.0.0.0/8\", \"10.0.0.0/8\"]",
+            "line 4, column 33: `10.0.0.0/8` stands here twice",
+        ),
+        (
+            "bogon-files = [\"bogons\"]",
+            "line 4, column 16: `bogons` is not an absolute path",
+        ),
+        ("bogon-files = [\"/b\", \"/b\"]", "`/b` stands here twice"),
+        ("bogon-files = \"/b\"", "write it as a list"),
+    ] {
+        let error = read(lines).unwrap_err();
+        assert!(error.contains(said), "{error}");
+    }
 }
 
 #[test]
