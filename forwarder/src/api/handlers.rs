@@ -64,6 +64,7 @@ pub fn figures(context: Arc<ApiContext>, limits: Limits) -> Router {
         .route("/v1/routes", get(routes))
         .route("/v1/candidates", get(candidates))
         .route("/v1/lookup", get(lookup_one))
+        .route("/v1/filter", get(filter))
         .route("/metrics", get(scrape))
         .fallback(nothing)
         .with_state(Server { context, limits })
@@ -86,7 +87,7 @@ async fn nothing() -> Response {
     refused(
         StatusCode::NOT_FOUND,
         "no such path: /v1/status, /v1/interfaces, /v1/drops, /v1/counters, /v1/routes, /v1/candidates, /v1/lookup, \
-         /metrics",
+         /v1/filter, /metrics",
     )
 }
 
@@ -216,6 +217,10 @@ async fn lookup_one(Shared(server): Shared<Server>, query: Asked<LookupQuery>) -
         }
         Err(why) => refused(StatusCode::BAD_REQUEST, why.body_text()),
     }
+}
+
+async fn filter(Shared(server): Shared<Server>) -> Response {
+    server.rows(|context| context.state().rules).await
 }
 
 #[derive(Deserialize)]

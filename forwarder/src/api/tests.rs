@@ -40,6 +40,10 @@ fn context() -> Arc<ApiContext> {
         state: Arc::new(RwLock::new(State {
             pid: 7,
             roles: sample::roles(),
+            rules: vec![stats::RuleRow {
+                name: "ntp".into(),
+                ..Default::default()
+            }],
             ..State::default()
         })),
         link_stats: Box::new(|_| Some(1045)),
@@ -154,6 +158,7 @@ fn every_path_answers_rows() {
     let prefixes = api.rows("/v1/counters?by=prefix&top=1");
     assert_eq!(prefixes[0]["prefix"], "198.51.100.0/24");
     assert_eq!(api.rows("/v1/counters?by=interface")[0]["ifname"], "core0");
+    assert_eq!(api.rows("/v1/filter")[0]["name"], "ntp");
     assert_eq!(api.rows("/v1/routes").len(), 2);
     assert_eq!(
         api.rows("/v1/routes?prefix=2001:db8::/32")[0]["prefix"],

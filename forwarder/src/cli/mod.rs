@@ -6,6 +6,7 @@
 mod candidates;
 mod client;
 mod figures;
+mod filter;
 mod kernel;
 mod lookup;
 mod lookup_table;
@@ -146,6 +147,9 @@ enum Command {
         #[command(flatten)]
         format: Format,
     },
+    /// Filter rules: what each met, and which one a packet would meet
+    #[command(subcommand)]
+    Filter(filter::Command),
     /// Forwarded packets and bytes
     Counters {
         /// prefix, next-hop or interface
@@ -222,6 +226,7 @@ fn run(cli: Cli) -> Result<bool> {
             Some(file) => lookup_table::lookup(&file, address, format.json),
         },
         Command::Trace { packet, format } => trace::trace(&cli.places.bpffs, &packet, format.json),
+        Command::Filter(command) => filter::run(&reader, &command),
         Command::Verify { format } => verify::verify(&reader, format.json),
     }
 }
@@ -251,7 +256,7 @@ mod tests {
             error.to_string().contains("neither a prefix nor an address"),
             "{error}"
         );
-        for absent in ["doctor", "top", "report", "filter"] {
+        for absent in ["doctor", "top", "report"] {
             assert_eq!(
                 Cli::try_parse_from(["forwarder", absent])
                     .unwrap_err()

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     config::Role,
     source::feed::{FeedTable, SessionView},
+    stats::RuleRow,
 };
 
 /// The controller, as it was within the last second.
@@ -35,6 +36,8 @@ pub struct State {
     pub strangers: u64,
     /// Connections to feeds that were closed because too many others were no sessions yet.
     pub crowded: u64,
+    /// Filter rules: those in force in the order in which they are asked, then those that are not applied.
+    pub rules: Vec<RuleRow>,
     /// What is wrong, in sentences.
     pub problems: Vec<String>,
 }

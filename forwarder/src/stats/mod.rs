@@ -17,6 +17,7 @@ pub mod path;
 pub mod prefixes;
 pub mod residue;
 pub mod routes;
+pub mod rules;
 #[cfg(test)]
 pub(crate) mod sample;
 pub mod status;
@@ -26,6 +27,7 @@ pub use counters::{By, CounterRow, counters};
 pub use drops::{DropRow, drops};
 pub use interfaces::{InterfaceRow, interfaces};
 pub use routes::{RouteRow, Routes};
+pub use rules::RuleRow;
 pub use status::{StatusRow, status};
 
 /// Packets a driver has received on an interface, by ifindex; `None` where nobody can tell.

@@ -1,0 +1,39 @@
+//! `forwarder filter`: the rules with what they met.
+
+mod show;
+mod words;
+
+use anyhow::{Result, bail};
+use clap::Subcommand;
+
+use super::{Format, reader::Reader};
+use crate::stats::RuleRow;
+
+/// What is asked of the filter.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Rules in the order in which they are asked: what each matched and dropped, how much now, when last. Behind them those that are
+    /// not applied, with why
+    Show {
+        #[command(flatten)]
+        format: Format,
+    },
+}
+
+/// Runs it.
+pub fn run(reader: &Reader, command: &Command) -> Result<bool> {
+    match command {
+        Command::Show { format } => show::show(&rules(reader)?, format.json),
+    }
+}
+
+/// The rules, from the controller: their names and where they come from are not in the maps.
+fn rules(reader: &Reader) -> Result<Vec<RuleRow>> {
+    match reader.ask("/v1/filter")? {
+        Some(body) => Ok(serde_json::from_slice(&body)?),
+        None => bail!(
+            "only a running controller knows what the rules are called and where they come from. Those that were in \
+             force still are: start the controller again with `forwarder run`"
+        ),
+    }
+}

@@ -1,0 +1,137 @@
+//! `forwarder filter show`.
+
+use anyhow::Result;
+
+use super::words;
+use crate::{
+    cli::output::{self, Paint, grouped, octets, span},
+    stats::RuleRow,
+};
+
+/// Prints the rules.
+pub fn show(rows: &[RuleRow], json: bool) -> Result<bool> {
+    if json {
+        output::print_json(rows)?;
+    } else {
+        output::print(&screen(rows, Paint::stdout()))?;
+    }
+    Ok(true)
+}
+
+/// Names stand last: those of FlowSpec rules may be as long as they like.
+const IN_FORCE: &[output::Column] = &[
+    ("#", true),
+    ("action", false),
+    ("packets", true),
+    ("bytes", true),
+    ("dropped", true),
+    ("now", true),
+    ("last hit", true),
+    ("from", false),
+    ("rule", false),
+];
+const NOT_APPLIED: &[output::Column] = &[("not applied", false), ("from", false), ("why", false)];
+
+fn screen(rows: &[RuleRow], paint: Paint) -> String {
+    let (mut active, rest): (Vec<&RuleRow>, Vec<&RuleRow>) = rows.iter().partition(|row| row.is_active());
+    active.sort_by_key(|row| row.order);
+    if active.is_empty() && rest.is_empty() {
+        return "no rules: [[filter.rule]] has none, and no FlowSpec neighbour has sent one\n".into();
+    }
+    let mut text = if active.is_empty() {
+        "no rule is in force\n".to_string()
+    } else {
+        output::table(IN_FORCE, active.into_iter().map(in_force), paint)
+    };
+    if !rest.is_empty() {
+        let rows = rest.into_iter().map(|row| {
+            vec![
+                row.name.clone(),
+                words::origin(row).to_string(),
+                output::or_dash(row.why.as_deref()),
+            ]
+        });
+        text.push('\n');
+        text += &output::table(NOT_APPLIED, rows, paint);
+    }
+    text
+}
+
+fn in_force(row: &RuleRow) -> Vec<String> {
+    let now = match row.packets_per_second {
+        0 => "-".to_string(),
+        _ => words::bits(row.bytes_per_second),
+    };
+    vec![
+        row.order.map_or("-".to_string(), |order| order.to_string()),
+        words::action(row),
+        grouped(row.packets),
+        octets(row.bytes),
+        grouped(row.dropped_packets),
+        now,
+        row.last_hit_seconds_ago
+            .map_or("never".to_string(), |seconds| format!("{} ago", span(seconds))),
+        words::origin(row).to_string(),
+        row.name.clone(),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stats::rules::{ACTIVE, NOT_APPLIED};
+
+    fn row(order: u32, name: &str, action: &str) -> RuleRow {
+        RuleRow {
+            order: Some(order),
+            name: name.into(),
+            origin: "config".into(),
+            state: ACTIVE.into(),
+            action: action.into(),
+            ..RuleRow::default()
+        }
+    }
+
+    #[test]
+    fn rules_in_force_stand_in_their_order_and_the_others_behind_with_why() {
+        let limit = RuleRow {
+            rate: Some(1_250_000),
+            rate_unit: Some("bytes".into()),
+            packets: 1_234_567,
+            bytes: 617_283_500,
+            dropped_packets: 1_000_000,
+            packets_per_second: 2_500,
+            bytes_per_second: 1_250_000,
+            last_hit_seconds_ago: Some(0),
+            ..row(2, "ntp-amplification", "rate-limit")
+        };
+        let refused = RuleRow {
+            order: None,
+            origin: "flowspec".into(),
+            session: Some("scrubber".into()),
+            state: NOT_APPLIED.into(),
+            why: Some("redirect is not done".into()),
+            ..row(0, "dst 192.0.2.1/32", "accept")
+        };
+        let first = row(1, "chargen", "drop");
+        let text = screen(&[refused.clone(), limit, first], Paint::off());
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(
+            lines,
+            [
+                "#  action             packets     bytes    dropped        now  last hit  from    rule",
+                "1  drop                     0       0 B          0          -     never  config  chargen",
+                "2  limit 10 Mbit/s  1,234,567  617.3 MB  1,000,000  10 Mbit/s   0 s ago  config  ntp-amplification",
+                "",
+                "not applied       from      why",
+                "dst 192.0.2.1/32  scrubber  redirect is not done",
+            ]
+        );
+        let text = screen(&[refused], Paint::off());
+        assert_eq!(
+            text,
+            "no rule is in force\n\nnot applied       from      why\ndst 192.0.2.1/32  scrubber  redirect is not done\n"
+        );
+        assert!(screen(&[], Paint::off()).starts_with("no rules: "));
+    }
+}
