@@ -20,7 +20,7 @@ pub struct RuleRow {
     pub session: Option<String>,
     /// "active" or "not-applied".
     pub state: String,
-    /// Why it is not applied.
+    /// Why it is not applied; of one in force, what of it is not done.
     pub why: Option<String>,
     /// "drop", "accept", "count", "rate-limit".
     pub action: String,

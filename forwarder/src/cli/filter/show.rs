@@ -72,7 +72,10 @@ fn in_force(row: &RuleRow) -> Vec<String> {
         row.last_hit_seconds_ago
             .map_or("never".to_string(), |seconds| format!("{} ago", span(seconds))),
         words::origin(row).to_string(),
-        row.name.clone(),
+        match &row.why {
+            None => row.name.clone(),
+            Some(but) => format!("{} ({but})", row.name),
+        },
     ]
 }
 
@@ -113,14 +116,17 @@ mod tests {
             why: Some("redirect is not done".into()),
             ..row(0, "dst 192.0.2.1/32", "accept")
         };
-        let first = row(1, "chargen", "drop");
+        let first = RuleRow {
+            why: Some("applied without sampling".into()),
+            ..row(1, "chargen", "drop")
+        };
         let text = screen(&[refused.clone(), limit, first], Paint::off());
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(
             lines,
             [
                 "#  action             packets     bytes    dropped        now  last hit  from    rule",
-                "1  drop                     0       0 B          0          -     never  config  chargen",
+                "1  drop                     0       0 B          0          -     never  config  chargen (applied without sampling)",
                 "2  limit 10 Mbit/s  1,234,567  617.3 MB  1,000,000  10 Mbit/s   0 s ago  config  ntp-amplification",
                 "",
                 "not applied       from      why",

@@ -128,6 +128,8 @@ impl Check<'_> {
         let said: [Says<'_>; 3] = [
             (("proto", &written.proto), |word| match word {
                 "icmp" => V4,
+                // Extension headers in IPv6, which are looked past for the protocol (RFC 8956 3.3).
+                "ah" | "51" | "0" | "43" | "44" | "60" => V4,
                 "icmpv6" => V6,
                 _ => BOTH,
             }),

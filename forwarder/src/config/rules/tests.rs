@@ -348,6 +348,11 @@ fn a_rule_that_can_never_match_is_refused_with_the_reason() {
             ),
             ("proto = \"icmp\", family = \"ipv6\"", "`icmp` is IPv4"),
             (
+                "dst = \"2001:db8::1\", proto = [\"esp\", \"ah\"]",
+                "`ah` is IPv4, and `dst` makes this a rule for IPv6",
+            ),
+            ("family = \"ipv6\", proto = 44", "`44` is IPv4"),
+            (
                 "dst = \"192.0.2.1\", flow-label = 5",
                 "`flow-label` is IPv6, and `dst` makes this a rule for IPv4",
             ),
