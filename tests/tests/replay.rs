@@ -46,3 +46,8 @@ fn zebras_recordings_give_the_events_that_stand_beside_them() -> Result<()> {
 fn bgp_recordings_give_the_events_that_stand_beside_them() -> Result<()> {
     plays("bgp", 8)
 }
+
+#[test]
+fn the_kernels_recordings_give_the_events_that_stand_beside_them() -> Result<()> {
+    plays("kernel", 1)
+}

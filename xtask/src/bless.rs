@@ -13,7 +13,7 @@ pub struct Args {
 }
 
 /// The tests whose daemons are recorded.
-const CAPTURED: [&str; 2] = ["feed_bgp", "feed_fpm"];
+const CAPTURED: [&str; 3] = ["feed_bgp", "feed_fpm", "feed_kernel"];
 
 /// Writes them.
 ///

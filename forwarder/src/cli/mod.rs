@@ -14,6 +14,7 @@ mod operate;
 mod output;
 mod progress;
 mod reader;
+mod record;
 mod status;
 mod trace;
 mod verify;
@@ -96,6 +97,13 @@ enum Command {
         /// Keep what every feed reads, octet by octet with its time, in files of this directory
         #[arg(long, value_name = "DIR")]
         record: Option<PathBuf>,
+    },
+    /// Keep what a feed says, octet by octet with its time, in a file, until Ctrl-C
+    Record {
+        #[command(flatten)]
+        words: record::Words,
+        #[command(flatten)]
+        file: ConfigFile,
     },
     /// Check the configuration
     Check {
@@ -210,6 +218,7 @@ fn run(cli: Cli) -> Result<bool> {
             interface,
             record,
         } => operate::run(&cli.places, &file.config, &interface, record),
+        Command::Record { words, file } => record::record(&words, &file.config),
         Command::Check { file } => operate::check(&file.config),
         Command::Detach { format } => operate::detach(&cli.places.bpffs, format.json),
         Command::Status { format } => status::status(&reader, format.json),

@@ -101,9 +101,13 @@ pub fn dump(scope: Scope) -> Result<Dump, Error> {
 
 /// All links.
 pub fn dump_links() -> Result<Vec<Link>, Error> {
+    collect(RTM_GETLINK, RTM_NEWLINK, &all_links(), link::parse)
+}
+
+fn all_links() -> Vec<u8> {
     let mut body = wildcard(0, link::HEADER);
     push_attribute(&mut body, IFLA_EXT_MASK, &RTEXT_FILTER_SKIP_STATS.to_ne_bytes());
-    collect(RTM_GETLINK, RTM_NEWLINK, &body, link::parse)
+    body
 }
 
 /// All IPv4 and IPv6 addresses.
@@ -138,12 +142,8 @@ pub fn dump_nexthops() -> Result<Vec<NexthopObject>, Error> {
 /// dump of routes is not interrupted by changes (on 6.18 no `NLM_F_DUMP_INTR`), it is not a snapshot either: the
 /// watcher's events make it whole. On [`Error::Interrupted`] discard what came and call again.
 pub fn dump_routes(family: Family, table: u32, each: &mut dyn FnMut(Route)) -> Result<(), Error> {
-    let mut request = RouteMessage::default();
-    request.header.address_family = family.of_crate();
-    request.attributes.push(RouteAttribute::Table(table));
-    let mut body = vec![0; request.buffer_len()];
-    request.emit(&mut body);
     let ipv6 = family == Family::V6;
+    let body = all_routes(family, table);
     let result = Socket::open(REQUEST_BUFFER)?.dump(RTM_GETROUTE, &body, &mut |message| {
         if message.kind == RTM_NEWROUTE
             && let Some(route) = route::parse(message.body)?
@@ -156,6 +156,33 @@ pub fn dump_routes(family: Family, table: u32, each: &mut dyn FnMut(Route)) -> R
         Ok(())
     });
     absent_is_empty(result)
+}
+
+fn all_routes(family: Family, table: u32) -> Vec<u8> {
+    let mut request = RouteMessage::default();
+    request.header.address_family = family.of_crate();
+    request.attributes.push(RouteAttribute::Table(table));
+    let mut body = vec![0; request.buffer_len()];
+    request.emit(&mut body);
+    body
+}
+
+/// Everything, the routes of every table, datagram by datagram as the kernel sends them, in the order of [`dump`]. On
+/// [`Error::Interrupted`] what came is no whole: call again.
+pub fn dump_datagrams(each: &mut dyn FnMut(&[u8])) -> Result<(), Error> {
+    let route = |family| (RTM_GETROUTE, all_routes(family, EVERY_TABLE));
+    let requests = [
+        (RTM_GETLINK, all_links()),
+        (RTM_GETADDR, wildcard(0, address::HEADER)),
+        (RTM_GETNEXTHOP, wildcard(0, nexthop::HEADER)),
+        route(Family::V4),
+        route(Family::V6),
+        (RTM_GETNEIGH, wildcard(0, neighbour::HEADER)),
+    ];
+    for (kind, body) in requests {
+        absent_is_empty(Socket::open(REQUEST_BUFFER)?.dump_datagrams(kind, &body, each))?;
+    }
+    Ok(())
 }
 
 /// The routes of both families and of these tables, in their order, likewise.

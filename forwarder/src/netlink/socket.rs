@@ -116,14 +116,14 @@ impl Socket {
 
     /// Sends a request and waits until the kernel has carried it out.
     pub(crate) fn acknowledged(&mut self, kind: u16, flags: u16, body: &[u8]) -> Result<(), Error> {
-        self.exchange(kind, flags | NLM_F_ACK, body, &mut |_| Ok(()))
+        self.exchange(kind, flags | NLM_F_ACK, body, &mut |_| {}, &mut |_| Ok(()))
             .map(drop)
     }
 
     /// Sends a request that has one answer; its body.
     pub(crate) fn answer(&mut self, kind: u16, body: &[u8]) -> Result<Vec<u8>, Error> {
         let mut answer = None;
-        self.exchange(kind, NLM_F_ACK, body, &mut |message| {
+        self.exchange(kind, NLM_F_ACK, body, &mut |_| {}, &mut |message| {
             answer = Some(message.body.to_vec());
             Ok(())
         })?;
@@ -138,7 +138,21 @@ impl Socket {
         body: &[u8],
         each: &mut dyn FnMut(&Message<'_>) -> Result<(), Malformed>,
     ) -> Result<(), Error> {
-        if self.exchange(kind, NLM_F_DUMP, body, each)? {
+        if self.exchange(kind, NLM_F_DUMP, body, &mut |_| {}, each)? {
+            Err(Error::Interrupted(name(kind)))
+        } else {
+            Ok(())
+        }
+    }
+
+    /// The same with every datagram as it came.
+    pub(crate) fn dump_datagrams(
+        &mut self,
+        kind: u16,
+        body: &[u8],
+        each: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), Error> {
+        if self.exchange(kind, NLM_F_DUMP, body, each, &mut |_| Ok(()))? {
             Err(Error::Interrupted(name(kind)))
         } else {
             Ok(())
@@ -146,12 +160,13 @@ impl Socket {
     }
 
     /// Sends, and reads until the acknowledgement or the end of the dump, also past an answer that `each` cannot read:
-    /// the socket stays usable. Whether `NLM_F_DUMP_INTR` was set.
+    /// the socket stays usable. `whole` gets every datagram. Whether `NLM_F_DUMP_INTR` was set.
     fn exchange(
         &mut self,
         kind: u16,
         flags: u16,
         body: &[u8],
+        whole: &mut dyn FnMut(&[u8]),
         each: &mut dyn FnMut(&Message<'_>) -> Result<(), Malformed>,
     ) -> Result<bool, Error> {
         let mut datagram = Vec::with_capacity(HEADER + body.len());
@@ -163,6 +178,7 @@ impl Socket {
             let Some(datagram) = self.receive(true)? else {
                 continue;
             };
+            whole(datagram);
             for message in Messages(datagram) {
                 let message = message?;
                 if message.sequence != sequence {

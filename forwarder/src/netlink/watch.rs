@@ -107,6 +107,21 @@ impl Watcher {
         Ok(events)
     }
 
+    /// The same, datagram by datagram as the kernel sends them; answers whether some were lost.
+    pub fn read_datagrams(&mut self, each: &mut dyn FnMut(&[u8])) -> Result<bool, Error> {
+        let (mut overrun, mut taken) = (false, 0);
+        while taken < BATCH || overrun {
+            taken += 1;
+            match self.socket.receive(false) {
+                Ok(Some(datagram)) => each(datagram),
+                Ok(None) => break,
+                Err(Error::Overrun | Error::Malformed(_)) => overrun = true,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(overrun)
+    }
+
     /// Notifications that could not be read so far.
     #[must_use]
     pub fn malformed(&self) -> u64 {

@@ -8,6 +8,7 @@
 //! ended, and not before as much time as the dump itself took, so that at most half of the time goes into dumps. None
 //! is lost: one that comes too early waits.
 
+pub mod recorder;
 pub mod sysctl;
 
 use std::collections::HashMap;

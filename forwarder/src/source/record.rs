@@ -1,4 +1,4 @@
-//! Recordings of feeds: what `forwarder run --record DIR` writes and tests replay.
+//! Recordings of feeds: what `forwarder record` and `forwarder run --record DIR` write and tests replay.
 //!
 //! ```text
 //! forwarder-record 1 fpm 127.0.0.1:2620\n      version, kind and name of the feed; both without white space
@@ -8,10 +8,13 @@
 //! ...  octets; with kind 3 a u64, how many are missing here
 //! ```
 //! and again from the time on, to the end of the file. What was read at once stands together, as the feed got it: BGP
-//! messages and FPM frames may be cut anywhere, a datagram of netlink is whole.
+//! messages and FPM frames may be cut anywhere, a datagram of netlink is whole. Of the kernel, what stands between the beginning
+//! and the end of a session is a dump, and what is read outside are its announcements; how many of them are missing nobody can
+//! know, so that is 0.
 
-use std::fs::File;
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufWriter, ErrorKind, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::RecvTimeoutError;
 use std::thread;
@@ -71,7 +74,7 @@ pub fn keep(feed: &FeedHandle, dir: &Path) -> io::Result<PathBuf> {
     let name: String = feed.name.chars().map(plain).collect();
     std::fs::create_dir_all(dir)?;
     let path = dir.join(format!("{}-{name}-{}.rec", feed.kind, unix_seconds()));
-    let mut out = BufWriter::new(File::create_new(&path)?);
+    let mut out = BufWriter::new(new_file(&path)?);
     let recording = feed
         .tap
         .open()
@@ -84,6 +87,123 @@ pub fn keep(feed: &FeedHandle, dir: &Path) -> io::Result<PathBuf> {
         }
     })?;
     Ok(path)
+}
+
+/// A new file that nobody else may read: routes say much about a network.
+fn new_file(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+}
+
+/// A file that has whole chunks, whatever happens: what is cut when the disk is full is taken away again.
+#[derive(Debug)]
+pub struct Output {
+    file: File,
+    path: PathBuf,
+    whole: u64,
+    chunks: u64,
+    buffer: Vec<u8>,
+}
+
+/// A recording cannot begin, or ends here.
+#[derive(Debug, thiserror::Error)]
+pub enum OutputError {
+    /// There is something already.
+    #[error("{0} exists: name another file, or say --force to replace it")]
+    Exists(PathBuf),
+    /// Not to be replaced by a file.
+    #[error("{0} is no file, and is not replaced")]
+    NoFile(PathBuf),
+    /// It cannot be made.
+    #[error("cannot make {path}: {why}")]
+    Create {
+        /// Where.
+        path: PathBuf,
+        /// Why not.
+        why: io::Error,
+    },
+    /// It cannot be written any further.
+    #[error(
+        "cannot write {path}: {why}. The recording ends here; its {chunks} pieces before this one are whole"
+    )]
+    Write {
+        /// Where.
+        path: PathBuf,
+        /// Why not.
+        why: io::Error,
+        /// What it has.
+        chunks: u64,
+    },
+}
+
+impl Output {
+    /// A new file with the first line. One that exists is replaced only with `force`.
+    ///
+    /// # Errors
+    /// It exists, or cannot be made.
+    pub fn create(path: &Path, force: bool, kind: &str, name: &str) -> Result<Output, OutputError> {
+        let create = |why| OutputError::Create {
+            path: path.to_path_buf(),
+            why,
+        };
+        match fs::symlink_metadata(path) {
+            Ok(there) if there.is_dir() || force && !there.is_file() => {
+                return Err(OutputError::NoFile(path.to_path_buf()));
+            }
+            Ok(_) if force => fs::remove_file(path).map_err(create)?,
+            Ok(_) => return Err(OutputError::Exists(path.to_path_buf())),
+            // Said better by the attempt to make it.
+            Err(_) => {}
+        }
+        let mut output = Output {
+            file: new_file(path).map_err(create)?,
+            path: path.to_path_buf(),
+            whole: 0,
+            chunks: 0,
+            buffer: Vec::new(),
+        };
+        output.write(|out| write_header(out, kind, name))?;
+        Ok(output)
+    }
+
+    /// One chunk.
+    ///
+    /// # Errors
+    /// The file cannot be written any further.
+    pub fn chunk(&mut self, chunk: &Chunk) -> Result<(), OutputError> {
+        self.write(|out| write_chunk(out, chunk))?;
+        self.chunks += 1;
+        Ok(())
+    }
+
+    /// Chunks, and octets of the file.
+    #[must_use]
+    pub fn written(&self) -> (u64, u64) {
+        (self.chunks, self.whole)
+    }
+
+    fn write(&mut self, what: impl FnOnce(&mut Vec<u8>) -> io::Result<()>) -> Result<(), OutputError> {
+        self.buffer.clear();
+        let written = what(&mut self.buffer).and_then(|()| self.file.write_all(&self.buffer));
+        match written {
+            Ok(()) => {
+                self.whole += self.buffer.len() as u64;
+                Ok(())
+            }
+            Err(why) => {
+                // Where even that fails, whoever reads it is told where it is cut.
+                let _ = self.file.set_len(self.whole);
+                Err(OutputError::Write {
+                    path: self.path.clone(),
+                    why,
+                    chunks: self.chunks,
+                })
+            }
+        }
+    }
 }
 
 /// Writes until the feed has ended; what waits in memory goes to the file whenever nothing comes for a while.
@@ -306,6 +426,60 @@ mod tests {
             thread::sleep(Duration::from_millis(10));
         }
         std::fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
+    fn a_file_is_for_its_owner_and_takes_nobodys_place_unasked() {
+        use std::os::unix::fs::MetadataExt;
+
+        let dir = std::env::temp_dir().join(format!("forwarder-output-{}", std::process::id()));
+        fs::create_dir_all(&dir).unwrap();
+        let path = dir.join("a.rec");
+        let create = |path: &Path, force| Output::create(path, force, "kernel", "kernel");
+        let mut output = create(&path, false).unwrap();
+        let chunk = Chunk::now(Kind::Read, b"octets");
+        output.chunk(&chunk).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        let file = fs::read(&path).unwrap();
+        assert_eq!(output.written(), (1, file.len() as u64));
+        let chunks: Vec<Chunk> = Player::open(&file[..]).unwrap().map(Result::unwrap).collect();
+        assert_eq!(chunks, [chunk]);
+        assert!(
+            create(&path, false)
+                .unwrap_err()
+                .to_string()
+                .contains("say --force")
+        );
+        assert_eq!(fs::read(&path).unwrap(), file);
+        create(&path, true).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"forwarder-record 1 kernel kernel\n");
+        let link = dir.join("link");
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        for other in [&dir, &link] {
+            assert!(matches!(create(other, true), Err(OutputError::NoFile(_))));
+        }
+        assert!(matches!(create(&link, false), Err(OutputError::Exists(_))));
+        assert!(matches!(
+            create(&dir.join("absent/b.rec"), false),
+            Err(OutputError::Create { .. })
+        ));
+        fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_written_any_more_says_so_and_what_it_has() {
+        // Open for reading only: every write fails, as on a full disk.
+        let mut output = Output {
+            file: File::open("/dev/null").unwrap(),
+            path: "some.rec".into(),
+            whole: 0,
+            chunks: 7,
+            buffer: Vec::new(),
+        };
+        let error = output.chunk(&Chunk::now(Kind::Begin, b"")).unwrap_err();
+        let text = error.to_string();
+        assert!(text.starts_with("cannot write some.rec: "), "{text}");
+        assert!(text.ends_with("its 7 pieces before this one are whole"), "{text}");
     }
 
     #[test]

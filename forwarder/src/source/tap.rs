@@ -1,4 +1,4 @@
-//! A tap on the octets that a feed reads, for `forwarder run --record`.
+//! A tap on the octets that a feed reads, for `forwarder record` and `forwarder run --record`.
 //!
 //! Closed it costs a feed one load per read. Open it copies what was read into a bounded channel; a feed never waits for
 //! whoever records, so what finds no room there is counted and said in the recording ([`Kind::Missed`]).
@@ -36,6 +36,18 @@ pub struct Chunk {
     pub kind: Kind,
     /// The octets.
     pub bytes: Vec<u8>,
+}
+
+impl Chunk {
+    /// Of this moment.
+    #[must_use]
+    pub fn now(kind: Kind, bytes: &[u8]) -> Chunk {
+        Chunk {
+            at: since_1970(),
+            kind,
+            bytes: bytes.to_vec(),
+        }
+    }
 }
 
 /// The tap of a feed; closed until somebody records.
@@ -114,11 +126,7 @@ impl Tap {
             }
         }
         let sent = if sink.missed == 0 {
-            sink.sender.try_send(Chunk {
-                at: since_1970(),
-                kind,
-                bytes: bytes.to_vec(),
-            })
+            sink.sender.try_send(Chunk::now(kind, bytes))
         } else {
             Err(TrySendError::Full(missed_chunk(0)))
         };
@@ -135,11 +143,7 @@ impl Tap {
 }
 
 fn missed_chunk(missed: u64) -> Chunk {
-    Chunk {
-        at: since_1970(),
-        kind: Kind::Missed,
-        bytes: missed.to_be_bytes().to_vec(),
-    }
+    Chunk::now(Kind::Missed, &missed.to_be_bytes())
 }
 
 #[cfg(test)]

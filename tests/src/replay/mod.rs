@@ -2,6 +2,7 @@
 
 mod bgp;
 mod fpm;
+mod kernel;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -200,6 +201,7 @@ pub fn play(path: &Path) -> Result<String> {
     match player.kind.as_str() {
         "bgp" => bgp::play(player),
         "fpm" => fpm::play(player),
+        "kernel" => kernel::play(player),
         other => bail!("a recording of {other}"),
     }
 }
