@@ -28,7 +28,7 @@ use crate::{
     fib::{
         Fib, Outcome,
         adjacency::Adjacencies,
-        path::{Key, Path, Topology},
+        path::{Key, Path, Topology, adds_nothing},
         plan::{Known, Plan, Ways},
     },
     link::Served,
@@ -319,7 +319,12 @@ impl<D: Dataplane> Engine<D> {
                 class: FIRST,
             });
         }
-        self.rib.choose(prefix)
+        self.rib.choose_apart(prefix, &self.alike())
+    }
+
+    /// See [`Alike`](crate::rib::Alike).
+    fn alike(&self) -> impl Fn(&Path, &Path) -> bool {
+        |other, own| adds_nothing(&self.world, other, own)
     }
 
     /// The neighbour an address is, if the route that covers it is a connected one on that neighbour's interface.

@@ -261,6 +261,50 @@ fn within_bgp_the_decision_process_chooses_and_paths_of_one_session_are_told_apa
 }
 
 #[test]
+fn a_next_best_route_by_the_same_next_hop_is_no_backup_and_the_next_that_differs_is() {
+    let path = |path_id, by, pref| FeedEvent::Route {
+        prefix: net("20.0.0.0/8"),
+        path_id,
+        route: with(gateway(by), |a| a.local_pref = pref),
+    };
+    let silent = Neighbour {
+        mac: None,
+        failed: true,
+        ..neighbour(OUT, "203.0.113.1", 1)
+    };
+    let beside = "10.255.0.9";
+    // The best by a feed, and by the kernel.
+    for sources in [
+        [Source::Bgp, Source::Kernel, Source::Fpm],
+        [Source::Kernel, Source::Bgp, Source::Fpm],
+    ] {
+        let mut engine = following(&sources, world());
+        announce(&mut engine, via(&format!("{beside}/32"), OUT, "203.0.113.1"));
+        announce(&mut engine, via("20.0.0.0/8", OUT, "203.0.113.1"));
+        let paths = [
+            path(1, LOOPBACKS[0], 300),
+            path(2, beside, 200),
+            path(3, LOOPBACKS[2], 100),
+        ];
+        say(&mut engine, ONE, paths.to_vec());
+        assert_eq!(fate(&engine, "20.1.1.1"), Ok(1), "{sources:?}");
+        tell(&mut engine, Event::Neighbour(silent));
+        assert_eq!(fate(&engine, "20.1.1.1"), Ok(3), "{sources:?}");
+        tell(&mut engine, Event::Neighbour(neighbour(OUT, "203.0.113.1", 1)));
+        assert_eq!(fate(&engine, "20.1.1.1"), Ok(1), "{sources:?}");
+        // Without it the others are left, and what covers the prefix is the backup.
+        announce(&mut engine, via("0.0.0.0/0", OTHER, "203.0.113.65"));
+        let withdrawn = FeedEvent::RouteGone {
+            prefix: net("20.0.0.0/8"),
+            path_id: 3,
+        };
+        say(&mut engine, ONE, vec![withdrawn]);
+        tell(&mut engine, Event::Neighbour(silent));
+        assert_eq!(fate(&engine, "20.1.1.1"), Ok(2), "{sources:?}");
+    }
+}
+
+#[test]
 fn a_gateway_that_does_not_resolve_leaves_the_prefix_to_the_next_route_then_to_the_kernel() {
     let mut engine = following(&BOTH, world());
     say(

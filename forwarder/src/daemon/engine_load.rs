@@ -186,7 +186,7 @@ impl<D: Dataplane> Engine<D> {
             if listed.prefix.prefix_len() == listed.prefix.max_prefix_len() {
                 self.sync(listed.prefix);
             } else {
-                let wanted = self.rib.choose_listed(&listed);
+                let wanted = self.rib.choose_listed(&listed, &self.alike());
                 self.bring(listed.prefix, wanted);
             }
         }

@@ -15,7 +15,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use super::{
     adjacency::Adjacencies,
     nexthops::Member,
-    path::{Key, Path, Standing, Topology, is_nowhere, resolve, standing},
+    path::{Key, Path, Standing, Topology, is_nowhere, is_within, resolve, standing},
     plan::{Known, Plan, Ways},
 };
 
@@ -50,10 +50,14 @@ impl Adjacencies {
     pub(super) fn fill(&mut self, known: Known<'_>, plan: &Plan, on_backup: bool) -> Option<Tiers> {
         let world = known.world;
         let own = resolve(world, &plan.ways.path);
-        let alternate = match &plan.ways.alternate {
+        let mut alternate = match &plan.ways.alternate {
             Some(path) => resolve(world, path),
             None => Vec::new(),
         };
+        // By the same next hops it is no backup, and what the anchor leads to may be one.
+        if is_within(&alternate, &own) {
+            alternate.clear();
+        }
         let anchored = match plan.anchor {
             // What leads nowhere is the kernel's: only what the prefix itself offers beside it is better.
             Some(anchor) if !ends(&alternate) && !is_nowhere(&own) => self.behind(known, anchor, &own),

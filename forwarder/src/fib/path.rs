@@ -233,6 +233,17 @@ pub fn leads_somewhere(world: &Topology, path: &Path) -> bool {
     !path.is_indirect() || !is_nowhere(&resolve(world, path))
 }
 
+/// Whether a path has no next hop that another has not: it fails whenever that does.
+pub fn adds_nothing(world: &Topology, path: &Path, other: &Path) -> bool {
+    is_within(&resolve(world, path), &resolve(world, other))
+}
+
+/// The same of next hops.
+pub fn is_within(keys: &[(Key, u32)], others: &[(Key, u32)]) -> bool {
+    keys.iter()
+        .all(|(key, _)| others.iter().any(|(other, _)| other == key))
+}
+
 /// The next hops of a feed's object. What it names and nobody has told of yet is left out.
 struct Flat<'a> {
     world: &'a Topology,

@@ -48,6 +48,9 @@ pub struct Rib {
     punt: Arc<Path>,
 }
 
+/// Whether the first of two ways has no next hop that the second has not: then it is no backup for it.
+pub type Alike<'a> = &'a dyn Fn(&Path, &Path) -> bool;
+
 /// What packets of a prefix should do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Choice {
@@ -97,35 +100,37 @@ impl Rib {
         self.kernel.find(prefix).is_some() || self.feeds.routes(prefix).next().is_some()
     }
 
-    /// What packets of a prefix should do.
+    /// What packets of a prefix should do, whatever its routes' next hops are.
     pub fn choose(&self, prefix: IpNet) -> Option<Choice> {
-        self.choose_with(prefix, self.kernel.find(prefix))
+        self.choose_apart(prefix, &|_, _| false)
+    }
+
+    /// What packets of a prefix should do. The next way is that of the best route with a next hop that the best way has not,
+    /// if there is one.
+    pub fn choose_apart(&self, prefix: IpNet, alike: Alike<'_>) -> Option<Choice> {
+        self.choose_with(prefix, self.kernel.find(prefix), alike)
     }
 
     /// The same of a prefix in a list of the kernel's.
-    pub fn choose_listed(&self, listed: &Listed) -> Option<Choice> {
-        self.choose_with(listed.prefix, self.kernel.find_listed(listed))
+    pub fn choose_listed(&self, listed: &Listed, alike: Alike<'_>) -> Option<Choice> {
+        self.choose_with(listed.prefix, self.kernel.find_listed(listed), alike)
     }
 
-    fn choose_with(&self, prefix: IpNet, found: Option<Found<'_>>) -> Option<Choice> {
+    fn choose_with(&self, prefix: IpNet, found: Option<Found<'_>>, alike: Alike<'_>) -> Option<Choice> {
         if self.feeds.is_empty() {
-            return found.map(|found| self.by_kernel(&found, None));
+            return found.map(|found| self.by_kernel(&found, &[], alike));
         }
         let mut feeds = self.feeds.routes(prefix).filter(|view| view.class != UNLISTED);
         let Some(first) = feeds.next() else {
-            return found.map(|found| self.by_kernel(&found, None));
+            return found.map(|found| self.by_kernel(&found, &[], alike));
         };
         match (found, feeds.next()) {
             (None, None) => Some(by_feed(&first, None)),
             (Some(found), None) => {
                 let class = self.class_of_found(&found);
-                let (kernel_first, behind) = if class == UNLISTED {
-                    (false, false)
-                } else {
-                    (class < first.class || !first.usable, first.usable)
-                };
+                let kernel_first = class != UNLISTED && (class < first.class || !first.usable);
                 Some(if kernel_first {
-                    self.by_kernel(&found, behind.then_some(first.path))
+                    self.by_kernel(&found, &[first], alike)
                 } else {
                     let path = (class != UNLISTED).then(|| self.path_of(&found));
                     by_feed(&first, path.filter(|path| *path != first.path))
@@ -133,43 +138,35 @@ impl Rib {
             }
             (found, Some(second)) => {
                 let views: Vec<View<'_>> = [first, second].into_iter().chain(feeds).collect();
-                Some(self.choose_among(found, &views))
+                Some(self.choose_among(found, &views, alike))
             }
         }
     }
 
-    fn choose_among(&self, found: Option<Found<'_>>, views: &[View<'_>]) -> Choice {
+    fn choose_among(&self, found: Option<Found<'_>>, views: &[View<'_>], alike: Alike<'_>) -> Choice {
         let kernel = found
             .as_ref()
-            .map(|found| self.class_of_found(found))
-            .filter(|class| *class != UNLISTED);
-        let mut left: Vec<&View<'_>> = views.iter().collect();
-        let mut contenders: Vec<Contender<'_>> = views.iter().map(contend).collect();
-        let Some(at) = decision::best(&contenders) else {
+            .map(|found| (found, self.class_of_found(found)))
+            .filter(|(_, class)| *class != UNLISTED);
+        let Some(best) = best_of(views, |_| true) else {
             return refused(&self.punt);
         };
-        let best = left[at];
-        let kernel_first = kernel.is_some_and(|class| class < best.class || !best.usable);
-        if let (true, Some(found)) = (kernel_first, &found) {
-            return self.by_kernel(found, best.usable.then_some(best.path));
+        if let Some((found, class)) = kernel
+            && (class < best.class || !best.usable)
+        {
+            return self.by_kernel(found, views, alike);
         }
         // The best of those that do something else, the kernel's among them.
-        let keep: Vec<bool> = left
-            .iter()
-            .map(|view| view.usable && view.path != best.path)
-            .collect();
-        let mut kept = keep.iter();
-        left.retain(|_| kept.next() == Some(&true));
-        let mut kept = keep.iter();
-        contenders.retain(|_| kept.next() == Some(&true));
-        let next = decision::best(&contenders).map(|at| left[at]);
-        let path = match (next, kernel) {
-            (Some(next), Some(class)) if class < next.class => found.as_ref().map(|f| self.path_of(f)),
-            (Some(next), _) => Some(next.path),
-            (None, Some(_)) => found.as_ref().map(|f| self.path_of(f)),
-            (None, None) => None,
-        };
-        by_feed(best, path.filter(|path| *path != best.path))
+        let path = apart(best.path, alike, &|other| {
+            let next = best_of(views, |view| view.usable && other(view.path));
+            let kernel = kernel.map(|(found, class)| (self.path_of(found), class));
+            match (next, kernel.filter(|(path, _)| other(path))) {
+                (Some(next), Some((path, class))) if class < next.class => Some(path),
+                (Some(next), _) => Some(next.path),
+                (None, kernel) => kernel.map(|(path, _)| path),
+            }
+        });
+        by_feed(best, path)
     }
 
     /// The rank of a route of the kernel; `first`: of table local or a connected subnet.
@@ -190,14 +187,20 @@ impl Rib {
         }
     }
 
-    fn by_kernel(&self, found: &Found<'_>, behind: Option<&Arc<Path>>) -> Choice {
+    fn by_kernel(&self, found: &Found<'_>, feeds: &[View<'_>], alike: Alike<'_>) -> Choice {
         let path = self.path_of(found);
-        let next = || found.next.map(|offer| offer.path).or(behind);
+        let next = || {
+            apart(path, alike, &|other| {
+                let kernels = found.next.map(|offer| offer.path).filter(|path| other(path));
+                let of_feeds = || best_of(feeds, |view| view.usable && other(view.path));
+                kernels.or_else(|| of_feeds().map(|view| view.path))
+            })
+        };
         let alternate = if path.has_gateways() { next() } else { None };
         Choice {
             ways: Ways {
                 path: path.clone(),
-                alternate: alternate.filter(|other| *other != path).cloned(),
+                alternate: alternate.cloned(),
             },
             protocol: found.best.protocol,
             class: self.class_of_found(found),
@@ -243,6 +246,31 @@ pub fn contend<'a>(view: &View<'a>) -> Contender<'a> {
         feed: view.feed,
         order: view.path_id,
     }
+}
+
+/// The best of the routes that `keep` leaves in.
+fn best_of<'a, 'b>(views: &'a [View<'b>], keep: impl Fn(&View<'b>) -> bool) -> Option<&'a View<'b>> {
+    let kept: Vec<&View<'_>> = views.iter().filter(|view| keep(view)).collect();
+    if let [one] = kept[..] {
+        return Some(one);
+    }
+    let contenders: Vec<Contender<'_>> = kept.iter().map(|view| contend(view)).collect();
+    decision::best(&contenders).map(|at| kept[at])
+}
+
+/// What `best` offers of the ways that have a next hop which the way of the best route has not; of all others if none has.
+/// Next hops change without their routes: what is alike now and was not then is passed over when the group is filled.
+fn apart<'a>(
+    own: &Arc<Path>,
+    alike: Alike<'_>,
+    best: &dyn Fn(&dyn Fn(&Arc<Path>) -> bool) -> Option<&'a Arc<Path>>,
+) -> Option<&'a Arc<Path>> {
+    let other = |path: &Arc<Path>| path != own;
+    let first = best(&other)?;
+    if !alike(first, own) {
+        return Some(first);
+    }
+    best(&|path| other(path) && !alike(path, own)).or(Some(first))
 }
 
 fn by_feed(view: &View<'_>, next: Option<&Arc<Path>>) -> Choice {
