@@ -39,6 +39,8 @@ pub struct BgpConfig {
     pub hold_time: u16,
     /// Routes of a neighbour that restarts are kept for the time it asks for.
     pub graceful_restart: bool,
+    /// A FlowSpec rule must be its announcer's to make (RFC 8955 6, RFC 9117).
+    pub flowspec_validation: bool,
     /// Who may call. Without any, whoever calls from this host with our AS.
     pub neighbours: Vec<BgpNeighbour>,
 }
@@ -145,6 +147,7 @@ pub(super) struct Written {
     router_id: Option<Spanned<String>>,
     hold_time: Option<Spanned<Age>>,
     graceful_restart: Option<bool>,
+    flowspec_validation: Option<bool>,
     #[serde(default)]
     neighbour: Vec<Spanned<WrittenNeighbour>>,
 }
@@ -215,6 +218,7 @@ impl Check<'_> {
             local_as,
             hold_time,
             graceful_restart: written.graceful_restart.unwrap_or(true),
+            flowspec_validation: written.flowspec_validation.unwrap_or(true),
             neighbours,
         })
     }
@@ -358,14 +362,14 @@ mod tests {
         assert_eq!(config.listen, ["127.0.0.2:1179".parse().unwrap()]);
         assert_eq!((config.local_as, config.hold_time), (64_500, 90));
         assert_eq!(config.router_id, Ipv4Addr::new(127, 0, 0, 2));
-        assert!(config.graceful_restart && config.neighbours.is_empty());
+        assert!(config.graceful_restart && config.flowspec_validation && config.neighbours.is_empty());
     }
 
     #[test]
     fn a_neighbour_has_all_its_lines() {
         let config = read(
             "[routes.bgp]\nlisten = [\"0.0.0.0:179\", \"[::]:179\"]\nlocal-as = 4200000000\nrouter-id = \"192.0.2.9\"\n\
-             hold-time = \"30s\"\ngraceful-restart = false\n\
+             hold-time = \"30s\"\ngraceful-restart = false\nflowspec-validation = false\n\
              [[routes.bgp.neighbour]]\nname = \"twin\"\naddress = \"2001:db8::2\"\nas = 64501\npassword = \"hush\"\n\
              ttl-security = true\nadd-path = false\nlimit-ipv4 = 10\nlimit-ipv6 = 20\nlimit-flowspec = 30\n\
              over-limit = \"disconnect\"\n\
@@ -374,6 +378,7 @@ mod tests {
         .unwrap();
         assert_eq!(config.router_id, Ipv4Addr::new(192, 0, 2, 9));
         assert_eq!((config.hold_time, config.graceful_restart), (30, false));
+        assert!(!config.flowspec_validation);
         let [twin, plain] = config.neighbours.as_slice() else {
             panic!()
         };

@@ -178,6 +178,31 @@ impl<A: Address, V> Prefixes<A, V> {
             })
     }
 
+    /// How many prefixes inside one of this length, and longer, there could be, of lengths that are in use.
+    pub fn possible_inside(&self, length: u8) -> usize {
+        self.lengths_inside(length)
+            .map(|longer| 1usize.checked_shl((longer - length).into()).unwrap_or(usize::MAX))
+            .fold(0, usize::saturating_add)
+    }
+
+    /// Every prefix inside this one, and longer. Looks for each that there could be.
+    pub fn inside(&self, network: A, length: u8) -> impl Iterator<Item = (A, u8, &V)> {
+        let first = u128::from_be_bytes(network.octets16());
+        self.lengths_inside(length)
+            .flat_map(move |longer| {
+                let count = 1u128.checked_shl((longer - length).into()).unwrap_or(u128::MAX);
+                (0..count).map(move |number| {
+                    let octets = (first | number << (128 - u32::from(longer))).to_be_bytes();
+                    (A::from_octets16(octets), longer)
+                })
+            })
+            .filter_map(|(network, length)| self.get(network, length).map(|value| (network, length, value)))
+    }
+
+    fn lengths_inside(&self, length: u8) -> impl Iterator<Item = u8> {
+        (length + 1..=A::BITS).filter(|longer| self.lengths[*longer as usize] > 0)
+    }
+
     /// Every prefix, in no order.
     pub fn iter(&self) -> impl Iterator<Item = (A, u8, &V)> {
         self.parts

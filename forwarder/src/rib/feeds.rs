@@ -7,6 +7,9 @@
 //! another generation, which touches no route; a route of another generation is stale; a sweep looks for those. The number
 //! has 254 values: before one comes round again, what is stale from before gets 255, which is none of them.
 
+#[path = "unicast.rs"]
+mod unicast;
+
 use std::{num::NonZeroU8, sync::Arc};
 
 use ipnet::IpNet;
@@ -137,6 +140,8 @@ pub struct FeedRoutes {
     feeds: Vec<Feed>,
     /// The place in `feeds` of each number.
     places: Vec<Option<u8>>,
+    /// Goes up with every change of a route.
+    version: u64,
 }
 
 impl Default for FeedRoutes {
@@ -148,6 +153,7 @@ impl Default for FeedRoutes {
             targets: Targets::default(),
             feeds: Vec::new(),
             places: Vec::new(),
+            version: 0,
         }
     }
 }
@@ -228,6 +234,11 @@ impl FeedRoutes {
         (self.attributes.len(), self.targets.len())
     }
 
+    /// A number that is another after every change of a route, or of whether one leads somewhere.
+    pub fn version(&self) -> u64 {
+        self.version + self.targets.version()
+    }
+
     /// Where routes lead.
     pub fn targets(&self) -> &Targets {
         &self.targets
@@ -273,6 +284,7 @@ impl FeedRoutes {
         let side = &mut self.feeds[usize::from(place)].sides[at];
         match placed {
             Placed::New => {
+                self.version += 1;
                 side.routes += 1;
                 side.fresh += 1;
                 Effect::Changed
@@ -281,6 +293,7 @@ impl FeedRoutes {
                 let refreshed = old.generation != generation;
                 side.fresh += usize::from(refreshed);
                 let changed = old.says() != candidate.says() || refreshed && side.least_preferred;
+                self.version += u64::from(changed);
                 self.release(&old);
                 if changed { Effect::Changed } else { Effect::Same }
             }
@@ -329,6 +342,7 @@ impl FeedRoutes {
             |address, length| take(&mut self.v4, address, length, goes),
             |address, length| take(&mut self.v6, address, length, goes)
         );
+        self.version += u64::from(!gone.is_empty());
         let at = usize::from(prefix.addr().is_ipv6());
         for candidate in &gone {
             let side = &mut self.feeds[usize::from(candidate.feed)].sides[at];
@@ -357,6 +371,7 @@ impl FeedRoutes {
         side.generation = next;
         side.fresh = 0;
         let before = std::mem::replace(&mut side.least_preferred, least_preferred);
+        self.version += 1;
         (before || least_preferred) && side.routes > 0
     }
 

@@ -32,6 +32,8 @@ pub struct Targets {
     fresh: Vec<Number>,
     /// Gateways that no route names any more.
     idle: Vec<Gateway>,
+    /// Goes up whenever one begins or ceases to lead somewhere.
+    version: u64,
 }
 
 impl Default for Targets {
@@ -45,6 +47,7 @@ impl Default for Targets {
             all: Interned::new(nothing, 1),
             fresh: Vec::new(),
             idle: Vec::new(),
+            version: 0,
         }
     }
 }
@@ -149,7 +152,14 @@ impl Targets {
     /// Says whether a target leads somewhere; answers whether that is news.
     pub fn set_usable(&mut self, number: Number, usable: bool) -> bool {
         let way = self.all.value_mut(number);
-        std::mem::replace(&mut way.usable, usable) != usable
+        let news = std::mem::replace(&mut way.usable, usable) != usable;
+        self.version += u64::from(news);
+        news
+    }
+
+    /// A number that is another whenever one began or ceased to lead somewhere.
+    pub fn version(&self) -> u64 {
+        self.version
     }
 
     /// Says the same of a gateway's target.

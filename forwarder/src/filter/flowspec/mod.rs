@@ -4,7 +4,8 @@
 //! a fault that nobody finds. So is what no packet can match, because whoever announced it meant something else.
 //!
 //! `components` takes the octets apart, `operators` works out the numbers of a list, `conditions` makes a match of them all,
-//! `actions` reads the extended communities, `name` is what people read, `precedence` which of two rules is asked first.
+//! `actions` reads the extended communities, `name` is what people read, `precedence` which of two rules is asked first,
+//! `validate` whether it was its announcer's to make.
 
 mod actions;
 pub mod components;
@@ -12,11 +13,13 @@ mod conditions;
 mod name;
 mod operators;
 mod precedence;
+pub mod validate;
 
 use thiserror::Error;
 
 use self::components::{Component, MOST_OPEN_BITS, components, family};
 use super::rule::{Origin, Rule};
+use crate::rib::decision::Step;
 use crate::source::feed::{Attributes, FeedId, FlowRule};
 
 pub use self::precedence::precedence;
@@ -64,6 +67,15 @@ pub enum Refusal {
     /// RFC 8955 7.7.
     #[error("it marks packets with two different DSCPs")]
     TwoMarks,
+    /// RFC 8955 6, RFC 9117.
+    #[error(transparent)]
+    Infeasible(#[from] validate::Infeasible),
+    /// RFC 8955 5.2: of several announcements of one rule the best counts.
+    #[error("another neighbour's announcement of the same rule counts: {}", .0.words())]
+    Lost(Step),
+    /// There is no room for all.
+    #[error("more than {0} rules of its family")]
+    TooMany(usize),
 }
 
 /// What is said beside a rule that asks for samples and is applied without.
@@ -91,6 +103,12 @@ impl<'a> Flow<'a> {
     #[must_use]
     pub fn name(&self) -> String {
         name::name(family(self.rule.table), &self.components)
+    }
+
+    /// What was announced.
+    #[must_use]
+    pub fn announced(&self) -> &'a FlowRule {
+        self.rule
     }
 
     /// What it carries.

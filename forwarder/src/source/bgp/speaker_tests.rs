@@ -23,6 +23,7 @@ fn config(neighbours: &[&str]) -> BgpConfig {
         router_id: Ipv4Addr::new(127, 0, 0, 2),
         hold_time: 9,
         graceful_restart: true,
+        flowspec_validation: true,
         neighbours: neighbours.collect(),
     }
 }
