@@ -26,6 +26,9 @@ const PEERS: [u8; 33] = [
     245,
 ];
 
+/// The action of most rules: a rate of 0 octets (RFC 8955 7.1).
+const DISCARD: [u8; 8] = [0x80, 6, 0, 0, 0, 0, 0, 0];
+
 fn main() -> Result<()> {
     let Some(to) = std::env::args_os().nth(1) else {
         bail!("fuzz-seeds DIRECTORY");
@@ -155,6 +158,7 @@ fn update(body: &[u8], seeds: &mut Seeds) -> Result<()> {
             && let Some(rules) = value.and_then(|value| value.get(head..))
         {
             seeds.add("flowspec", &[&[afi - 1 + withdrawn], rules].concat())?;
+            seeds.add("flow_rule", &[&[afi - 1 + 2], &DISCARD[..], rules].concat())?;
         }
     }
     // A table dump with the same attributes and the first prefix (RFC 6396 4.3.2, 4.3.4).
