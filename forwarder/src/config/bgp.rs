@@ -9,6 +9,7 @@ use toml::Spanned;
 use super::ConfigError;
 use super::check::Check;
 use super::file::Age;
+use crate::filter::blackhole::{BLACKHOLE, Community};
 
 /// Hold time that is offered unless another is written, seconds.
 const HOLD_TIME: u16 = 90;
@@ -21,6 +22,8 @@ const LIMITS: Limits = Limits {
 };
 /// Listening addresses.
 const MOST_LISTENERS: usize = 16;
+/// Communities that drop.
+const MOST_COMMUNITIES: usize = 64;
 /// Neighbours.
 const MOST_NEIGHBOURS: usize = 64;
 /// Longest key for TCP-MD5 (`TCP_MD5SIG_MAXKEYLEN`, linux/tcp.h).
@@ -41,6 +44,8 @@ pub struct BgpConfig {
     pub graceful_restart: bool,
     /// A FlowSpec rule must be its announcer's to make (RFC 8955 6, RFC 9117).
     pub flowspec_validation: bool,
+    /// Routes with one of these communities are dropped.
+    pub blackhole_communities: Vec<Community>,
     /// Who may call. Without any, whoever calls from this host with our AS.
     pub neighbours: Vec<BgpNeighbour>,
 }
@@ -148,6 +153,7 @@ pub(super) struct Written {
     hold_time: Option<Spanned<Age>>,
     graceful_restart: Option<bool>,
     flowspec_validation: Option<bool>,
+    blackhole_communities: Option<Vec<Spanned<String>>>,
     #[serde(default)]
     neighbour: Vec<Spanned<WrittenNeighbour>>,
 }
@@ -219,6 +225,10 @@ impl Check<'_> {
             hold_time,
             graceful_restart: written.graceful_restart.unwrap_or(true),
             flowspec_validation: written.flowspec_validation.unwrap_or(true),
+            blackhole_communities: match &written.blackhole_communities {
+                None => vec![BLACKHOLE],
+                Some(words) => self.communities(words)?,
+            },
             neighbours,
         })
     }
@@ -241,6 +251,20 @@ impl Check<'_> {
             return Err(self.error(written, message, &format!("write 1 to {MOST_LISTENERS}")));
         }
         Ok(listen)
+    }
+
+    fn communities(&self, written: &[Spanned<String>]) -> Result<Vec<Community>, ConfigError> {
+        if let Some(at) = written.get(MOST_COMMUNITIES) {
+            let message = format!("more than {MOST_COMMUNITIES} communities");
+            return Err(self.error(at, message, "name fewer"));
+        }
+        let read = |at: &Spanned<String>| {
+            at.get_ref().parse().map_err(|()| {
+                let message = format!("`{}` is not a community", at.get_ref());
+                self.error(at, message, "write it as 65535:666, or as 4200000000:666:0")
+            })
+        };
+        written.iter().map(read).collect()
     }
 
     fn autonomous_system(&self, key: &str, written: &Spanned<i64>) -> Result<u32, ConfigError> {
@@ -361,6 +385,7 @@ mod tests {
         let config = read(SIMPLE).unwrap();
         assert_eq!(config.listen, ["127.0.0.2:1179".parse().unwrap()]);
         assert_eq!((config.local_as, config.hold_time), (64_500, 90));
+        assert_eq!(config.blackhole_communities, [BLACKHOLE]);
         assert_eq!(config.router_id, Ipv4Addr::new(127, 0, 0, 2));
         assert!(config.graceful_restart && config.flowspec_validation && config.neighbours.is_empty());
     }
@@ -370,6 +395,7 @@ mod tests {
         let config = read(
             "[routes.bgp]\nlisten = [\"0.0.0.0:179\", \"[::]:179\"]\nlocal-as = 4200000000\nrouter-id = \"192.0.2.9\"\n\
              hold-time = \"30s\"\ngraceful-restart = false\nflowspec-validation = false\n\
+             blackhole-communities = [\"64500:666\", \"4200000000:666:0\"]\n\
              [[routes.bgp.neighbour]]\nname = \"twin\"\naddress = \"2001:db8::2\"\nas = 64501\npassword = \"hush\"\n\
              ttl-security = true\nadd-path = false\nlimit-ipv4 = 10\nlimit-ipv6 = 20\nlimit-flowspec = 30\n\
              over-limit = \"disconnect\"\n\
@@ -379,6 +405,13 @@ mod tests {
         assert_eq!(config.router_id, Ipv4Addr::new(192, 0, 2, 9));
         assert_eq!((config.hold_time, config.graceful_restart), (30, false));
         assert!(!config.flowspec_validation);
+        assert_eq!(
+            config.blackhole_communities,
+            [
+                Community::Plain(64_500 << 16 | 666),
+                Community::Large([4_200_000_000, 666, 0])
+            ]
+        );
         let [twin, plain] = config.neighbours.as_slice() else {
             panic!()
         };
@@ -445,6 +478,10 @@ mod tests {
             (
                 "listen = \"127.0.0.2:1179\"\nlocal-as = 1\nneighbor = 1",
                 "did you mean `neighbour`?",
+            ),
+            (
+                "listen = \"127.0.0.2:1179\"\nlocal-as = 1\nblackhole-communities = [\"65535:666\", \"666\"]",
+                "line 6, column 39: `666` is not a community",
             ),
         ];
         for (lines, expected) in cases {

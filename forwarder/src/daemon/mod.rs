@@ -193,6 +193,9 @@ impl Controller {
         let programs = Programs::load(pins, dataplane.tables().sizes)?;
         let routes = &config.routes;
         let mut engine = Engine::with_sources(dataplane, &routes.sources, routes.tables.clone())?;
+        if let Some(bgp) = &routes.bgp {
+            engine.rib.feeds.drop_with(&bgp.blackhole_communities);
+        }
         seed(&engine);
         let mut interfaces = Interfaces::new(config.clone(), programs)?;
         // Watch first, then dump.

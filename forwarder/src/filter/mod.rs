@@ -1,10 +1,12 @@
 //! What may not come in: which sources, and which packets by rule.
 //!
-//! `sources` says what class a source address is of; `rule` is one rule as the configuration or a FlowSpec neighbour means
-//! it, `ranges` the numbers in it and `names` what they are called; `flowspec` makes rules of what neighbours announce,
-//! `order` the rules of all of them in the order in which they are asked; `naive` asks the rules one after the other, which
-//! is what they mean; `compile` makes tables of them that answer the same for any number of rules at one price.
+//! `sources` says what class a source address is of; `blackhole` which routes a neighbour wants dropped; `rule` is one rule
+//! as the configuration or a FlowSpec neighbour means it, `ranges` the numbers in it and `names` what they are called;
+//! `flowspec` makes rules of what neighbours announce, `order` the rules of all of them in the order in which they are asked;
+//! `naive` asks the rules one after the other, which is what they mean; `compile` makes tables of them that answer the same
+//! for any number of rules at one price.
 
+pub mod blackhole;
 pub mod flowspec;
 pub mod names;
 pub mod order;

@@ -23,6 +23,7 @@ use super::{
 use crate::{
     config::Source,
     fib::{family::Address, path::Path, prefixes::Prefixes},
+    filter::blackhole::{Community, is_blackhole},
     source::feed::{Attributes, FeedId, FeedRoute, FeedTable, Target},
     with_family,
 };
@@ -135,11 +136,14 @@ impl View<'_> {
 pub struct FeedRoutes {
     v4: Prefixes<u32, Entry<Candidate>>,
     v6: Prefixes<u128, Entry<Candidate>>,
-    attributes: Interned<Arc<Attributes>>,
+    /// With each, whether its routes are to be dropped.
+    attributes: Interned<Arc<Attributes>, bool>,
     targets: Targets,
     feeds: Vec<Feed>,
     /// The place in `feeds` of each number.
     places: Vec<Option<u8>>,
+    /// Routes with one of these are dropped, wherever they lead.
+    blackholes: Vec<Community>,
     /// Goes up with every change of a route.
     version: u64,
 }
@@ -153,6 +157,7 @@ impl Default for FeedRoutes {
             targets: Targets::default(),
             feeds: Vec::new(),
             places: Vec::new(),
+            blackholes: Vec::new(),
             version: 0,
         }
     }
@@ -168,6 +173,11 @@ fn side(table: FeedTable) -> Option<usize> {
 }
 
 impl FeedRoutes {
+    /// Routes with one of these communities that come from now on are dropped, wherever they lead.
+    pub fn drop_with(&mut self, communities: &[Community]) {
+        self.blackholes = communities.to_vec();
+    }
+
     /// From now on there is this feed. There may be 256, which is more than can be configured.
     pub fn register(&mut self, feed: FeedId, source: Source, class: Class) {
         let Ok(place) = u8::try_from(self.feeds.len()) else {
@@ -313,9 +323,14 @@ impl FeedRoutes {
             place as usize,
             |known| Arc::ptr_eq(known, given),
             || Arc::clone(given),
-            |_| (),
+            |new| is_blackhole(new, &self.blackholes),
         )?;
-        let Some(target) = self.targets.hold(feed, &route.target) else {
+        let target = if *self.attributes.value(attributes) {
+            &Target::Blackhole
+        } else {
+            &route.target
+        };
+        let Some(target) = self.targets.hold(feed, target) else {
             self.attributes.release(attributes);
             return None;
         };

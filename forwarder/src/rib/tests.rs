@@ -1,6 +1,7 @@
 //! What a choice offers beside its best way.
 
 use super::*;
+use crate::filter::blackhole::BLACKHOLE;
 use crate::source::{
     event::{Action, Change, Hop, Route},
     feed::{Attributes, FeedRoute, Target},
@@ -123,4 +124,32 @@ fn a_full_tables_route_costs_what_the_kernels_costs_and_what_is_shared_is_kept_o
         assert!(all.feeds.withdraw(1, prefix, 0));
     }
     assert_eq!(all.feeds.shared(), (0, 0));
+}
+
+#[test]
+fn a_route_with_a_community_for_it_is_dropped_wherever_it_leads() {
+    let mut rib = rib(&[Source::Bgp, Source::Kernel]);
+    rib.feeds.drop_with(&[BLACKHOLE]);
+    assert!(rib.kernel.announce(kernel(10, "10.0.0.9"), Change::Add));
+    announce(&mut rib, 1, 100, "10.0.0.1");
+    assert_eq!(offered(&rib).0, "10.0.0.1");
+    let marked = |path: &[u32]| FeedRoute {
+        target: Target::Hops(vec![hop("10.0.0.1")]),
+        attributes: Arc::new(Attributes {
+            local_pref: 100,
+            communities: path.to_vec(),
+            ..Attributes::default()
+        }),
+    };
+    rib.feeds
+        .announce(1, prefix(), 0, &marked(&[64_500 << 16, 0xffff_029a]), 0);
+    let ways = rib.choose(prefix()).expect("a choice").ways;
+    // A blackhole has no backup: what it drops must not be led around it.
+    assert_eq!(
+        (ways.path.as_ref(), &ways.alternate),
+        (&Path::Special(Reason::Blackhole), &None)
+    );
+    // The attack is over, and the mark is gone.
+    rib.feeds.announce(1, prefix(), 0, &marked(&[64_500 << 16]), 0);
+    assert_eq!(offered(&rib).0, "10.0.0.1");
 }

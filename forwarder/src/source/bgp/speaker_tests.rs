@@ -24,6 +24,7 @@ fn config(neighbours: &[&str]) -> BgpConfig {
         hold_time: 9,
         graceful_restart: true,
         flowspec_validation: true,
+        blackhole_communities: Vec::new(),
         neighbours: neighbours.collect(),
     }
 }
