@@ -165,6 +165,12 @@ impl Numbers {
         let known = self.names.iter().find(|(known, _)| *known == name);
         known.map(|(_, number)| *number)
     }
+
+    /// The name of a number.
+    pub fn name(&self, number: u32) -> Option<&'static str> {
+        let known = self.names.iter().find(|(_, known)| *known == number);
+        known.map(|(name, _)| *name)
+    }
 }
 
 /// Bits of TCP flags by their names; `ae` is RFC 9768's, once `ns`.

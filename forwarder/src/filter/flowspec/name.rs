@@ -2,8 +2,9 @@
 
 use std::fmt::Write;
 
+use super::super::names::{PROTOCOLS, TCP_FLAGS};
 use super::super::ranges::Ranges;
-use super::super::rule::Family;
+use super::super::rule::{FRAGMENT_DF, FRAGMENT_FIRST, FRAGMENT_IS, FRAGMENT_LAST, Family};
 use super::components::{Component, Kind, Value};
 use super::conditions::numbers;
 use super::operators::{Operators, each_bit};
@@ -11,8 +12,13 @@ use super::operators::{Operators, each_bit};
 /// A name at most, in characters: a rule may list a thousand ports.
 const LONGEST: usize = 160;
 
-const FLAGS: [&str; 9] = ["fin", "syn", "rst", "psh", "ack", "urg", "ece", "cwr", "ae"];
-const FRAGMENTS: [&str; 4] = ["df", "later", "first", "last"];
+/// As the configuration names them.
+const FRAGMENTS: &[(&str, u32)] = &[
+    ("dont-fragment", FRAGMENT_DF),
+    ("later", FRAGMENT_IS),
+    ("first", FRAGMENT_FIRST),
+    ("last", FRAGMENT_LAST),
+];
 
 /// Names a rule by its components.
 #[must_use]
@@ -26,9 +32,9 @@ pub fn name(family: Family, components: &[Component<'_>]) -> String {
             (Value::Prefix(pattern), _) => {
                 let _ = write!(name, "{pattern}");
             }
-            (Value::List(list), Kind::TcpFlags) => name.push_str(&bits(list, 0xffff, &FLAGS)),
-            (Value::List(list), Kind::Fragment) => name.push_str(&bits(list, 15, &FRAGMENTS)),
-            (Value::List(list), kind) => name.push_str(&ranges(kind, family, &numbers(family, kind, list))),
+            (Value::List(list), Kind::TcpFlags) => name.push_str(&bits(list, 0xffff, TCP_FLAGS)),
+            (Value::List(list), Kind::Fragment) => name.push_str(&bits(list, 15, FRAGMENTS)),
+            (Value::List(list), kind) => name.push_str(&ranges(kind, &numbers(family, kind, list))),
         }
         if name.len() > LONGEST {
             break;
@@ -55,7 +61,7 @@ fn shortened(mut name: String) -> String {
     name
 }
 
-fn ranges(kind: Kind, family: Family, ranges: &Ranges) -> String {
+fn ranges(kind: Kind, ranges: &Ranges) -> String {
     if ranges.is_empty() {
         return "none".into();
     }
@@ -63,28 +69,20 @@ fn ranges(kind: Kind, family: Family, ranges: &Ranges) -> String {
         .then(|| {
             ranges
                 .iter()
-                .map(|range| (range.start() == range.end()).then(|| protocol(*range.start(), family)))
+                .map(|range| (range.start() == range.end()).then(|| protocol(*range.start())))
         })
         .and_then(Iterator::collect);
     protocols.map_or_else(|| ranges.to_string(), |names| names.join(","))
 }
 
-fn protocol(number: u32, family: Family) -> String {
-    let name = match (number, family) {
-        (1, Family::V4) => "icmp",
-        (6, _) => "tcp",
-        (17, _) => "udp",
-        (47, _) => "gre",
-        (50, _) => "esp",
-        (58, Family::V6) => "icmpv6",
-        (132, _) => "sctp",
-        _ => return number.to_string(),
-    };
-    name.into()
+fn protocol(number: u32) -> String {
+    PROTOCOLS
+        .name(number)
+        .map_or_else(|| number.to_string(), str::to_owned)
 }
 
 /// `syn&!ack`, `first|later`: alternatives stand apart by commas; `+` is all of them, `|` any.
-fn bits(list: Operators<'_>, kept: u64, names: &[&str]) -> String {
+fn bits(list: Operators<'_>, kept: u64, names: &[(&str, u32)]) -> String {
     let mut text = String::new();
     for (index, operator) in list.iter().enumerate() {
         if text.len() > LONGEST {
@@ -95,14 +93,14 @@ fn bits(list: Operators<'_>, kept: u64, names: &[&str]) -> String {
         }
         let value = operator.value & kept;
         let parts: Vec<String> = each_bit(value)
-            .map(|bit| match names.get(bit as usize) {
-                Some(name) => (*name).to_owned(),
-                None => format!("{:#x}", 1u64 << bit),
+            .map(|bit| {
+                let known = names.iter().find(|(_, known)| u64::from(*known) == 1 << bit);
+                known.map_or_else(|| format!("{:#x}", 1u64 << bit), |(name, _)| (*name).to_owned())
             })
             .collect();
         let joined = match (parts.is_empty(), operator.all()) {
-            (true, true) => "any".to_owned(),
-            (true, false) => "none".to_owned(),
+            (true, true) => "always".to_owned(),
+            (true, false) => "never".to_owned(),
             (false, true) => parts.join("+"),
             (false, false) => parts.join("|"),
         };
@@ -143,7 +141,7 @@ mod tests {
             (
                 FlowSpec4,
                 &[1, 32, 192, 0, 2, 1, 0x0c, 0x80, 5],
-                "dst 192.0.2.1/32 fragment df|first",
+                "dst 192.0.2.1/32 fragment dont-fragment|first",
             ),
             (
                 FlowSpec6,
@@ -162,7 +160,11 @@ mod tests {
             (FlowSpec4, &[3, 1, 1, 0x81, 6], "proto icmp,tcp"),
             (FlowSpec4, &[5, 0x80, 6], "dst-port none"),
             (FlowSpec4, &[9, 0x93, 0x01, 0x12], "tcp-flags !(syn+ack+ae)"),
-            (FlowSpec4, &[9, 0x11, 0x02, 0x00, 0x81, 0], "tcp-flags 0x200,any"),
+            (
+                FlowSpec4,
+                &[9, 0x11, 0x02, 0x00, 0x81, 0],
+                "tcp-flags 0x200,always",
+            ),
         ] {
             let parsed = components(table, nlri).unwrap();
             let family = super::super::components::family(table);
