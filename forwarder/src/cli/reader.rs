@@ -74,8 +74,17 @@ impl Reader {
         self.pins().open(false)
     }
 
-    /// The controller's answer to a path; `None` where none runs, which is told once.
+    /// The controller's answer to a path; `None` where none runs, which is told once: figures come from the maps then.
     pub fn ask(&self, path: &str) -> Result<Option<hyper::body::Bytes>> {
+        let answer = self.ask_controller(path)?;
+        if answer.is_none() && !self.warned.replace(true) {
+            eprintln!("controller is not running; figures come from the pinned maps");
+        }
+        Ok(answer)
+    }
+
+    /// The controller's answer to what only it knows; `None` where none runs on the pinned maps.
+    pub fn ask_controller(&self, path: &str) -> Result<Option<hyper::body::Bytes>> {
         let why = match client::get(&self.socket, path)? {
             Answer::Body(body) => return Ok(Some(body)),
             Answer::Unreachable(why) => why,
@@ -93,9 +102,6 @@ impl Reader {
                 self.socket.display(),
                 self.bpffs.display()
             );
-        }
-        if !self.warned.replace(true) {
-            eprintln!("controller is not running; figures come from the pinned maps");
         }
         Ok(None)
     }

@@ -29,7 +29,7 @@ pub fn run(reader: &Reader, command: &Command) -> Result<bool> {
 
 /// The rules, from the controller: their names and where they come from are not in the maps.
 fn rules(reader: &Reader) -> Result<Vec<RuleRow>> {
-    match reader.ask("/v1/filter")? {
+    match reader.ask_controller("/v1/filter")? {
         Some(body) => Ok(serde_json::from_slice(&body)?),
         None => bail!(
             "only a running controller knows what the rules are called and where they come from. Those that were in \
