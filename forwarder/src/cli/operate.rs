@@ -75,6 +75,9 @@ fn summary(config: &Config) -> String {
         "let through"
     };
     text += &format!("  on transit: bogon sources {bogons}; own prefixes: {own}\n");
+    if !config.filter.rules.is_empty() {
+        text += &format!("  rules: {}\n", config.filter.rules.len());
+    }
     let age = config.routes.max_age;
     text += &match age.is_zero() {
         true => "  max-age: never stale\n".to_string(),

@@ -19,10 +19,13 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::{ConfigError, InterfaceConfig, check::Check};
-use crate::filter::rule::{Action, Origin, Rate, Rule, Unit};
+use crate::filter::rule::{Action, Family, Origin, Rate, Rule, Unit};
 
 /// Rules in a configuration at most.
 pub const MOST_RULES: usize = 1_024;
+/// Rules with `count` at most, of each version of IP: a packet that meets one goes on to the next, and how often it may is
+/// bounded in the program.
+const MOST_COUNTING: usize = 64;
 /// Longest name of a rule, characters.
 const LONGEST_NAME: usize = 64;
 
@@ -62,7 +65,7 @@ impl Check<'_> {
             ));
         }
         let names = self.names(written)?;
-        written
+        let rules: Vec<Rule> = written
             .iter()
             .map(Spanned::get_ref)
             .zip(names)
@@ -77,7 +80,19 @@ impl Check<'_> {
                     mark: None,
                 })
             })
-            .collect()
+            .collect::<Result<_, ConfigError>>()?;
+        for other in [Family::V6, Family::V4] {
+            let counts = |rule: &Rule| rule.proceed && rule.when.family != Some(other);
+            let mut counting = written.iter().zip(&rules).filter(|(_, rule)| counts(rule));
+            if let Some((excess, _)) = counting.nth(MOST_COUNTING) {
+                return Err(self.error(
+                    &excess.get_ref().action,
+                    format!("more than {MOST_COUNTING} rules count packets of one version of IP"),
+                    "let one rule name several prefixes or ports, or remove those that have been tried",
+                ));
+            }
+        }
+        Ok(rules)
     }
 
     /// What each is called: as written, or by its number.
