@@ -132,14 +132,22 @@ fn routes(source: &SourceRow, paint: Paint) -> String {
         "down" | "stale" | "ended" => paint.bad(&source.state),
         _ => source.state.clone(),
     };
-    let mut words = vec![
-        format!("{name}: {state}"),
-        format!(
-            "{} IPv4 + {} IPv6",
-            grouped(source.routes_ipv4),
-            grouped(source.routes_ipv6)
-        ),
-    ];
+    let mut words = vec![format!("{name}: {state}")];
+    // Of a daemon that has not come there is nothing to tell but that.
+    let came = source.kind == "kernel" || source.sessions > 0 || source.messages > 0;
+    if !came {
+        words.push("no session since the start".to_string());
+        if source.errors > 0 {
+            words.push(counted(source.errors, "error"));
+        }
+        words.extend(standing(source));
+        return words.join(", ");
+    }
+    words.push(format!(
+        "{} IPv4 + {} IPv6",
+        grouped(source.routes_ipv4),
+        grouped(source.routes_ipv6)
+    ));
     let stale = source.stale_ipv4 + source.stale_ipv6;
     if stale > 0 {
         words.push(paint.bad(&format!("{} of them stale", grouped(stale))));
@@ -187,10 +195,17 @@ fn routes(source: &SourceRow, paint: Paint) -> String {
     words.push(source.last_change_age.map_or("no change yet".to_string(), |age| {
         format!("last change {} ago", span(age))
     }));
-    if !source.forwards {
-        words.push("attributes only".to_string());
-    }
+    words.extend(standing(source));
     words.join(", ")
+}
+
+/// What a source's routes count for.
+fn standing(source: &SourceRow) -> impl Iterator<Item = String> {
+    let unlisted = (!source.forwards).then_some("attributes only");
+    let awaited = source
+        .awaited
+        .then_some("awaited: what was found laid is kept for it");
+    [unlisted, awaited].into_iter().flatten().map(String::from)
 }
 
 /// What both sides of a session agreed on, while there is one.
@@ -298,6 +313,11 @@ mod tests {
             ..SourceRow::default()
         };
         let down = SourceRow {
+            kind: "bgp".into(),
+            name: "other".into(),
+            state: "connecting".into(),
+            errors: 1,
+            awaited: true,
             session: SessionView {
                 peer_as: Some(64_501),
                 ..SessionView::default()
@@ -318,6 +338,10 @@ mod tests {
         ] {
             assert!(text.contains(words), "{words:?} is not in\n{text}");
         }
+        assert!(
+            text.contains("bgp other: connecting, no session since the start, 1 error, attributes only, awaited: what was found laid is kept for it\n"),
+            "{text}"
+        );
         assert!(
             !text.contains("AS 64501"),
             "without a session nothing is agreed on"

@@ -383,7 +383,11 @@ impl Controller {
         if let Ok(mut state) = self.state.write() {
             let elapsed = std::mem::replace(&mut self.told, Instant::now()).elapsed();
             let in_step = self.true_since.is_some();
-            publish::fill(&mut state, &self.engine, &self.feeds, in_step, elapsed, problems);
+            let gate_left = self
+                .gate_until
+                .map(|at| at.saturating_duration_since(Instant::now()));
+            let (engine, feeds) = (&self.engine, &self.feeds);
+            publish::fill(&mut state, engine, feeds, in_step, gate_left, elapsed, problems);
         }
     }
 

@@ -16,7 +16,7 @@ use crate::{
     clock,
     config::{Config, Source},
     dataplane::Dataplane,
-    rib::decision::UNLISTED,
+    rib::{decision::UNLISTED, feeds::MOST_PATHS},
     source::feed::{FeedHandle, FeedState, FeedTable},
 };
 
@@ -41,12 +41,14 @@ pub fn starting(config: &Config) -> State {
     }
 }
 
-/// The state as it is now; `elapsed` since it was filled last. `in_step` says whether the tables are known to be what the kernel says.
+/// The state as it is now; `elapsed` since it was filled last. `in_step` says whether the tables are known to be what the kernel
+/// says, `gate_left` when a gate that is closed opens in any case.
 pub fn fill<D: Dataplane>(
     state: &mut State,
     engine: &Engine<D>,
     feeds: &Feeds,
     in_step: bool,
+    gate_left: Option<Duration>,
     elapsed: Duration,
     mut problems: Vec<String>,
 ) {
@@ -75,12 +77,20 @@ pub fn fill<D: Dataplane>(
         let rate = row.updates.saturating_sub(before) as f64 / elapsed.as_secs_f64().max(0.1);
         row.updates_per_second = rate.round() as u64;
     }
+    state.gated = engine.keeps_found();
+    for row in &mut rows {
+        // Nobody waits where nothing is kept.
+        row.awaited &= state.gated;
+    }
     state.feeds = rows;
     [state.strangers, state.crowded] = feeds.turned_away();
-    state.gated = engine.keeps_found();
     if state.gated {
+        let limit = match gate_left {
+            Some(left) => format!("for {} s more at most (sync-timeout)", left.as_secs()),
+            None => "without limit (sync-timeout is 0)".to_string(),
+        };
         problems.push(format!(
-            "routes found at the start are kept as they were until these have told theirs, or sync-timeout is over: {}",
+            "routes found at the start are kept as they were until these have told theirs, {limit}: {}",
             awaited(engine, feeds).join(", ")
         ));
     }
@@ -144,6 +154,11 @@ fn feed<D: Dataplane>(engine: &Engine<D>, source: Source, handle: &FeedHandle, e
     let (v4, v6) = (routes(FeedTable::Ipv4), routes(FeedTable::Ipv6));
     let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     let counts = &handle.counts;
+    let refused: u64 = status.refused.values().sum();
+    let unplaced = [FeedTable::Ipv4, FeedTable::Ipv6]
+        .iter()
+        .filter_map(|table| status.refused.get(table))
+        .sum();
     let [answered, answers_dropped] = handle.answers.as_ref().map_or([0, 0], |answers| answers.counts());
     Feed {
         kind: source.name().into(),
@@ -163,7 +178,8 @@ fn feed<D: Dataplane>(engine: &Engine<D>, source: Source, handle: &FeedHandle, e
         messages: count(&counts.messages),
         end_of_rib: status.synchronised.iter().copied().collect(),
         errors: count(&counts.errors),
-        refused: count(&counts.refused) + status.refused.values().sum::<u64>(),
+        refused: count(&counts.refused) + refused,
+        unplaced,
         left_out: count(&counts.left_out),
         answered,
         answers_dropped,
@@ -195,6 +211,15 @@ fn problem(row: &Feed) -> Option<String> {
         ))
     } else if row.forwards && row.state == FeedState::Down.name() {
         Some(format!("{who}: no session, and no routes of it"))
+    } else if row.unplaced > 0 {
+        Some(format!(
+            "{who}: {} routes are missing: {} because there were too many, {} because their prefix has {MOST_PATHS} routes \
+             already, or because its routes differ in more ways than are kept. These are not asked for again: reset the session \
+             when there is room",
+            row.refused,
+            row.refused - row.unplaced,
+            row.unplaced
+        ))
     } else if row.refused > 0 {
         Some(format!(
             "{who}: {} routes are missing, refused because there were too many",
@@ -205,17 +230,19 @@ fn problem(row: &Feed) -> Option<String> {
     }
 }
 
-/// Whose first synchronisation is awaited, by name.
+/// Whose first synchronisation is awaited, by name and with the state of its session.
 pub fn awaited<D: Dataplane>(engine: &Engine<D>, feeds: &Feeds) -> Vec<String> {
     let name = |awaited| match awaited {
-        Awaited::Source(source) => source.name().to_string(),
-        Awaited::Feed(id) => feeds
-            .handles()
-            .find(|(_, handle, _)| handle.id == id)
-            .map_or_else(
+        Awaited::Source(source) => format!("{} (nobody has called)", source.name()),
+        Awaited::Feed(id) => {
+            let known = feeds.handles().find(|(_, handle, _)| handle.id == id);
+            let name = known.map_or_else(
                 || id.to_string(),
                 |(source, handle, _)| format!("{} {}", source.name(), handle.name),
-            ),
+            );
+            let state = engine.feed(id).map(|feed| feed.state).unwrap_or_default();
+            format!("{name} ({})", state.name())
+        }
     };
     engine.awaited().into_iter().map(name).collect()
 }

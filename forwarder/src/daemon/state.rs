@@ -86,6 +86,8 @@ pub struct Feed {
     pub errors: u64,
     /// Routes that are missing because they were refused: there were too many.
     pub refused: u64,
+    /// Of these, those that found no place in the RIB and are not asked for again.
+    pub unplaced: u64,
     /// Messages or routes that were understood and are none of ours.
     pub left_out: u64,
     /// Routes of which its daemon was told what became of them (`[routes.fpm] offload`).

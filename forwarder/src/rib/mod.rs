@@ -51,6 +51,9 @@ pub struct Rib {
 /// Whether the first of two ways has no next hop that the second has not: then it is no backup for it.
 pub type Alike<'a> = &'a dyn Fn(&Path, &Path) -> bool;
 
+/// Which ways are looked at.
+type Keep<'a> = &'a dyn Fn(&Arc<Path>) -> bool;
+
 /// What packets of a prefix should do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Choice {
@@ -263,7 +266,7 @@ fn best_of<'a, 'b>(views: &'a [View<'b>], keep: impl Fn(&View<'b>) -> bool) -> O
 fn apart<'a>(
     own: &Arc<Path>,
     alike: Alike<'_>,
-    best: &dyn Fn(&dyn Fn(&Arc<Path>) -> bool) -> Option<&'a Arc<Path>>,
+    best: &dyn Fn(Keep<'_>) -> Option<&'a Arc<Path>>,
 ) -> Option<&'a Arc<Path>> {
     let other = |path: &Arc<Path>| path != own;
     let first = best(&other)?;
