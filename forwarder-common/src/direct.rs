@@ -39,6 +39,11 @@ pub const TABLES: &[&str] = &[
     maps::SLOT_DIRECTORY,
     maps::NEXTHOP_DIRECTORY,
     maps::PORT_DIRECTORY,
+    maps::RULES,
+    maps::RULE_STATES,
+    maps::LIMITERS,
+    maps::CLASSES,
+    maps::RULE_DIRECTORY,
 ];
 
 /// Whether the program has a table's address, so that it must be a single element.
@@ -57,7 +62,9 @@ pub fn addressed(name: &str) -> Addressed {
     match name {
         // Entries for every CPU and prefix: more than one element on machines with many of both.
         maps::PREFIX_COUNTERS => Addressed::WhereItFits,
-        maps::SLOT_DIRECTORY | maps::NEXTHOP_DIRECTORY | maps::PORT_DIRECTORY => Addressed::Never,
+        maps::SLOT_DIRECTORY | maps::NEXTHOP_DIRECTORY | maps::PORT_DIRECTORY | maps::RULE_DIRECTORY => {
+            Addressed::Never
+        }
         _ if TABLES.contains(&name) => Addressed::Always,
         _ => Addressed::Never,
     }

@@ -18,6 +18,11 @@ pub const REDIRECTS4: u32 = 8;
 /// The program runs in generic mode here.
 pub const GENERIC_MODE: u32 = 16;
 
+/// There are IPv4 rules.
+pub const RULES4: u32 = 32;
+/// There are IPv6 rules.
+pub const RULES6: u32 = 64;
+
 /// An ingress interface: one cache line. `port` 0 means not configured.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C, align(64))]

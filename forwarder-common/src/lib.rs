@@ -24,6 +24,7 @@ pub mod interface;
 pub mod maps;
 pub mod nexthop;
 pub mod reason;
+pub mod rules;
 pub mod settings;
 pub mod trace;
 

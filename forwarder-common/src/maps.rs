@@ -22,6 +22,16 @@ pub const DEVICES: &str = "DEVICES";
 pub const SETTINGS: &str = "SETTINGS";
 /// Two source tables; `Settings::active_filter` says which is in force.
 pub const SOURCES: &str = "SOURCES";
+/// Two rule sets; `Settings::active_rules` says which is in force.
+pub const RULES: &str = "RULES";
+/// What each rule counted, and what is left of its rate, `[cpu][rule slot]`.
+pub const RULE_STATES: &str = "RULE_STATES";
+/// The packet that each CPU is asking the rules about, `[cpu]`.
+pub const CLASSES: &str = "CLASSES";
+/// What is left of each rule's rate for all CPUs, `[rule slot]`.
+pub const LIMITERS: &str = "LIMITERS";
+/// Directory: rule slot to rule. Controller only.
+pub const RULE_DIRECTORY: &str = "RULE_DIRECTORY";
 /// Bitmap over hashes of the router's own IPv4 addresses.
 pub const SELF_BITS: &str = "SELF_BITS";
 /// The router's own IPv4 addresses.
@@ -64,6 +74,7 @@ pub const SHARED_TABLES: &[&str] = &[
     DEVICES,
     SETTINGS,
     SOURCES,
+    RULES,
     SELF_BITS,
     SELF_ADDRESSES,
 ];
@@ -74,6 +85,9 @@ pub const COUNTERS: &[&str] = &[
     PENDING,
     NEXTHOP_COUNTERS,
     EGRESS_COUNTERS,
+    RULE_STATES,
+    LIMITERS,
+    CLASSES,
 ];
 /// Maps no program looks at: what the controller must remember when it is killed.
 pub const DIRECTORIES: &[&str] = &[
@@ -81,5 +95,6 @@ pub const DIRECTORIES: &[&str] = &[
     NEXTHOP_DIRECTORY,
     GROUP_DIRECTORY,
     PORT_DIRECTORY,
+    RULE_DIRECTORY,
     META,
 ];

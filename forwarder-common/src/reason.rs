@@ -103,6 +103,9 @@ reasons! {
 
     // Behind all others: pinned counters and next hops know reasons by their number.
     GatewayUnresolved, Pass, "gateway-unresolved", "No route leads to the BGP gateway or next-hop object that its route names";
+    Rule, Drop, "rule", "A rule of the configuration";
+    FlowSpec, Drop, "flowspec", "A FlowSpec rule of a BGP neighbour";
+    RateLimited, Drop, "rate-limited", "More than a rule's rate";
 }
 
 impl Reason {

@@ -14,7 +14,11 @@ pub struct Settings {
     pub active_filter: u32,
     /// Seed of the flow hash: differs between routers so that two in a row do not polarise.
     pub hash_seed: u32,
+    /// Which of the two rule sets is in force, 0 or 1.
+    pub active_rules: u32,
     /// Zero.
-    pub reserved: [u64; 5],
+    pub reserved0: u32,
+    /// Zero.
+    pub reserved: [u64; 4],
 }
 plain!(Settings, 64);

@@ -57,5 +57,9 @@ pub struct Trace {
     pub hash: u32,
     /// Next-hop id.
     pub nexthop: u32,
+    /// One more than the number of the last rule it met in the set in force; 0 where it met none.
+    pub rule: u32,
+    /// Slot of that rule.
+    pub rule_slot: u32,
 }
-plain!(Trace, 32);
+plain!(Trace, 40);

@@ -11,6 +11,7 @@
 #[cfg(test)]
 extern crate std;
 
+pub mod fields;
 pub mod packet;
 pub mod parse;
 pub mod rewrite;
@@ -35,6 +36,8 @@ pub mod nexthop;
 pub mod notes;
 #[cfg(target_arch = "bpf")]
 pub mod redirect;
+#[cfg(target_arch = "bpf")]
+pub mod rules;
 
 use forwarder_common::reason::Reason;
 

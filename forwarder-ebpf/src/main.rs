@@ -16,7 +16,7 @@ mod program {
     use forwarder_common::{
         fib::Leaf,
         flow,
-        interface::{FORWARD4, FORWARD6, Interface, REDIRECTS4},
+        interface::{FORWARD4, FORWARD6, Interface, REDIRECTS4, RULES4, RULES6},
         nexthop::NextHop,
         reason::{Policy, Reason},
         trace::Stage,
@@ -28,6 +28,7 @@ mod program {
         packet::{Head, Packet},
         parse::{self, ETHERNET, IPV4, IPV6, Network},
         redirect, rewrite,
+        rules::{self, Answer, Whence},
     };
 
     /// Reasons as bits, by policy: the verdict is two shifts instead of a table in memory.
@@ -89,12 +90,13 @@ mod program {
             ifindex,
             interface,
         };
+        let mut answer = Answer::NOTHING;
         let forwarded = match parse::network(&packet, interface) {
-            Ok(Network::V4) => ipv4::<N>(&arrival),
-            Ok(Network::V6) => ipv6::<N>(&arrival),
+            Ok(Network::V4) => ipv4::<N>(&arrival, &mut answer),
+            Ok(Network::V6) => ipv6::<N>(&arrival, &mut answer),
             Err(reason) => Err(reason.into()),
         };
-        match forwarded {
+        let action = match forwarded {
             Ok(()) => {
                 exit::<N>(cpu, interface.port, Reason::Forwarded.index(), bytes);
                 xdp_action::XDP_REDIRECT
@@ -105,6 +107,34 @@ mod program {
                 }
                 exit::<N>(cpu, interface.port, reason, bytes)
             }
+        };
+        // Whichever way it goes on: a rule that marks is no business of the routes.
+        if let Some(dscp) = answer.mark() {
+            // SAFETY: data and data_end after everything else.
+            let packet = unsafe { Packet::new(ctx.data(), ctx.data_end()) };
+            rules::mark(&packet, dscp);
+        }
+        action
+    }
+
+    /// Asks the rules, where there are any for this interface and something concerns the packet.
+    #[inline(always)]
+    fn obey(
+        arrival: &Arrival,
+        flag: u32,
+        answer: &mut Answer,
+        ask: impl FnOnce(Whence) -> Answer,
+    ) -> Result<(), Exit> {
+        if arrival.interface.flags & flag == 0 {
+            return Ok(());
+        }
+        *answer = ask(Whence {
+            cpu: arrival.cpu,
+            port: arrival.interface.port,
+        });
+        match answer.reason() {
+            0 => Ok(()),
+            reason => Err(Exit(reason)),
         }
     }
 
@@ -121,7 +151,7 @@ mod program {
     }
 
     #[inline(always)]
-    fn ipv4<N: Notes>(arrival: &Arrival) -> Result<(), Exit> {
+    fn ipv4<N: Notes>(arrival: &Arrival, answer: &mut Answer) -> Result<(), Exit> {
         let (packet, interface) = (&arrival.packet, arrival.interface);
         let ip = parse::ipv4(packet)?;
         N::stage(Stage::Parse);
@@ -129,6 +159,9 @@ mod program {
         let place = count::settle(arrival.cpu);
         let leaf = fib::leaf4(ip.destination);
         source::<N, 4>(interface, &ip.source.to_be_bytes())?;
+        obey(arrival, RULES4, answer, |whence| {
+            rules::ipv4::<N>(arrival.ctx, whence, packet.length(), ip.destination)
+        })?;
         parse::forwardable4(&ip)?;
         filter::own_source(ip.source)?;
         let found = find::<N>(leaf)?;
@@ -155,14 +188,17 @@ mod program {
     }
 
     #[inline(always)]
-    fn ipv6<N: Notes>(arrival: &Arrival) -> Result<(), Exit> {
+    fn ipv6<N: Notes>(arrival: &Arrival, answer: &mut Answer) -> Result<(), Exit> {
         let (packet, interface) = (&arrival.packet, arrival.interface);
         let ip = parse::ipv6(packet)?;
         N::stage(Stage::Parse);
         let place = count::settle(arrival.cpu);
         let leaf = fib::leaf6(&ip.destination);
         source::<N, 16>(interface, &ip.source)?;
-        parse::forwardable6(&ip)?;
+        obey(arrival, RULES6, answer, |whence| {
+            rules::ipv6::<N>(arrival.ctx, whence, packet.length(), &ip.destination)
+        })?;
+        parse::forwardable6(packet, &ip)?;
         let found = find::<N>(leaf)?;
         let chosen = choose::<N>(found.group, |seed| {
             let protocol = ip.head.u8::<20>();

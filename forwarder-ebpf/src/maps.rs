@@ -17,6 +17,7 @@ use forwarder_common::{
     interface::{IFINDEX_MAX, Interface},
     maps as names,
     nexthop::{Group, NextHop},
+    rules::{Classes, Limiter, RuleEntry, RuleSet, RuleState},
     settings::Settings,
     trace::Trace,
 };
@@ -41,6 +42,10 @@ direct! {
     INTERFACES: Table<Interface>;
     SETTINGS: Single<Settings>;
     SOURCES: Single<[SourceTable; 2]>;
+    RULES: Single<[RuleSet; 2]>;
+    RULE_STATES: Table<RuleState>;
+    LIMITERS: Table<Limiter>;
+    CLASSES: Table<Classes>;
     SELF_BITS: Single<[u64; SELF_WORDS]>;
     REASON_COUNTERS: Table<ReasonCounters>;
     PENDING: Table<Pending>;
@@ -54,6 +59,8 @@ pub static PREFIX_COUNTERS_DIRECT: Table<Counter, { number(names::PREFIX_COUNTER
 pub static SLOTS: Table<SlotEntry, { number(names::SLOT_DIRECTORY) }> = Table::new();
 /// Next hops: the stride of `NEXTHOP_COUNTERS` by CPU.
 pub static NEXTHOP_COUNT: Table<NextHopEntry, { number(names::NEXTHOP_DIRECTORY) }> = Table::new();
+/// Rule slots: the stride of `RULE_STATES` by CPU.
+pub static RULE_SLOTS: Table<RuleEntry, { number(names::RULE_DIRECTORY) }> = Table::new();
 /// Ports: the stride of `REASON_COUNTERS` and `EGRESS_COUNTERS` by CPU.
 pub static PORTS: Table<PortEntry, { number(names::PORT_DIRECTORY) }> = Table::new();
 

@@ -9,6 +9,9 @@ use crate::maps;
 
 /// Whether notes are taken.
 pub trait Notes {
+    /// Whether they are.
+    const TAKEN: bool;
+
     /// Notes something.
     fn note(note: impl FnOnce(&mut Trace));
 
@@ -23,6 +26,8 @@ pub trait Notes {
 pub enum Silent {}
 
 impl Notes for Silent {
+    const TAKEN: bool = false;
+
     #[inline(always)]
     fn note(_: impl FnOnce(&mut Trace)) {}
 }
@@ -31,6 +36,8 @@ impl Notes for Silent {
 pub enum Traced {}
 
 impl Notes for Traced {
+    const TAKEN: bool = true;
+
     #[inline(always)]
     fn note(note: impl FnOnce(&mut Trace)) {
         if let Some(trace) = maps::TRACE.get_ptr_mut(0) {

@@ -30,6 +30,15 @@ impl Packet {
         self.end as usize - self.start as usize
     }
 
+    /// The frame from `offset` on, which is below 64 KiB.
+    #[inline(always)]
+    pub fn from(&self, offset: usize) -> Packet {
+        Packet {
+            start: self.start.wrapping_add(offset),
+            end: self.end,
+        }
+    }
+
     /// Proves that the first `N` octets exist; what is read inside needs no further check.
     #[inline(always)]
     pub fn head<const N: usize>(&self) -> Option<Head<N>> {

@@ -99,7 +99,8 @@ pub fn network(packet: &Packet, interface: &Interface) -> Result<Network, Reason
     Ok(network)
 }
 
-/// Reads and validates the header: RFC 1812 5.2.2, in its order.
+/// Reads and validates the header: RFC 1812 5.2.2, in its order. One with options is let through here, because filters are
+/// for it too; [`forwardable4`] leaves it to the kernel.
 ///
 /// # Errors
 /// What is wrong with it.
@@ -109,25 +110,30 @@ pub fn ipv4(packet: &Packet) -> Result<Ipv4, Reason> {
     let version_length = head.u8::<14>();
     let length = u16::from_be(head.u16::<16>()) as u32;
     let available = (packet.length() - ETHERNET) as u32;
-    if version_length != 0x45 {
-        return Err(unusual4(version_length, length, available));
+    let (source, destination) = (head.u32::<26>(), head.u32::<30>());
+    let ip = Ipv4 {
+        head,
+        source: u32::from_be(source),
+        destination: u32::from_be(destination),
+        length,
+    };
+    if version_length != PLAIN4 {
+        return match unusual4(version_length, length, available) {
+            // The checksum of a header with options covers them; the kernel computes it.
+            Reason::Options => Ok(ip),
+            reason => Err(reason),
+        };
     }
     // 20 to `available`, which is no less than 20, in one comparison.
     if length.wrapping_sub(20) > available - 20 {
         return Err(Reason::BadTotalLength);
     }
-    let (source, destination) = (head.u32::<26>(), head.u32::<30>());
     let mut sum = head.u32::<14>() as u64 + head.u32::<18>() as u64 + head.u32::<22>() as u64;
     sum += source as u64 + destination as u64;
     if !sums_to_ones(sum) {
         return Err(Reason::BadChecksum);
     }
-    Ok(Ipv4 {
-        head,
-        source: u32::from_be(source),
-        destination: u32::from_be(destination),
-        length,
-    })
+    Ok(ip)
 }
 
 /// Why an IPv4 header that is not 20 octets long is none of ours.
@@ -141,7 +147,6 @@ fn unusual4(version_length: u8, length: u32, available: u32) -> Reason {
     } else if length < header || length > available {
         Reason::BadTotalLength
     } else {
-        // The checksum of a header with options covers them; the kernel computes it.
         Reason::Options
     }
 }
@@ -180,14 +185,9 @@ pub fn ipv6(packet: &Packet) -> Result<Ipv6, Reason> {
     if length > available {
         return Err(Reason::BadTotalLength);
     }
-    if head.u8::<20>() == IpProto::Ipv6Icmp as u8 {
-        // Router and neighbour solicitation and advertisement, redirect: types 133 to 137.
-        let Some(icmp) = packet.head::<{ IPV6 + 1 }>() else {
-            return Err(Reason::Truncated);
-        };
-        if length > 40 && matches!(icmp.u8::<IPV6>(), 133..=137) {
-            return Err(Reason::NeighbourDiscovery);
-        }
+    // Sent on the link: no router has touched it (RFC 4861 7.1), and no filter may.
+    if head.u8::<21>() == 255 {
+        neighbour_discovery(packet, head.u8::<20>(), length)?;
     }
     let source = octets(head.u64::<22>(), head.u64::<30>());
     let destination = octets(head.u64::<38>(), head.u64::<46>());
@@ -199,6 +199,19 @@ pub fn ipv6(packet: &Packet) -> Result<Ipv6, Reason> {
     })
 }
 
+/// Router and neighbour solicitation and advertisement, redirect: types 133 to 137.
+#[inline(always)]
+fn neighbour_discovery(packet: &Packet, protocol: u8, length: u32) -> Result<(), Reason> {
+    if protocol == IpProto::Ipv6Icmp as u8
+        && length > 40
+        && let Some(icmp) = packet.head::<{ IPV6 + 1 }>()
+        && matches!(icmp.u8::<IPV6>(), 133..=137)
+    {
+        return Err(Reason::NeighbourDiscovery);
+    }
+    Ok(())
+}
+
 #[inline(always)]
 const fn octets(first: u64, second: u64) -> [u8; 16] {
     (first as u128 | (second as u128) << 64).to_le_bytes()
@@ -207,13 +220,19 @@ const fn octets(first: u64, second: u64) -> [u8; 16] {
 /// The /6s with addresses in them that [`forwardable4`] refuses: those of 0/8, 127/8, 169.254/16 and all from 224/4 up.
 const ODD4: u64 = 1 | 1 << (127 >> 2) | 1 << (169 >> 2) | 0xff << (224 >> 2);
 
-/// Whether the addresses and protocol are ones a router may forward by destination alone.
+/// First octet of an IPv4 header without options.
+const PLAIN4: u8 = 0x45;
+
+/// Whether there are no options, and the addresses are ones a router may forward by destination alone.
 ///
 /// # Errors
 /// The reason for which the kernel must look at it.
 #[inline(always)]
 pub fn forwardable4(packet: &Ipv4) -> Result<(), Reason> {
     let (source, destination) = (packet.source, packet.destination);
+    if packet.head.u8::<14>() != PLAIN4 {
+        return Err(Reason::Options);
+    }
     if (ODD4 >> (source >> 26) | ODD4 >> (destination >> 26)) & 1 == 0 {
         return Ok(());
     }
@@ -236,11 +255,12 @@ pub fn forwardable4(packet: &Ipv4) -> Result<(), Reason> {
 /// # Errors
 /// The reason for which the kernel must look at it.
 #[inline(always)]
-pub fn forwardable6(packet: &Ipv6) -> Result<(), Reason> {
-    let (source, destination) = (&packet.source, &packet.destination);
+pub fn forwardable6(packet: &Packet, ip: &Ipv6) -> Result<(), Reason> {
+    let (source, destination) = (&ip.source, &ip.destination);
+    neighbour_discovery(packet, ip.head.u8::<20>(), ip.length)?;
     // Nothing in 2000::/3 is refused for its address.
     if source[0] >> 5 == 1 && destination[0] >> 5 == 1 {
-        return extension6(packet);
+        return extension6(ip);
     }
     if source[0] == 0xff || destination[0] == 0xff {
         return Err(Reason::Multicast);
@@ -257,7 +277,7 @@ pub fn forwardable6(packet: &Ipv6) -> Result<(), Reason> {
     if odd(source) || odd(destination) {
         return Err(Reason::MartianAddress);
     }
-    extension6(packet)
+    extension6(ip)
 }
 
 #[inline(always)]

@@ -112,6 +112,7 @@ fn resolve_tracing(pins: &Pins, sizes: Sizes) -> Result<direct::Object> {
         maps::SLOT_DIRECTORY,
         maps::NEXTHOP_DIRECTORY,
         maps::PORT_DIRECTORY,
+        maps::RULE_DIRECTORY,
     ];
     direct::resolve(
         OBJECT,

@@ -13,10 +13,14 @@ use forwarder_common::{
     maps,
     nexthop::{Group, NextHop},
     reason::Reason,
+    rules::{self, Classes, Limiter, RuleEntry, RuleSet, RuleState},
     settings::Settings,
 };
 
 use super::{Array, Region};
+
+/// Rule slots.
+const SLOTS: u32 = rules::SLOTS as u32;
 
 /// Sizes of the tables. They come from the configuration when the maps are made and from the pins afterwards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -77,6 +81,7 @@ impl Sizes {
             (maps::INTERFACES, IFINDEX_MAX, size(size_of::<Interface>())),
             (maps::SETTINGS, 1, size(size_of::<Settings>())),
             (maps::SOURCES, 2, size(size_of::<SourceTable>())),
+            (maps::RULES, 2, size(size_of::<RuleSet>())),
             (maps::SELF_BITS, 1, size(SELF_WORDS * 8)),
             (maps::REASON_COUNTERS, per_port, size(size_of::<ReasonCounters>())),
             (
@@ -87,6 +92,9 @@ impl Sizes {
             (maps::PENDING, self.cpus, size(size_of::<Pending>())),
             (maps::NEXTHOP_COUNTERS, per_hop, size(size_of::<Counter>())),
             (maps::EGRESS_COUNTERS, per_port, size(size_of::<EgressCounters>())),
+            (maps::RULE_STATES, self.cpus * SLOTS, size(size_of::<RuleState>())),
+            (maps::CLASSES, self.cpus, size(size_of::<Classes>())),
+            (maps::LIMITERS, SLOTS, size(size_of::<Limiter>())),
             (maps::SLOT_DIRECTORY, self.slots, size(size_of::<SlotEntry>())),
             (
                 maps::NEXTHOP_DIRECTORY,
@@ -95,6 +103,7 @@ impl Sizes {
             ),
             (maps::GROUP_DIRECTORY, self.groups, size(size_of::<GroupEntry>())),
             (maps::PORT_DIRECTORY, self.ports, size(size_of::<PortEntry>())),
+            (maps::RULE_DIRECTORY, SLOTS, size(size_of::<RuleEntry>())),
             (maps::META, 1, size(size_of::<Meta>())),
         ]
     }
@@ -177,6 +186,14 @@ pub struct Tables {
     pub settings: Array<Settings>,
     /// Two source tables.
     pub sources: Region,
+    /// Two rule sets.
+    pub rules: Region,
+    /// `[cpu][rule slot]`.
+    pub rule_states: Array<RuleState>,
+    /// `[rule slot]`.
+    pub limiters: Array<Limiter>,
+    /// Rule directory.
+    pub rule_directory: Array<RuleEntry>,
     /// Own-address bitmap.
     pub self_bits: Region,
     /// `[cpu][port][reason]`.
@@ -233,6 +250,10 @@ impl Tables {
             interfaces: Array::new(region(maps::INTERFACES)?, IFINDEX_MAX as usize),
             settings: Array::new(region(maps::SETTINGS)?, 1),
             sources: region(maps::SOURCES)?,
+            rules: region(maps::RULES)?,
+            rule_states: Array::new(region(maps::RULE_STATES)?, cpus * rules::SLOTS),
+            limiters: Array::new(region(maps::LIMITERS)?, rules::SLOTS),
+            rule_directory: Array::new(region(maps::RULE_DIRECTORY)?, rules::SLOTS),
             self_bits: region(maps::SELF_BITS)?,
             reason_counters: Array::new(region(maps::REASON_COUNTERS)?, cpus * ports * Reason::SLOTS),
             prefix_counters: Array::new(region(maps::PREFIX_COUNTERS)?, cpus * slots),

@@ -7,7 +7,10 @@
 //! for any number of rules at one price.
 
 pub mod blackhole;
+pub mod compile;
 pub mod flowspec;
+pub mod install;
+pub mod naive;
 pub mod names;
 pub mod order;
 pub mod ranges;

@@ -1,0 +1,35 @@
+//! Puts compiled rules in force: into the half that is not, then one store.
+
+use std::sync::atomic::Ordering;
+
+use forwarder_common::{
+    Plain,
+    rules::{RuleSet, Set4, Set6},
+};
+
+use crate::dataplane::{Region, Tables};
+
+/// Where the word stands that says which half is in force: `Settings::active_rules`, and zero above it.
+const ACTIVE: usize = 24;
+
+/// Writes both sets into the half not in force and puts it in force with one store. The half it replaces must have been out of
+/// force for a grace period.
+pub fn install(tables: &Tables, v4: &Set4, v6: &Set6) {
+    let settings = tables.settings.word(0, ACTIVE);
+    let next = (settings.load(Ordering::Acquire) & 1) ^ 1;
+    let base = next as usize * size_of::<RuleSet>();
+    copy(&tables.rules, base, v4);
+    copy(&tables.rules, base + size_of::<Set4>(), v6);
+    settings.store(next, Ordering::Release);
+}
+
+fn copy<T: Plain>(region: &Region, base: usize, set: &T) {
+    // SAFETY: plain: integers without padding, read as words; sizes are multiples of eight (asserted below).
+    let words =
+        unsafe { std::slice::from_raw_parts(std::ptr::from_ref(set).cast::<u64>(), size_of::<T>() / 8) };
+    for (index, word) in words.iter().enumerate() {
+        region.u64(base + index * 8).store(*word, Ordering::Release);
+    }
+}
+
+const _: () = assert!(size_of::<Set4>().is_multiple_of(8) && size_of::<Set6>().is_multiple_of(8));
