@@ -202,11 +202,13 @@ pub fn ipv6(packet: &Packet) -> Result<Ipv6, Reason> {
 /// Router and neighbour solicitation and advertisement, redirect: types 133 to 137.
 #[inline(always)]
 fn neighbour_discovery(packet: &Packet, protocol: u8, length: u32) -> Result<(), Reason> {
-    if protocol == IpProto::Ipv6Icmp as u8
-        && length > 40
-        && let Some(icmp) = packet.head::<{ IPV6 + 1 }>()
-        && matches!(icmp.u8::<IPV6>(), 133..=137)
-    {
+    if protocol != IpProto::Ipv6Icmp as u8 {
+        return Ok(());
+    }
+    let Some(icmp) = packet.head::<{ IPV6 + 1 }>() else {
+        return Err(Reason::Truncated);
+    };
+    if length > 40 && matches!(icmp.u8::<IPV6>(), 133..=137) {
         return Err(Reason::NeighbourDiscovery);
     }
     Ok(())

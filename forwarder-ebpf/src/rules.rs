@@ -177,7 +177,9 @@ struct Found(*mut Classes);
 impl Found {
     #[inline(always)]
     fn of(cpu: u32) -> Option<Found> {
-        maps::CLASSES.get_ptr_mut(cpu).map(Found)
+        // In a tracing instance every CPU is the first, and strides are 0.
+        let place = if maps::RULE_SLOTS.length() == 0 { 0 } else { cpu };
+        maps::CLASSES.get_ptr_mut(place).map(Found)
     }
 
     #[inline(always)]

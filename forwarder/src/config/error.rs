@@ -113,7 +113,7 @@ fn shown(line: &str) -> String {
 }
 
 /// Keys that are understood only to say that this version does not have them.
-const RESERVED: &[&str] = &["account", "rule", "bogon-prefixes", "bogon-files", "flowspec"];
+const RESERVED: &[&str] = &["account", "bogon-prefixes", "bogon-files"];
 
 /// The words allowed, and which of them was probably meant.
 pub(super) fn suggestion<'a>(word: &str, allowed: impl IntoIterator<Item = &'a str>) -> String {

@@ -167,17 +167,8 @@ impl Check<'_> {
     /// What later versions have. `RESERVED` in error.rs keeps the same words out of advice.
     fn absent(&self, file: &File) -> Result<(), ConfigError> {
         let filter = &file.filter;
-        let flowspec = file
-            .interface
-            .iter()
-            .find_map(|section| section.get_ref().flowspec.as_ref());
         let sections = [
             ("[account]", file.account.as_ref().map(Spanned::span), "accounts"),
-            (
-                "[filter.rule]",
-                filter.rule.first().map(Spanned::span),
-                "filter rules",
-            ),
             (
                 "bogon-prefixes",
                 filter.bogon_prefixes.as_ref().map(Spanned::span),
@@ -187,11 +178,6 @@ impl Check<'_> {
                 "bogon-files",
                 filter.bogon_files.as_ref().map(Spanned::span),
                 "lists of bogons",
-            ),
-            (
-                "flowspec",
-                filter.flowspec.as_ref().or(flowspec).map(Spanned::span),
-                "filters by FlowSpec",
             ),
         ];
         for (what, written, name) in sections {

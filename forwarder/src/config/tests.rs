@@ -195,22 +195,10 @@ fn what_later_versions_have_is_refused_by_name() {
         "{text}"
     );
     assert!(text.contains("line 3"), "{text}");
-    let text = with("[[filter.rule]]\nmatch = {}\naction = \"drop\"");
-    assert!(
-        text.contains("line 3, column 1: [filter.rule]: this version does not have filter rules"),
-        "{text}"
-    );
     for key in ["bogon-prefixes = []", "bogon-files = []"] {
         let text = with(&format!("[filter]\n{key}"));
         assert!(
             text.contains("this version does not have lists of bogons"),
-            "{text}"
-        );
-    }
-    for place in ["flowspec = false", "[filter]\nflowspec = true"] {
-        let text = with(place);
-        assert!(
-            text.contains("this version does not have filters by FlowSpec"),
             "{text}"
         );
     }

@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result, bail};
 use forwarder_common::{
-    interface::{FILTER_SOURCES, FORWARD4, FORWARD6, GENERIC_MODE, IFINDEX_MAX, Interface, MACS, REDIRECTS4},
+    interface::{
+        FILTER_SOURCES, FORWARD4, FORWARD6, GENERIC_MODE, IFINDEX_MAX, Interface, MACS, REDIRECTS4, RULES4,
+        RULES6,
+    },
     nexthop::mac_bits,
 };
 use ipnet::IpNet;
@@ -34,6 +37,8 @@ pub struct Interfaces {
     sources: Option<Sources>,
     /// What keeps an interface from being served, by name.
     problems: BTreeMap<String, String>,
+    /// `RULES4` and `RULES6` of every interface. At first both: what rules a controller before this one left stay in force.
+    pub rules: u32,
 }
 
 impl Interfaces {
@@ -49,6 +54,7 @@ impl Interfaces {
             commands,
             sources: None,
             problems: BTreeMap::new(),
+            rules: RULES4 | RULES6,
         })
     }
 
@@ -264,6 +270,7 @@ impl Interfaces {
             if sysctl::send_redirects4(&link.name).unwrap_or(true) {
                 flags |= REDIRECTS4;
             }
+            flags |= self.rules;
             if served.generic {
                 flags |= GENERIC_MODE;
             }

@@ -12,6 +12,7 @@ pub mod interfaces;
 pub mod keepalive;
 pub mod ports;
 mod publish;
+pub mod rules;
 mod serve;
 pub mod state;
 
@@ -36,6 +37,7 @@ use self::{
     feeds::Feeds,
     interfaces::Interfaces,
     keepalive::Keepalive,
+    rules::Rules,
     serve::{Known, driver_counts, serve},
     state::State,
 };
@@ -164,6 +166,10 @@ fn prepare(pins: &Pins, config: &Config) -> Result<()> {
 }
 
 struct Controller {
+    config: Config,
+    rules: Rules,
+    /// Why the rules in force are not those that are wanted.
+    unfiltered: Option<String>,
     engine: Engine<KernelDataplane>,
     interfaces: Interfaces,
     keepalive: Keepalive,
@@ -223,7 +229,11 @@ impl Controller {
         let server = serve(pins, options, interfaces.programs(), known, Arc::clone(&stop))?;
         load(&mut source, &mut engine).context("cannot read the kernel's routes")?;
         interfaces.describe(&mut engine);
+        let rules = Rules::adopt(engine.view());
         let mut controller = Controller {
+            config: config.clone(),
+            rules,
+            unfiltered: None,
             engine,
             interfaces,
             keepalive: Keepalive::new(managed),
@@ -240,6 +250,7 @@ impl Controller {
             link_stats,
             true_since: Some(Instant::now()),
         };
+        controller.enforce();
         controller.interfaces.survey();
         controller.heartbeat();
         controller.tell();
@@ -320,6 +331,7 @@ impl Controller {
                 self.heartbeat();
             }
             if self.told.elapsed() >= Duration::from_secs(1) {
+                self.enforce();
                 self.tell();
             }
         }
@@ -360,6 +372,36 @@ impl Controller {
         }
     }
 
+    /// Puts the filter rules in force as they are now.
+    fn enforce(&mut self) {
+        // What was found stays until those have spoken who may have asked for it, as with routes.
+        if self.rules.are_found() && self.engine.is_gated() {
+            return;
+        }
+        let names: HashMap<FeedId, String> = self
+            .feeds
+            .handles()
+            .map(|(_, handle, _)| (handle.id, handle.name.clone()))
+            .collect();
+        let session = |feed| names.get(&feed).cloned();
+        match self.rules.turn(&self.engine, &self.config, &session) {
+            Ok(changed) => {
+                self.unfiltered = None;
+                if changed {
+                    self.interfaces.rules = self.rules.flags;
+                    self.interfaces.describe(&mut self.engine);
+                }
+            }
+            Err(why) => {
+                let sentence = format!("the filter rules are not in force as they are written: {why}");
+                if self.unfiltered.as_ref() != Some(&sentence) {
+                    warn!("{sentence}");
+                    self.unfiltered = Some(sentence);
+                }
+            }
+        }
+    }
+
     /// Stamps the heartbeat, as long as the tables are true: as long as they are what the kernel says and what feeds have
     /// said. A feed that is down has said so, and its routes are gone or visibly stale; what it has not said yet nobody
     /// can know, and what waits in its channel is taken as it comes. So feeds never hold the heartbeat, and a daemon that
@@ -380,7 +422,13 @@ impl Controller {
         let mut problems: Vec<String> = self.interfaces.problems().values().cloned().collect();
         let rows = stats::interfaces(self.engine.view(), &Default::default(), &*self.link_stats);
         problems.extend(self.residues.observe(&rows));
+        problems.extend(self.unfiltered.clone());
+        let now = self.engine.clock;
+        let rules = self
+            .rules
+            .rows(self.engine.view(), now, self.told.elapsed().as_secs_f64());
         if let Ok(mut state) = self.state.write() {
+            state.rules = rules;
             let elapsed = std::mem::replace(&mut self.told, Instant::now()).elapsed();
             let in_step = self.true_since.is_some();
             let gate_left = self

@@ -1,10 +1,10 @@
 //! Puts compiled rules in force: into the half that is not, then one store.
 
-use std::sync::atomic::Ordering;
+use std::{collections::HashSet, mem::offset_of, sync::atomic::Ordering};
 
 use forwarder_common::{
     Plain,
-    rules::{RuleSet, Set4, Set6},
+    rules::{Common, RULES, RuleSet, Set4, Set6, Verdict},
 };
 
 use crate::dataplane::{Region, Tables};
@@ -21,6 +21,20 @@ pub fn install(tables: &Tables, v4: &Set4, v6: &Set6) {
     copy(&tables.rules, base, v4);
     copy(&tables.rules, base + size_of::<Set4>(), v6);
     settings.store(next, Ordering::Release);
+}
+
+/// The slots that the set in force counts in; those of rules that do not exist are 0.
+pub fn slots_in_force(tables: &Tables) -> HashSet<u32> {
+    let active = tables.settings.word(0, ACTIVE).load(Ordering::Acquire) & 1;
+    let base = active as usize * size_of::<RuleSet>();
+    let families = [base, base + size_of::<Set4>()];
+    let verdicts = families.map(|base| base + offset_of!(Common, verdicts));
+    let slot = |at: usize| tables.rules.u32(at).load(Ordering::Acquire);
+    verdicts
+        .into_iter()
+        .flat_map(|first| (0..RULES).map(move |rule| first + rule * size_of::<Verdict>()))
+        .map(slot)
+        .collect()
 }
 
 fn copy<T: Plain>(region: &Region, base: usize, set: &T) {

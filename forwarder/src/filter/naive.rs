@@ -68,7 +68,7 @@ fn fields4(packet: &[u8]) -> Option<Fields> {
         length: length.into(),
         dscp: packet[1] >> 2,
         fragment: fragment(place & 0x1fff, place & 0x2000 != 0)
-            | u32::from(place & 0x4000 != 0) * FRAGMENT_DF,
+            | (u32::from(place & 0x4000 != 0) * FRAGMENT_DF),
         flow_label: 0,
     };
     if place & 0x1fff == 0 {

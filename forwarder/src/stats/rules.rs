@@ -83,6 +83,20 @@ impl RuleRow {
         }
     }
 
+    /// A FlowSpec rule that is not applied.
+    #[must_use]
+    pub fn refused(family: Family, name: &str, why: String, session: Option<String>) -> RuleRow {
+        RuleRow {
+            family: Some(family_name(family).into()),
+            name: name.into(),
+            origin: "flowspec".into(),
+            session,
+            state: NOT_APPLIED.into(),
+            why: Some(why),
+            ..RuleRow::default()
+        }
+    }
+
     /// Whether it is in force.
     #[must_use]
     pub fn is_active(&self) -> bool {

@@ -8,9 +8,10 @@ use forwarder_tests::sandbox::Sandbox;
 ///
 /// The kernel's limit is a million (`BPF_COMPLEXITY_LIMIT_INSNS`), but what counts against it grows in jumps: a branch
 /// added before the pipeline forks doubles everything behind it, and older kernels prune less. So growth is noticed here,
-/// while it is still small. 10,777 when this was last raised: what nearly every packet is has a short way beside the long
-/// one, and what follows is looked at behind both.
-const BUDGET: u32 = 11_500;
+/// while it is still small. 223,297 when this was last raised, of which 212,000 are the two functions of filter rules: each
+/// turn of their loop, of which there are 65, is looked at as it comes. They are functions to the verifier as well
+/// (`rules4`, `rules6`), so that what stands in front of them does not multiply that.
+const BUDGET: u32 = 235_000;
 
 #[test]
 fn the_program_stays_within_its_verifier_budget() -> Result<()> {

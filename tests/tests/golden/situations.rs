@@ -6,11 +6,16 @@ use anyhow::{Context, Result, ensure};
 use forwarder::{
     clock::monotonic_ns,
     dataplane::Dataplane,
+    filter::{
+        compile::{self, Placed, Router},
+        install::install,
+        rule::{Action, Match, Origin, Rate, Rule, Unit},
+    },
     source::event::{Event, Link, NexthopKind, NexthopObject},
 };
 use forwarder_common::{
     fib::GROUP_INDIRECT,
-    interface::{FORWARD4, FORWARD6, GENERIC_MODE, Interface, MACS},
+    interface::{FORWARD4, FORWARD6, GENERIC_MODE, Interface, MACS, RULES4, RULES6},
     nexthop::mac_bits,
     reason::Reason,
 };
@@ -63,6 +68,7 @@ pub fn run(house: &mut House) -> Result<Vec<String>> {
     failures.extend(objects(house)?);
     failures.extend(contradictions(house)?);
     failures.extend(full(house)?);
+    failures.extend(rules(house)?);
     Ok(failures)
 }
 
@@ -394,4 +400,84 @@ fn full(house: &mut House) -> Result<Vec<String>> {
     ];
     records.extend(pair(house, "what was there stays", None));
     Ok(house.hold_all(&records))
+}
+
+/// Filter rules: what they drop leaves with the reason of whoever asked for it, and the rest is forwarded.
+fn rules(house: &mut House) -> Result<Vec<String>> {
+    let p = house.ports;
+    let to = |prefix: &str, origin: Origin, action: Action| -> Result<Rule> {
+        Ok(Rule {
+            name: prefix.into(),
+            origin,
+            when: Match {
+                destination: Some(vec![prefix.parse()?]),
+                ..Match::default()
+            },
+            action,
+            proceed: false,
+            mark: None,
+        })
+    };
+    // A frame in a minute: at an octet a second that is what it takes.
+    let rate = Rate {
+        unit: Unit::Bytes,
+        per_second: 1,
+        burst: 1,
+    };
+    let rules = [
+        to("5.1.2.4/32", Origin::Config(1), Action::Drop)?,
+        to("2a05::4/128", Origin::FlowSpec(1), Action::Drop)?,
+        to("5.1.2.5/32", Origin::Config(2), Action::Limit(rate))?,
+    ];
+    let placed: Vec<Placed<'_>> = (0..)
+        .zip(&rules)
+        .map(|(slot, rule)| Placed { rule, slot })
+        .collect();
+    let router = Router {
+        port: &|_| None,
+        cpus: 1,
+    };
+    let (v4, v6) = (compile::ipv4(&placed, router)?, compile::ipv6(&placed, router)?);
+    install(house.sandbox.engine.view(), &v4, &v6);
+    let interfaces = &house.sandbox.engine.view().interfaces;
+    let before = interfaces.get(p.inside as usize);
+    let flags = before.flags | RULES4 | RULES6;
+    interfaces.set(p.inside as usize, &Interface { flags, ..before });
+    let macs = house.macs(p.inside);
+    let udp = |last: u8| udp4(macs, [5, 1, 2, last], 64, 20);
+    // The next one is too much, unless the machine stalls for a minute.
+    let limited = leaves(
+        "more than the rate is dropped",
+        p.inside,
+        udp(5),
+        Reason::RateLimited,
+    );
+    for _ in 0..2 {
+        house.sandbox.programs.run(p.inside, &udp(5))?;
+        house.tracer.run(p.inside, &udp(5))?;
+    }
+    let mut records = pair(house, "what no rule concerns is forwarded", None);
+    records.extend([
+        leaves(
+            "a rule of the configuration drops",
+            p.inside,
+            udp(4),
+            Reason::Rule,
+        ),
+        leaves(
+            "a rule of a FlowSpec neighbour drops",
+            p.inside,
+            udp6(macs, "2a05::4".parse()?, 64, 20),
+            Reason::FlowSpec,
+        ),
+        limited,
+    ]);
+    let failures = house.hold_all(&records);
+    house
+        .sandbox
+        .engine
+        .view()
+        .interfaces
+        .set(p.inside as usize, &before);
+    Ok(failures)
 }

@@ -25,7 +25,7 @@ use crate::filter::rule::{Action, Family, Origin, Rate, Rule, Unit};
 pub const MOST_RULES: usize = 1_024;
 /// Rules with `count` at most, of each version of IP: a packet that meets one goes on to the next, and how often it may is
 /// bounded in the program.
-const MOST_COUNTING: usize = 64;
+const MOST_COUNTING: usize = forwarder_common::rules::PROCEEDING;
 /// Longest name of a rule, characters.
 const LONGEST_NAME: usize = 64;
 

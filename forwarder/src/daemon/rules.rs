@@ -1,0 +1,394 @@
+//! Which filter rules are in force: those of the configuration, then those of FlowSpec neighbours. They are compiled whole
+//! whenever one of them changes, and the set in force stays in force where that fails.
+
+use std::{
+    collections::{HashMap, HashSet},
+    hash::{BuildHasher, Hash},
+};
+
+use foldhash::fast::FixedState;
+use forwarder_common::{
+    counters::Counter,
+    interface::{RULES4, RULES6},
+    rules::{PROCEEDING, RuleEntry, SLOTS},
+};
+use tracing::{info, warn};
+
+use crate::{
+    config::Config,
+    dataplane::{Dataplane, Tables},
+    filter::{
+        compile::{self, CompileError, Placed, Router},
+        install::{install, slots_in_force},
+        order::{self, Applied, Assembled},
+        rule::{Origin, Rule},
+    },
+    source::feed::FeedId,
+    stats::{RuleRow, rules::ACTIVE},
+};
+
+use super::engine::Engine;
+
+/// What a rule had counted, and when that last was more than before.
+#[derive(Clone, Copy, Default)]
+struct Counted {
+    matched: Counter,
+    last_hit: Option<u32>,
+}
+
+/// What the rules are made of: where any of it changes, they are made anew.
+#[derive(Clone, Default, PartialEq)]
+struct Made {
+    flows: u64,
+    routes: u64,
+    ports: Vec<(String, u32)>,
+}
+
+/// FlowSpec rules of both families, and the numbers of the interfaces.
+type Wanted = ([Vec<Applied>; 2], Vec<(String, u32)>);
+
+/// The rules in force.
+#[derive(Default)]
+pub struct Rules {
+    made: Option<Made>,
+    /// What the set in force was compiled from, beside the configuration.
+    wanted: Option<Wanted>,
+    slots: Slots,
+    rows: Vec<RuleRow>,
+    counted: HashMap<u32, Counted>,
+    /// `RULES4` and `RULES6`, where there are any.
+    pub flags: u32,
+}
+
+impl Rules {
+    /// With the slots that an earlier controller gave out.
+    pub fn adopt(tables: &Tables) -> Rules {
+        Rules {
+            slots: Slots::adopt(tables),
+            // As interfaces have it at first.
+            flags: RULES4 | RULES6,
+            ..Rules::default()
+        }
+    }
+
+    /// Whether rules of a controller before this one are in force, and nothing has been put in their place.
+    pub fn are_found(&self) -> bool {
+        self.made.is_none() && !self.slots.by_digest.is_empty()
+    }
+
+    /// Makes the rules anew where something has changed. Answers whether `flags` did.
+    ///
+    /// # Errors
+    /// The rules of the configuration cannot be put in force; those that are stay.
+    pub fn turn<D: Dataplane>(
+        &mut self,
+        engine: &Engine<D>,
+        config: &Config,
+        session: &dyn Fn(FeedId) -> Option<String>,
+    ) -> Result<bool, CompileError> {
+        let links = &engine.world.links;
+        let name = |ifindex| links.get(ifindex).map(|link| link.name.clone());
+        let mut ports: Vec<(String, u32)> = links
+            .all_served()
+            .filter_map(|(ifindex, served)| Some((name(ifindex)?, u32::from(served.port))))
+            .collect();
+        ports.sort_unstable();
+        let made = Made {
+            flows: engine.flows.version(),
+            // What routes say matters to FlowSpec alone.
+            routes: match engine.flows.iter().next() {
+                Some(_) => engine.rib.feeds.version(),
+                None => 0,
+            },
+            ports,
+        };
+        if self.made.as_ref() == Some(&made) {
+            return Ok(false);
+        }
+        let validation = config
+            .routes
+            .bgp
+            .as_ref()
+            .is_none_or(|bgp| bgp.flowspec_validation);
+        let announced = order::assemble(engine.flows.iter(), validation, &engine.rib.feeds);
+        let before = self.flags;
+        self.force(engine, config, &made, announced, session)?;
+        self.made = Some(made);
+        Ok(self.flags != before)
+    }
+
+    fn force<D: Dataplane>(
+        &mut self,
+        engine: &Engine<D>,
+        config: &Config,
+        made: &Made,
+        mut announced: Assembled,
+        session: &dyn Fn(FeedId) -> Option<String>,
+    ) -> Result<(), CompileError> {
+        let tables = engine.dataplane.tables();
+        let own = &config.filter.rules;
+        let mut unapplied: Vec<RuleRow> = Vec::new();
+        let refused = |rule: &Rule, why: String| RuleRow {
+            why: Some(why),
+            ..RuleRow::of(rule, session_of(rule, session))
+        };
+        let mut flows = [&mut announced.v4, &mut announced.v6].map(|half| {
+            let room = PROCEEDING - own.iter().filter(|rule| rule.proceed).count().min(PROCEEDING);
+            applicable(std::mem::take(half), config, room, |rule, why| {
+                unapplied.push(refused(rule, why));
+            })
+        });
+        let port = |name: &str| {
+            made.ports
+                .iter()
+                .find(|(known, _)| known == name)
+                .map(|(_, port)| *port)
+        };
+        let router = Router {
+            port: &port,
+            cpus: tables.sizes.cpus,
+        };
+        // Where neighbours ask for more than fits, those that are asked last are left out, half of them at a time.
+        while self.wanted.as_ref() != Some(&(flows.clone(), made.ports.clone())) {
+            let mut slots = self.slots.clone();
+            slots.begin();
+            let [four, six] = [&flows[0], &flows[1]].map(|half| {
+                let rules = own.iter().chain(half.iter().map(|applied| &applied.rule));
+                let placed = rules.map(|rule| (rule, slots.of(tables, rule)));
+                placed
+                    .map(|(rule, slot)| Placed { rule, slot })
+                    .collect::<Vec<_>>()
+            });
+            let compiled = match (compile::ipv4(&four, router), compile::ipv6(&six, router)) {
+                (Ok(v4), Ok(v6)) => Ok((v4, v6)),
+                (Err(why), _) => Err((0, why)),
+                (_, Err(why)) => Err((1, why)),
+            };
+            match compiled {
+                Ok((v4, v6)) => {
+                    slots.write(tables);
+                    self.slots = slots;
+                    // The half about to be written may have been in force a moment ago.
+                    engine.dataplane.wait_grace();
+                    install(tables, &v4, &v6);
+                    self.wanted = Some((flows.clone(), made.ports.clone()));
+                    info!(ipv4 = four.len(), ipv6 = six.len(), "filter rules in force");
+                }
+                Err((half, why)) if flows[half].is_empty() => return Err(why),
+                Err((half, why)) => {
+                    let keep = flows[half].len() / 2;
+                    for applied in flows[half].split_off(keep) {
+                        unapplied.push(refused(&applied.rule, why.to_string()));
+                    }
+                }
+            }
+        }
+        let any = |half: &[Applied], flag: u32| {
+            if own.is_empty() && half.is_empty() {
+                0
+            } else {
+                flag
+            }
+        };
+        self.flags = any(&flows[0], RULES4) | any(&flows[1], RULES6);
+        let active = |rule: &Rule, order: usize, note: Option<&str>| RuleRow {
+            order: Some(order as u32 + 1),
+            slot: self.slots.known(rule),
+            state: ACTIVE.into(),
+            why: note.map(Into::into),
+            ..RuleRow::of(rule, session_of(rule, session))
+        };
+        let mut rows: Vec<RuleRow> = own
+            .iter()
+            .enumerate()
+            .map(|(at, rule)| active(rule, at, None))
+            .collect();
+        for half in &flows {
+            rows.extend(
+                half.iter()
+                    .enumerate()
+                    .map(|(at, applied)| active(&applied.rule, own.len() + at, applied.note)),
+            );
+        }
+        rows.extend(unapplied);
+        rows.extend(
+            announced.not_applied.iter().map(|flow| {
+                RuleRow::refused(flow.family, &flow.name, flow.why.to_string(), session(flow.feed))
+            }),
+        );
+        self.rows = rows;
+        Ok(())
+    }
+
+    /// What each rule has counted; `elapsed` seconds after this was asked last.
+    pub fn rows(&mut self, tables: &Tables, now: u32, elapsed: f64) -> Vec<RuleRow> {
+        let mut rows = self.rows.clone();
+        for row in &mut rows {
+            let Some(slot) = row.slot else { continue };
+            let (matched, dropped) = counts(tables, slot);
+            let entry = tables.rule_directory.get(slot as usize);
+            let (matched, dropped) = (matched.since(entry.matched), dropped.since(entry.dropped));
+            let known = self.counted.entry(slot).or_insert(Counted {
+                matched,
+                last_hit: None,
+            });
+            let more = matched.since(known.matched);
+            if more.packets > 0 {
+                known.last_hit = Some(now);
+            }
+            known.matched = matched;
+            let each_second = |count: u64| (count as f64 / elapsed.max(0.001)).round() as u64;
+            (row.packets, row.bytes) = (matched.packets, matched.bytes);
+            (row.dropped_packets, row.dropped_bytes) = (dropped.packets, dropped.bytes);
+            row.packets_per_second = each_second(more.packets);
+            row.bytes_per_second = each_second(more.bytes);
+            row.last_hit_seconds_ago = known.last_hit.map(|at| u64::from(now.saturating_sub(at)));
+        }
+        rows
+    }
+}
+
+fn session_of(rule: &Rule, session: &dyn Fn(FeedId) -> Option<String>) -> Option<String> {
+    match rule.origin {
+        Origin::Config(_) => None,
+        Origin::FlowSpec(feed) => session(feed),
+    }
+}
+
+/// The FlowSpec rules that may be applied here: on interfaces that take them, and no more that let the next be asked than the
+/// program takes turns for.
+fn applicable(
+    half: Vec<Applied>,
+    config: &Config,
+    mut room: usize,
+    mut refuse: impl FnMut(&Rule, String),
+) -> Vec<Applied> {
+    let takes: Vec<String> = config
+        .interfaces
+        .iter()
+        .filter(|interface| interface.flowspec)
+        .map(|interface| interface.name.clone())
+        .collect();
+    let everywhere = takes.len() == config.interfaces.len();
+    let mut applied = Vec::new();
+    for mut flow in half {
+        if !config.filter.flowspec || takes.is_empty() {
+            refuse(&flow.rule, "the configuration says flowspec = false".into());
+            continue;
+        }
+        if flow.rule.proceed {
+            if room == 0 {
+                refuse(
+                    &flow.rule,
+                    format!("more than {PROCEEDING} rules let the next one be asked"),
+                );
+                continue;
+            }
+            room -= 1;
+        }
+        if !everywhere {
+            flow.rule.when.interfaces = Some(takes.clone());
+        }
+        applied.push(flow);
+    }
+    applied
+}
+
+/// What a slot has counted on all CPUs: matched, and dropped of it.
+fn counts(tables: &Tables, slot: u32) -> (Counter, Counter) {
+    (0..tables.sizes.cpus as usize)
+        .map(|cpu| tables.rule_states.get(cpu * SLOTS + slot as usize))
+        .fold(
+            Default::default(),
+            |(matched, dropped): (Counter, Counter), state| {
+                (matched.plus(state.matched), dropped.plus(state.dropped))
+            },
+        )
+}
+
+/// Slots by what a rule says: one that comes back counts on, also after a restart.
+#[derive(Clone, Default)]
+struct Slots {
+    by_digest: HashMap<[u64; 2], u32>,
+    /// In the set in force and in the one being made.
+    used: HashSet<u32>,
+    making: HashSet<u32>,
+    /// Entries to write before the set is in force.
+    new: Vec<(u32, RuleEntry)>,
+    next: u32,
+}
+
+impl Slots {
+    fn adopt(tables: &Tables) -> Slots {
+        let entries = (0..SLOTS as u32).map(|slot| (tables.rule_directory.get(slot as usize).digest, slot));
+        let by_digest = entries.filter(|(digest, _)| *digest != [0; 2]).collect();
+        Slots {
+            by_digest,
+            used: slots_in_force(tables),
+            ..Slots::default()
+        }
+    }
+
+    /// A set is being made.
+    fn begin(&mut self) {
+        self.making.clear();
+        self.new.clear();
+    }
+
+    fn known(&self, rule: &Rule) -> Option<u32> {
+        self.by_digest.get(&digest(rule)).copied()
+    }
+
+    fn of(&mut self, tables: &Tables, rule: &Rule) -> u32 {
+        let digest = digest(rule);
+        let slot = match self.by_digest.get(&digest) {
+            Some(slot) => *slot,
+            None => self.claim(tables, digest),
+        };
+        self.making.insert(slot);
+        slot
+    }
+
+    /// The slot that has been out of use for longest, as slots go round. There are twice as many as two sets have rules.
+    fn claim(&mut self, tables: &Tables, digest: [u64; 2]) -> u32 {
+        for _ in 0..SLOTS {
+            let slot = self.next;
+            self.next = (slot + 1) % SLOTS as u32;
+            if self.used.contains(&slot) || self.making.contains(&slot) {
+                continue;
+            }
+            self.by_digest.retain(|_, known| *known != slot);
+            self.by_digest.insert(digest, slot);
+            let (matched, dropped) = counts(tables, slot);
+            let entry = RuleEntry {
+                digest,
+                matched,
+                dropped,
+            };
+            self.new.push((slot, entry));
+            return slot;
+        }
+        warn!("every rule slot is in use: please report");
+        0
+    }
+
+    /// Writes what is new; the slots of the set before are free from the next one on.
+    fn write(&mut self, tables: &Tables) {
+        for (slot, entry) in self.new.drain(..) {
+            tables.rule_directory.set(slot as usize, &entry);
+        }
+        self.used = std::mem::take(&mut self.making);
+    }
+}
+
+/// What a rule is, whoever asks for it and wherever it stands.
+fn digest(rule: &Rule) -> [u64; 2] {
+    let what = (&rule.name, &rule.when, &rule.action, rule.proceed, rule.mark);
+    let hash = |seed: u64| {
+        let mut hasher = FixedState::with_seed(seed).build_hasher();
+        what.hash(&mut hasher);
+        matches!(rule.origin, Origin::Config(_)).hash(&mut hasher);
+        std::hash::Hasher::finish(&hasher)
+    };
+    [hash(1), hash(2) | 1]
+}
