@@ -1,12 +1,13 @@
-//! `forwarder filter`: the rules with what they met.
+//! `forwarder filter`: the rules with what they met, and the rule that a packet would meet.
 
 mod show;
+mod test;
 mod words;
 
 use anyhow::{Result, bail};
 use clap::Subcommand;
 
-use super::{Format, reader::Reader};
+use super::{Format, reader::Reader, trace};
 use crate::stats::RuleRow;
 
 /// What is asked of the filter.
@@ -18,12 +19,20 @@ pub enum Command {
         #[command(flatten)]
         format: Format,
     },
+    /// The rule that a packet meets, asked of the real program, leaving no mark in the counters
+    Test {
+        #[command(flatten)]
+        packet: trace::Described,
+        #[command(flatten)]
+        format: Format,
+    },
 }
 
 /// Runs it.
 pub fn run(reader: &Reader, command: &Command) -> Result<bool> {
     match command {
         Command::Show { format } => show::show(&rules(reader)?, format.json),
+        Command::Test { packet, format } => test::test(reader, packet, format.json),
     }
 }
 

@@ -9,6 +9,7 @@ use std::{net::IpAddr, path::Path};
 use anyhow::{Context, Result, bail};
 
 use self::packet::{ECHO, ECHO_V6, Fragment, Packet, Protocol, SYN};
+pub use self::steps::verdict;
 use super::output::{self, Paint};
 use crate::{
     dataplane::{
@@ -25,7 +26,7 @@ use crate::{
 pub struct Described {
     /// The interface it comes in on
     #[arg(long, value_name = "NAME")]
-    interface: String,
+    pub interface: String,
     /// Source address
     #[arg(long, value_name = "ADDR")]
     src: IpAddr,

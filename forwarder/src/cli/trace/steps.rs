@@ -170,8 +170,8 @@ fn checksum_right(frame: &[u8]) -> bool {
     (sum & 0xffff) + (sum >> 16) == 0xffff
 }
 
-/// `XDP_*`, include/uapi/linux/bpf.h.
-const fn verdict(action: u32) -> &'static str {
+/// `XDP_*`, include/uapi/linux/bpf.h, in a word.
+pub const fn verdict(action: u32) -> &'static str {
     match action {
         0 => "aborted",
         1 => "drop",
