@@ -118,14 +118,11 @@ fn the_program_and_asking_one_rule_after_the_other_agree_on_every_packet() -> Re
                     .filter(|rule| bench.counted(from + *rule as u32) != expected[*rule])
                     .map(|rule| &rules[rule])
                     .collect();
+                let met: Vec<_> = outcome.met.iter().map(|rule| &rules[*rule]).collect();
                 format!(
-                    "counted otherwise: {differ:#?}\n\
-                     {}",
-                    format!(
-                        "set {set}, packet {packet} on {name}: {fields:?}\n{frame:02x?}\nmet {:?}\n{:#?}",
-                        outcome.met,
-                        outcome.met.iter().map(|rule| &rules[*rule]).collect::<Vec<_>>()
-                    )
+                    "set {set}, packet {packet} on {name}: {fields:?}\n{frame:02x?}\nmet {:?}: {met:#?}\n\
+                     counted otherwise: {differ:#?}",
+                    outcome.met
                 )
             };
             ensure!(
