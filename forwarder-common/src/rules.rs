@@ -362,43 +362,58 @@ plain!(Classes, 64);
 const _: () = assert!(TERMS <= 16);
 
 macro_rules! at {
-    ($table:expr, $index:expr) => {
-        match $table.get($index as usize) {
+    ($guard:ident, $table:expr, $index:expr) => {
+        match $table.get($guard($index) as usize) {
             Some(class) => *class as u32,
             None => 0,
         }
     };
 }
 
-/// The classes of everything but addresses and flow label, given one after the other.
+/// The classes of everything but addresses and flow label, given one after the other to `set`.
+///
+/// `guard` answers the same number and keeps the compiler from knowing it: where it can prove that an index is inside its table,
+/// it leaves out the comparison that the verifier of Linux 6.1 needs.
 #[inline(always)]
-pub fn classify(common: &Common, key: &Key, mut set: impl FnMut(usize, u32)) {
-    set(Dimension::Protocol as usize, at!(common.protocols, key.protocol));
+pub fn classify(common: &Common, key: &Key, guard: impl Fn(u32) -> u32, mut set: impl FnMut(usize, u32)) {
+    set(
+        Dimension::Protocol as usize,
+        at!(guard, common.protocols, key.protocol),
+    );
     set(
         Dimension::SourcePort as usize,
-        at!(common.source_ports, key.source_port),
+        at!(guard, common.source_ports, key.source_port),
     );
     set(
         Dimension::DestinationPort as usize,
-        at!(common.destination_ports, key.destination_port),
+        at!(guard, common.destination_ports, key.destination_port),
     );
-    set(Dimension::Port as usize, at!(common.ports, key.source_port));
-    set(OTHER_PORT, at!(common.ports, key.destination_port));
+    set(
+        Dimension::Port as usize,
+        at!(guard, common.ports, key.source_port),
+    );
+    set(OTHER_PORT, at!(guard, common.ports, key.destination_port));
     set(
         Dimension::IcmpType as usize,
-        at!(common.icmp_types, key.icmp_type),
+        at!(guard, common.icmp_types, key.icmp_type),
     );
     set(
         Dimension::IcmpCode as usize,
-        at!(common.icmp_codes, key.icmp_code),
+        at!(guard, common.icmp_codes, key.icmp_code),
     );
-    set(Dimension::TcpFlags as usize, at!(common.tcp_flags, key.tcp_flags));
-    set(Dimension::Length as usize, at!(common.lengths, key.length));
-    set(Dimension::Dscp as usize, at!(common.dscps, key.dscp));
-    set(Dimension::Fragment as usize, at!(common.fragments, key.fragment));
+    set(
+        Dimension::TcpFlags as usize,
+        at!(guard, common.tcp_flags, key.tcp_flags),
+    );
+    set(Dimension::Length as usize, at!(guard, common.lengths, key.length));
+    set(Dimension::Dscp as usize, at!(guard, common.dscps, key.dscp));
+    set(
+        Dimension::Fragment as usize,
+        at!(guard, common.fragments, key.fragment),
+    );
     set(
         Dimension::Interface as usize,
-        at!(common.interfaces, key.interface),
+        at!(guard, common.interfaces, key.interface),
     );
 }
 

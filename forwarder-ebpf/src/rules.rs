@@ -130,7 +130,7 @@ fn decide4<N: Notes>(ctx: *mut xdp_md, cpu: u32, port: u32, bytes: u32) -> u32 {
     };
     let Some(classes) = Found::of(cpu) else { return 0 };
     let set = &in_force().v4;
-    classify(&set.common, &key, |dimension, class| {
+    classify(&set.common, &key, guard, |dimension, class| {
         classes.set(dimension, class)
     });
     classes.set(Dimension::FlowLabel as usize, 0);
@@ -155,7 +155,7 @@ fn decide6<N: Notes>(ctx: *mut xdp_md, cpu: u32, port: u32, bytes: u32) -> u32 {
     };
     let Some(classes) = Found::of(cpu) else { return 0 };
     let set = &in_force().v6;
-    classify(&set.common, &key, |dimension, class| {
+    classify(&set.common, &key, guard, |dimension, class| {
         classes.set(dimension, class)
     });
     classes.set(Dimension::FlowLabel as usize, class_of_label(set, key.label));
@@ -165,6 +165,12 @@ fn decide6<N: Notes>(ctx: *mut xdp_md, cpu: u32, port: u32, bytes: u32) -> u32 {
     let (high, low) = halves(head.u64::<38>(), head.u64::<46>());
     classes.set(Dimension::Destination as usize, class6(set, 0, high, low));
     first::<N>(&set.common, classes, cpu, bytes as usize)
+}
+
+/// The same number, of which the compiler knows nothing.
+#[inline(always)]
+fn guard(number: u32) -> u32 {
+    opaque(number as u64) as u32
 }
 
 /// Where the answer waits beside the classes: how to mark the packet.
