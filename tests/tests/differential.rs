@@ -37,8 +37,11 @@ const NOT_HERE: &[Reason] = &[
     Reason::FibFull,
     Reason::NoDevice,
     Reason::Internal,
-    // Feeds have tests of their own.
+    // Feeds and rules have tests of their own.
     Reason::GatewayUnresolved,
+    Reason::Rule,
+    Reason::FlowSpec,
+    Reason::RateLimited,
     // A veth has no padding of its own: what is behind a packet is cut off.
     Reason::TrailingBytes,
 ];
@@ -208,9 +211,9 @@ fn filters_drop_what_they_should_and_nothing_else() -> Result<()> {
                 .max()
                 .unwrap_or(-1)
         };
-        // Neighbour discovery is not filtered.
+        // Neighbour discovery from the link is not filtered; what a router has touched is none.
         let discovery = case.frame[12..14] == [0x86, 0xdd]
-            && case.frame[20] == 58
+            && case.frame[20..22] == [58, 255]
             && matches!(case.frame.get(54), Some(133..=137));
         case.port == 0
             && !discovery

@@ -135,7 +135,7 @@ fn ipv4(r: &mut Random, index: u64, port: usize) -> Case {
             payload.name,
             options.len(),
         ),
-        source: (mac_name.is_empty() && options.is_empty()).then_some(IpAddr::V4(source)),
+        source: mac_name.is_empty().then_some(IpAddr::V4(source)),
     }
 }
 
