@@ -128,7 +128,7 @@ fn flowspec_rules_of_every_daemon_are_told_and_disturb_no_route() -> Result<()> 
         lab.resolve("router", address)?;
     }
     let controller = lab.start(&["a", "b", "c"], NEIGHBOURS)?;
-    // A rule that would drop what flows, were it applied: it is told, and applying rules is not in this version.
+    // A rule for the prefix to which UDP flows, and for TCP: what it does not match goes on.
     let table = |second: bool| -> Result<String> {
         let channels = format!(
             "{UNICAST}flow4 {{ table rules4; import none; export all; }}; flow6 {{ table rules6; import none; export all; }};"
@@ -138,7 +138,7 @@ fn flowspec_rules_of_every_daemon_are_told_and_disturb_no_route() -> Result<()> 
             text,
             "protocol static {{ ipv4; route 5.1.0.0/16 via 10.3.0.2; }}\n\
              protocol static {{ flow4 {{ table rules4; }}; \
-             route flow4 {{ dst 5.1.0.0/16; proto = 17; }} {{ bgp_ext_community.add((generic, 0x80060000, 0)); }};"
+             route flow4 {{ dst 5.1.0.0/16; proto = 6; }} {{ bgp_ext_community.add((generic, 0x80060000, 0)); }};"
         )?;
         if second {
             writeln!(
@@ -157,7 +157,7 @@ fn flowspec_rules_of_every_daemon_are_told_and_disturb_no_route() -> Result<()> 
         traffic.flow(5)?;
         let gobgp = GoBgp::start(&lab, "", "")?;
         gobgp.route("add", 7)?;
-        let rule = "match destination 5.1.0.0/16 protocol udp then discard";
+        let rule = "match destination 5.1.0.0/16 protocol tcp then discard";
         gobgp.ask(&format!("global rib add -a ipv4-flowspec {rule}"))?;
         rules(&lab, "next door", [1, 0], [1, 1])?;
         settle(&lab, "198.18.7.1", &["10.2.0.2"])?;
