@@ -26,6 +26,7 @@ const PROGRAMS: [(&str, &str); 16] = [
     ("gobgpd", "gobgpd"),
     ("ip", "iproute2"),
     ("mount", "mount"),
+    ("unshare", "util-linux"),
     ("nsenter", "util-linux"),
     ("ping", "iputils-ping"),
     ("setpriv", "util-linux"),
