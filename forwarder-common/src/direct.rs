@@ -44,6 +44,7 @@ pub const TABLES: &[&str] = &[
     maps::LIMITERS,
     maps::CLASSES,
     maps::RULE_DIRECTORY,
+    maps::ORIGINS,
 ];
 
 /// Whether the program has a table's address, so that it must be a single element.

@@ -6,7 +6,7 @@
 use crate::{counters::Counter, plain};
 
 /// Version of every layout in this crate.
-pub const ABI_VERSION: u32 = 4;
+pub const ABI_VERSION: u32 = 5;
 /// First word of [`Meta`].
 pub const MAGIC: u64 = u64::from_le_bytes(*b"forwardr");
 
@@ -98,11 +98,11 @@ plain!(SlotEntry, 48);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct NextHopEntry {
-    /// Neighbour, octets in wire order; IPv4 in the first four.
+    /// Neighbour, octets in wire order; IPv4 in the first four. Of a blackhole's own next hop: the network.
     pub address: [u8; 16],
     /// Egress interface; 0 for a special next hop.
     pub ifindex: u32,
-    /// Route MTU, 0 = the interface's.
+    /// Route MTU, 0 = the interface's. Of a blackhole's own next hop: the length of its prefix.
     pub mtu: u32,
     /// 4 or 6; 0 for a special next hop.
     pub family: u8,
@@ -110,7 +110,8 @@ pub struct NextHopEntry {
     pub state: u8,
     /// Reason of a special next hop.
     pub special: u8,
-    /// Family of the packets (an IPv4 route may have an IPv6 neighbour, and MTUs differ): 4 or 6.
+    /// Family of the packets (an IPv4 route may have an IPv6 neighbour, and MTUs differ): 4 or 6; 0 for a special next hop
+    /// that is not a blackhole's own.
     pub packet_family: u8,
     /// Egress port.
     pub port: u32,

@@ -22,6 +22,8 @@ pub const GENERIC_MODE: u32 = 16;
 pub const RULES4: u32 = 32;
 /// There are IPv6 rules.
 pub const RULES6: u32 = 64;
+/// Sources must have a route ([`Interface::origin`] says by which interface).
+pub const CHECK_SOURCES: u32 = 128;
 
 /// An ingress interface: one cache line. `port` 0 means not configured.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,7 +36,12 @@ pub struct Interface {
     /// MAC addresses it answers to, low 48 bits ([`crate::nexthop::mac_bits`]). Entries without use repeat the first, so
     /// that no frame to the all-zero address is taken for ours.
     pub macs: [u64; MACS],
+    /// With `CHECK_SOURCES`: the bit that a source's [`crate::origin::Origin`] must have, [`crate::origin::ANYWHERE`] or the
+    /// port.
+    pub origin: u32,
     /// Zero.
-    pub reserved: [u64; 3],
+    pub reserved0: u32,
+    /// Zero.
+    pub reserved: [u64; 2],
 }
 plain!(Interface, 64);

@@ -23,6 +23,7 @@ pub mod flow;
 pub mod interface;
 pub mod maps;
 pub mod nexthop;
+pub mod origin;
 pub mod reason;
 pub mod rules;
 pub mod settings;

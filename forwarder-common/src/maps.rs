@@ -12,6 +12,8 @@ pub const FIB6_POOL: &str = "FIB6_POOL";
 pub const SLOT_GROUP: &str = "SLOT_GROUP";
 /// Next-hop groups.
 pub const GROUPS: &str = "GROUPS";
+/// By which interfaces sources of each next-hop group may come in.
+pub const ORIGINS: &str = "ORIGINS";
 /// Next hops (adjacencies).
 pub const NEXTHOPS: &str = "NEXTHOPS";
 /// Ingress interfaces by ifindex.
@@ -69,6 +71,7 @@ pub const SHARED_TABLES: &[&str] = &[
     FIB6_POOL,
     SLOT_GROUP,
     GROUPS,
+    ORIGINS,
     NEXTHOPS,
     INTERFACES,
     DEVICES,

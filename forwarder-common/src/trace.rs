@@ -12,14 +12,16 @@ pub enum Stage {
     Parse = 1,
     /// Source filter.
     Filter = 2,
+    /// Source validation.
+    Origin = 3,
     /// Longest-prefix match.
-    Fib = 3,
+    Fib = 4,
     /// Group and next hop.
-    NextHop = 4,
+    NextHop = 5,
     /// The redirect was asked for.
-    Redirect = 5,
+    Redirect = 6,
     /// The packet was rewritten.
-    Rewrite = 6,
+    Rewrite = 7,
 }
 
 impl Stage {
@@ -28,10 +30,11 @@ impl Stage {
         match number {
             1 => Stage::Parse,
             2 => Stage::Filter,
-            3 => Stage::Fib,
-            4 => Stage::NextHop,
-            5 => Stage::Redirect,
-            6 => Stage::Rewrite,
+            3 => Stage::Origin,
+            4 => Stage::Fib,
+            5 => Stage::NextHop,
+            6 => Stage::Redirect,
+            7 => Stage::Rewrite,
             _ => Stage::Start,
         }
     }

@@ -76,6 +76,24 @@ pub fn settle(cpu: u32) -> Place {
     }
 }
 
+/// Counts a packet that a blackhole route throws away, by its next hop: each such route has one of its own as long as there
+/// are enough.
+#[inline(always)]
+pub fn discarded(cpu: u32, id: u32, bytes: usize) {
+    if let Some(counter) = maps::NEXTHOP_COUNTERS.get_ptr_mut(cpu * maps::NEXTHOP_COUNT.length() + id) {
+        // SAFETY: this CPU's entry.
+        add(unsafe { &mut *counter }, bytes);
+    }
+}
+
+/// The same of a packet from there.
+#[inline(always)]
+pub fn discarded_source(group: u32, bytes: usize) {
+    if let Some(group) = maps::GROUPS.get(group) {
+        discarded(maps::cpu(), group.buckets[0] as u32, bytes);
+    }
+}
+
 /// Counts a forwarded packet by next hop and egress, and puts it down to be counted by prefix: `pending` is
 /// what [`settle`] answered.
 #[inline(always)]

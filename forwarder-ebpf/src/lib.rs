@@ -35,6 +35,8 @@ pub mod nexthop;
 #[cfg(target_arch = "bpf")]
 pub mod notes;
 #[cfg(target_arch = "bpf")]
+pub mod origin;
+#[cfg(target_arch = "bpf")]
 pub mod redirect;
 #[cfg(target_arch = "bpf")]
 pub mod rules;

@@ -25,6 +25,7 @@ mod program {
         Exit, count, egress, fib, filter, log, maps,
         nexthop::{self, Chosen},
         notes::{Notes, Silent, Traced},
+        origin,
         packet::{Head, Packet},
         parse::{self, ETHERNET, IPV4, IPV6, Network},
         redirect, rewrite,
@@ -159,6 +160,8 @@ mod program {
         let place = count::settle(arrival.cpu);
         let leaf = fib::leaf4(ip.destination);
         source::<N, 4>(interface, &ip.source.to_be_bytes())?;
+        origin::ipv4(interface, ip.source, packet.length())?;
+        N::stage(Stage::Origin);
         obey(arrival, RULES4, answer, |whence| {
             rules::ipv4::<N>(arrival.ctx, whence, packet.length(), ip.destination)
         })?;
@@ -174,7 +177,8 @@ mod program {
             };
             flow::hash(seed, ip.source as u128, ip.destination as u128, protocol, ports)
         })?;
-        nexthop::usable(chosen.hop, interface, FORWARD4, || ip.head.u8::<22>(), ip.length)?;
+        nexthop::usable(chosen.hop, interface, FORWARD4, || ip.head.u8::<22>(), ip.length)
+            .inspect_err(|exit| discarded(arrival, *exit, chosen.id))?;
         if chosen.hop.ifindex == arrival.ifindex && interface.flags & REDIRECTS4 != 0 {
             return Err(Reason::SameInterface.into());
         }
@@ -195,6 +199,8 @@ mod program {
         let place = count::settle(arrival.cpu);
         let leaf = fib::leaf6(&ip.destination);
         source::<N, 16>(interface, &ip.source)?;
+        origin::ipv6(interface, &ip.source, packet.length())?;
+        N::stage(Stage::Origin);
         obey(arrival, RULES6, answer, |whence| {
             rules::ipv6::<N>(arrival.ctx, whence, packet.length(), &ip.destination)
         })?;
@@ -209,7 +215,8 @@ mod program {
             );
             flow::hash(seed, source, destination, protocol, ports)
         })?;
-        nexthop::usable(chosen.hop, interface, FORWARD6, || ip.head.u8::<21>(), ip.length)?;
+        nexthop::usable(chosen.hop, interface, FORWARD6, || ip.head.u8::<21>(), ip.length)
+            .inspect_err(|exit| discarded(arrival, *exit, chosen.id))?;
         // ip6_forward sends a redirect whenever the packet would leave where it came in; no sysctl stops it.
         if chosen.hop.ifindex == arrival.ifindex {
             return Err(Reason::SameInterface.into());
@@ -253,6 +260,14 @@ mod program {
         })?;
         N::note(|t| t.nexthop = chosen.id);
         Ok(chosen)
+    }
+
+    /// What a blackhole route throws away is counted for it.
+    #[inline(always)]
+    fn discarded(arrival: &Arrival, exit: Exit, id: u32) {
+        if exit.0 == Reason::Blackhole.index() {
+            count::discarded(arrival.cpu, id, arrival.packet.length());
+        }
     }
 
     /// The decision is made: asks for the redirect, then writes, then counts.

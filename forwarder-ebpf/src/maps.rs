@@ -17,6 +17,7 @@ use forwarder_common::{
     interface::{IFINDEX_MAX, Interface},
     maps as names,
     nexthop::{Group, NextHop},
+    origin::Origin,
     rules::{Classes, Limiter, RuleEntry, RuleSet, RuleState},
     settings::Settings,
     trace::Trace,
@@ -38,6 +39,7 @@ direct! {
     FIB6_POOL: Table<Block>;
     SLOT_GROUP: Table<u32>;
     GROUPS: Table<Group>;
+    ORIGINS: Table<Origin>;
     NEXTHOPS: Table<NextHop>;
     INTERFACES: Table<Interface>;
     SETTINGS: Single<Settings>;

@@ -93,7 +93,7 @@ fn obstacle(hop: &NextHop, interface: &Interface, forwarding: u32, ttl: u8, leng
 /// Whether the controller has been silent for too long (law 4). The coarse clock costs no clock-source read and is as
 /// old as a tick at most.
 #[inline(always)]
-fn stale(settings: &Settings) -> bool {
+pub fn stale(settings: &Settings) -> bool {
     if settings.max_age_ns == 0 {
         return false;
     }

@@ -175,6 +175,9 @@ fn guard(number: u32) -> u32 {
 
 /// Where the answer waits beside the classes: how to mark the packet.
 const MARKING: usize = 15;
+/// And in a tracing instance, one more than the number of the last rule met: its note is taken behind the loop, or the
+/// verifier goes four times as far.
+const MET: usize = 14;
 
 /// The classes found for this CPU's packet.
 #[derive(Clone, Copy)]
@@ -201,9 +204,25 @@ impl Found {
     }
 }
 
-/// The first rule of the AND that drops the packet or ends the search.
+/// What the rules of the AND say, in their order, up to the first that drops the packet or ends the search.
 #[inline(always)]
 fn first<N: Notes>(common: &Common, classes: Found, cpu: u32, bytes: usize) -> u32 {
+    if N::TAKEN {
+        classes.set(MET, 0);
+    }
+    let said = ask::<N>(common, classes, cpu, bytes);
+    N::note(|t| {
+        t.rule = classes.get(MET);
+        if t.rule != 0 {
+            let verdict = &common.verdicts[opaque(t.rule as u64 - 1) as usize & (RULES - 1)];
+            t.rule_slot = verdict.slot;
+        }
+    });
+    said
+}
+
+#[inline(always)]
+fn ask<N: Notes>(common: &Common, classes: Found, cpu: u32, bytes: usize) -> u32 {
     let mut left = summary(common, |dimension| classes.get(dimension));
     let (mut bits, mut base) = (0u64, 0u32);
     classes.set(MARKING, 0);
@@ -222,7 +241,9 @@ fn first<N: Notes>(common: &Common, classes: Found, cpu: u32, bytes: usize) -> u
         let rule = base + lowest(bits);
         bits &= bits - 1;
         let verdict = &common.verdicts[opaque(rule as u64) as usize & (RULES - 1)];
-        N::note(|t| (t.rule, t.rule_slot) = (rule + 1, verdict.slot));
+        if N::TAKEN {
+            classes.set(MET, rule + 1);
+        }
         let dropped = meet(verdict, cpu, bytes);
         if dropped != 0 {
             return dropped;

@@ -11,6 +11,8 @@ pub struct Served {
     pub port: u16,
     /// Generic mode.
     pub generic: bool,
+    /// Its sources may come from wherever any route of their prefix leads (RFC 3704 2.3).
+    pub feasible: bool,
 }
 
 /// Every link the kernel told of.

@@ -82,11 +82,13 @@ impl Ledger {
         let sum =
             |counters: &mut dyn Iterator<Item = Counter>| counters.fold(Counter::default(), Counter::plus);
         let ports = self.reasons.iter();
+        let reason = |reason: Reason| sum(&mut self.reasons.iter().map(|port| port[reason.index()]));
+        let discarded = reason(Reason::Blackhole).plus(reason(Reason::BlackholeSource));
         Totals {
             received: sum(&mut ports.clone().flat_map(|port| port.iter().copied())),
             forwarded: sum(&mut ports.map(|port| port[Reason::Forwarded.index()])),
             prefixes: sum(&mut self.slots.iter().copied()),
-            nexthops: sum(&mut self.nexthops.iter().copied()),
+            nexthops: sum(&mut self.nexthops.iter().copied()).since(discarded),
             egress: sum(&mut self.egress.iter().map(|egress| egress.forwarded)),
         }
     }
@@ -101,7 +103,7 @@ pub struct Totals {
     pub forwarded: Counter,
     /// Every slot.
     pub prefixes: Counter,
-    /// Every next hop.
+    /// Every next hop, less what blackholes threw away.
     pub nexthops: Counter,
     /// Forwarded to every port.
     pub egress: Counter,

@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use forwarder::{
     clock::monotonic_ns,
-    config::Source,
+    config::{Source, SourceCheck},
     daemon::{engine::Engine, ports},
     dataplane::{
         Dataplane, Sizes,
@@ -26,8 +26,9 @@ use forwarder::{
     },
 };
 use forwarder_common::{
-    interface::{FORWARD4, FORWARD6, Interface, MACS},
+    interface::{CHECK_SOURCES, FORWARD4, FORWARD6, Interface, MACS},
     nexthop::mac_bits,
+    origin::ANYWHERE,
 };
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -186,14 +187,22 @@ impl Sandbox {
         let served = Served {
             port,
             generic: spec.generic,
+            feasible: spec.check == SourceCheck::Feasible,
         };
         self.engine.serve(ifindex, Some(served));
         self.engine.served_changed();
+        let (checks, origin) = match spec.check {
+            SourceCheck::Off => (0, ANYWHERE),
+            SourceCheck::Loose => (CHECK_SOURCES, ANYWHERE),
+            SourceCheck::Strict | SourceCheck::Feasible => (CHECK_SOURCES, u32::from(port)),
+        };
+        self.engine.rib.all_ways |= spec.check == SourceCheck::Feasible;
         let entry = Interface {
             port: port as u32,
-            flags: spec.flags,
+            flags: spec.flags | checks,
+            origin,
             macs: [mac_bits(m); MACS],
-            reserved: [0; 3],
+            ..Interface::default()
         };
         self.engine.view().interfaces.set(ifindex as usize, &entry);
         Ok(ifindex)
@@ -233,6 +242,8 @@ pub struct Spec<'a> {
     pub kind: &'a str,
     /// What the engine is told of its mode.
     pub generic: bool,
+    /// How its sources are checked.
+    pub check: SourceCheck,
 }
 
 impl Default for Spec<'_> {
@@ -243,6 +254,7 @@ impl Default for Spec<'_> {
             mtu: 1500,
             kind: "veth",
             generic: false,
+            check: SourceCheck::Off,
         }
     }
 }

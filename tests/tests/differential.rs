@@ -37,7 +37,11 @@ const NOT_HERE: &[Reason] = &[
     Reason::FibFull,
     Reason::NoDevice,
     Reason::Internal,
-    // Feeds and rules have tests of their own.
+    // Feeds, rules and source validation have tests of their own.
+    Reason::SourceNoRoute,
+    Reason::SourceInterface,
+    Reason::BlackholeSource,
+    Reason::SourceUndecided,
     Reason::GatewayUnresolved,
     Reason::Rule,
     Reason::FlowSpec,
@@ -255,6 +259,40 @@ fn filters_drop_what_they_should_and_nothing_else() -> Result<()> {
         };
     }
     Ok(())
+}
+
+/// Source validation drops what `rp_filter` drops, and the kernel's own stays on behind it. The kernel has none for IPv6; there the
+/// golden records say what is right.
+fn sources(role: &'static str, rp_filter: u8, reasons: &[Reason]) -> Result<()> {
+    let routers = Routers::build(&format!("ipv4/conf/all/rp_filter={rp_filter}\n"), "")?;
+    let controller = Controller::start(&routers.fast, |_| role, "[filter]\nbogons = false\n")?;
+    let mut bench = routers.connect()?;
+    let ipv4 = |case: &Case| case.frame[12..14] == [8, 0];
+    let counted = same_of(&mut bench, &controller, 2, ipv4)?;
+    for reason in reasons.iter().chain([&Reason::Forwarded]) {
+        ensure!(
+            counted.contains_key(reason.name()) || counted.values().sum::<u64>() < FRAMES / 4,
+            "nothing left as {}: {counted:?}",
+            reason.name()
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn strict_sources_are_those_of_the_kernel() -> Result<()> {
+    let reasons = [
+        Reason::SourceNoRoute,
+        Reason::SourceInterface,
+        Reason::BlackholeSource,
+        Reason::SourceUndecided,
+    ];
+    sources("customer", 1, &reasons)
+}
+
+#[test]
+fn loose_sources_are_those_of_the_kernel() -> Result<()> {
+    sources("peer", 2, &[Reason::SourceNoRoute, Reason::BlackholeSource])
 }
 
 fn all_dropped(bench: &mut Bench, controller: &Controller<'_>, cases: &[Case]) -> Result<bool> {

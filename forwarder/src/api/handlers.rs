@@ -65,6 +65,7 @@ pub fn figures(context: Arc<ApiContext>, limits: Limits) -> Router {
         .route("/v1/candidates", get(candidates))
         .route("/v1/lookup", get(lookup_one))
         .route("/v1/filter", get(filter))
+        .route("/v1/blackholes", get(blackholes))
         .route("/metrics", get(scrape))
         .fallback(nothing)
         .with_state(Server { context, limits })
@@ -87,7 +88,7 @@ async fn nothing() -> Response {
     refused(
         StatusCode::NOT_FOUND,
         "no such path: /v1/status, /v1/interfaces, /v1/drops, /v1/counters, /v1/routes, /v1/candidates, /v1/lookup, \
-         /v1/filter, /metrics",
+         /v1/filter, /v1/blackholes, /metrics",
     )
 }
 
@@ -221,6 +222,10 @@ async fn lookup_one(Shared(server): Shared<Server>, query: Asked<LookupQuery>) -
 
 async fn filter(Shared(server): Shared<Server>) -> Response {
     server.rows(|context| context.state().rules).await
+}
+
+async fn blackholes(Shared(server): Shared<Server>) -> Response {
+    server.rows(|context| context.state().blackholes).await
 }
 
 #[derive(Deserialize)]

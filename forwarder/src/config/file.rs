@@ -5,6 +5,8 @@ use std::{path::PathBuf, time::Duration};
 use serde::{Deserialize, Deserializer, de::Error as _, de::IgnoredAny};
 use toml::Spanned;
 
+use forwarder_common::origin::MAX_PORT;
+
 use crate::source::route_tables::{MOST, RouteTables, TABLE_LOCAL, TABLE_MAIN};
 
 use super::bgp::Written as Bgp;
@@ -188,20 +190,6 @@ impl Check<'_> {
                     "remove it",
                 ));
             }
-        }
-        let checks = file
-            .interface
-            .iter()
-            .filter_map(|section| section.get_ref().source_check.as_ref());
-        if let Some(at) = checks.into_iter().find(|at| *at.get_ref() != SourceCheck::Off) {
-            return Err(self.error(
-                at,
-                format!(
-                    "source-check = {:?}: this version does not have source validation",
-                    at.get_ref().name()
-                ),
-                "write \"off\", or remove the line",
-            ));
         }
         Ok(())
     }
@@ -400,7 +388,7 @@ impl Check<'_> {
             )?,
             // An id is 16 bits wide.
             next_hops: size("next-hops", &written.next_hops, default.next_hops, 64, 65_535)?,
-            interfaces: size("interfaces", &written.interfaces, default.interfaces, 1, 1_024)?,
+            interfaces: size("interfaces", &written.interfaces, default.interfaces, 1, MAX_PORT)?,
         })
     }
 

@@ -209,13 +209,6 @@ fn what_later_versions_have_is_refused_by_name() {
     );
     let text = with("[routes]\nsources = [\"kernel\", \"kernel\"]");
     assert!(text.contains("`kernel` stands here twice"), "{text}");
-    let text = with("source-check = \"loose\"");
-    assert!(
-        text.contains(
-            "line 3, column 16: source-check = \"loose\": this version does not have source validation"
-        ),
-        "{text}"
-    );
     let text = with("source-check = \"lose\"");
     assert!(
         text.ends_with("did you mean `loose`? Allowed here: off, loose, strict, feasible"),

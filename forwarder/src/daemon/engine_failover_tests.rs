@@ -39,6 +39,7 @@ fn started(dataplane: MemoryDataplane, dump: Dump) -> Engine<MemoryDataplane> {
         let served = Served {
             port: port as u16 + 1,
             generic: false,
+            feasible: false,
         };
         engine.serve(ifindex, Some(served));
     }

@@ -11,6 +11,8 @@ use crate::source::{
 mod answers;
 #[path = "engine_feeds_model_tests.rs"]
 mod model;
+#[path = "engine_sources_tests.rs"]
+mod sources;
 
 const ONE: FeedId = 1;
 const TWO: FeedId = 2;
@@ -61,6 +63,7 @@ fn on(dataplane: MemoryDataplane, sources: &[Source]) -> Engine<MemoryDataplane>
         let served = Served {
             port: port as u16 + 1,
             generic: false,
+            feasible: false,
         };
         engine.serve(ifindex, Some(served));
     }

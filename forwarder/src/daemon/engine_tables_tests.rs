@@ -21,6 +21,7 @@ fn following(tables: &[u32], routes: Vec<Route>) -> Engine<MemoryDataplane> {
         let served = Served {
             port: port as u16 + 1,
             generic: false,
+            feasible: false,
         };
         engine.serve(ifindex, Some(served));
     }

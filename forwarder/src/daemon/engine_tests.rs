@@ -128,6 +128,7 @@ fn start(dataplane: MemoryDataplane, dump: Dump) -> Engine<MemoryDataplane> {
         let served = Served {
             port: port as u16 + 1,
             generic: false,
+            feasible: false,
         };
         engine.serve(ifindex, Some(served));
     }

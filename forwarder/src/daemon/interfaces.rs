@@ -5,17 +5,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Context, Result, bail};
 use forwarder_common::{
     interface::{
-        FILTER_SOURCES, FORWARD4, FORWARD6, GENERIC_MODE, IFINDEX_MAX, Interface, MACS, REDIRECTS4, RULES4,
-        RULES6,
+        CHECK_SOURCES, FILTER_SOURCES, FORWARD4, FORWARD6, GENERIC_MODE, IFINDEX_MAX, Interface, MACS,
+        REDIRECTS4, RULES4, RULES6,
     },
     nexthop::mac_bits,
+    origin::ANYWHERE,
 };
 use ipnet::IpNet;
 use tracing::{info, warn};
 
 use super::{bypass, engine::Engine, ports};
 use crate::{
-    config::{Config, InterfaceConfig, Role, XdpMode},
+    config::{Config, InterfaceConfig, Role, SourceCheck, XdpMode},
     dataplane::{
         Dataplane,
         attach::{Attached, Programs},
@@ -39,6 +40,8 @@ pub struct Interfaces {
     problems: BTreeMap<String, String>,
     /// `RULES4` and `RULES6` of every interface. At first both: what rules a controller before this one left stay in force.
     pub rules: u32,
+    /// Whether the routes are whole, so that sources may be judged by them. At first as a controller before this one left it.
+    pub checks: bool,
 }
 
 impl Interfaces {
@@ -55,6 +58,7 @@ impl Interfaces {
             sources: None,
             problems: BTreeMap::new(),
             rules: RULES4 | RULES6,
+            checks: false,
         })
     }
 
@@ -75,6 +79,9 @@ impl Interfaces {
     /// The first interface that cannot be served, with what to do.
     pub fn start<D: Dataplane>(&mut self, engine: &mut Engine<D>, links: &[Link]) -> Result<()> {
         let adopted: BTreeSet<Ifindex> = self.programs.pinned().into_iter().collect();
+        let interfaces = &engine.view().interfaces;
+        let checked = |ifindex: &Ifindex| interfaces.get(*ifindex as usize).flags & CHECK_SOURCES != 0;
+        self.checks = adopted.iter().any(checked);
         let mut fresh = Vec::new();
         for interface in self.config.interfaces.clone() {
             let link = links.iter().find(|link| link.name == interface.name);
@@ -159,7 +166,12 @@ impl Interfaces {
                 .set(ifindex as usize, &Interface::default());
         }
         engine.dataplane.set_device(ifindex, true)?;
-        engine.serve(ifindex, Some(Served { port, generic }));
+        let served = Served {
+            port,
+            generic,
+            feasible: interface.source_check == SourceCheck::Feasible,
+        };
+        engine.serve(ifindex, Some(served));
         self.problems.remove(name);
         info!(ifname = %name, ifindex, port, mode = if generic { "generic" } else { "native" }, ?attached, "serving");
         Ok(ifindex)
@@ -271,15 +283,23 @@ impl Interfaces {
                 flags |= REDIRECTS4;
             }
             flags |= self.rules;
+            if self.checks && interface.source_check != SourceCheck::Off {
+                flags |= CHECK_SOURCES;
+            }
             if served.generic {
                 flags |= GENERIC_MODE;
             }
             let macs = [mac_bits(link.mac); MACS];
+            let origin = match interface.source_check {
+                SourceCheck::Off | SourceCheck::Loose => ANYWHERE,
+                SourceCheck::Strict | SourceCheck::Feasible => served.port as u32,
+            };
             let new = Interface {
                 port: served.port as u32,
                 flags,
                 macs,
-                reserved: [0; 3],
+                origin,
+                ..Interface::default()
             };
             let tables = engine.dataplane.tables();
             let old = tables.interfaces.get(ifindex as usize);
@@ -304,15 +324,20 @@ impl Interfaces {
             let macs = [mac_bits(link.mac); MACS];
             let entry = Interface {
                 port: served.port as u32,
-                flags: 0,
                 macs,
-                reserved: [0; 3],
+                ..Interface::default()
             };
             tables.interfaces.set(ifindex as usize, &entry);
             if let Ok(stats) = self.commands.link_stats(ifindex) {
                 ports::rebase_ingress(tables, served.port as u32, stats.rx_packets);
             }
         }
+    }
+
+    /// Whether any interface looks for the routes of sources.
+    pub fn check_sources(&self) -> bool {
+        let checks = |interface: &InterfaceConfig| interface.source_check != SourceCheck::Off;
+        self.config.interfaces.iter().any(checks)
     }
 
     /// Sources are looked at where packets come in from outside.
@@ -372,10 +397,23 @@ impl Interfaces {
             .ok()
             .and_then(|rules| bypass::rules(&rules, &self.config.routes.tables));
         self.bypassed("rules", bypassed);
-        let strict = |interface: &InterfaceConfig| sysctl::strict_sources4(&interface.name).unwrap_or(false);
-        let strict = self.config.interfaces.iter().any(strict);
-        let sentence = "net.ipv4.conf.*.rp_filter asks for strict source checks, which this version of the fast path does not make";
-        self.bypassed("rp_filter", strict.then(|| sentence.into()));
+        let less = |interface: &&InterfaceConfig| {
+            interface.source_check != SourceCheck::Strict
+                && sysctl::strict_sources4(&interface.name).unwrap_or(false)
+        };
+        let less: Vec<&str> = self
+            .config
+            .interfaces
+            .iter()
+            .filter(less)
+            .map(|i| i.name.as_str())
+            .collect();
+        let sentence = format!(
+            "net.ipv4.conf.*.rp_filter asks for strict source checks on {}, and the configuration for less: write \
+             source-check = \"strict\" there, or set rp_filter to 0 or 2",
+            less.join(", ")
+        );
+        self.bypassed("rp_filter", (!less.is_empty()).then_some(sentence));
     }
 
     fn bypassed(&mut self, key: &str, sentence: Option<String>) {

@@ -120,7 +120,7 @@ pub fn gateways_of(pins: &Pins) -> Result<BTreeSet<(Ifindex, IpAddr)>> {
     Ok(keys
         .filter_map(|key| match key {
             Key::Neighbour { ifindex, address, .. } => Some((ifindex, address)),
-            Key::Special(_) => None,
+            Key::Special(_) | Key::Victim(_) => None,
         })
         .collect())
 }

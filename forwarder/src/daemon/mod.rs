@@ -5,11 +5,13 @@
 
 mod asks;
 mod bypass;
+mod doubt;
 pub mod engine;
 pub mod feeds;
 pub mod gate;
 pub mod interfaces;
 pub mod keepalive;
+mod meter;
 pub mod ports;
 mod publish;
 pub mod rules;
@@ -37,13 +39,14 @@ use self::{
     feeds::Feeds,
     interfaces::Interfaces,
     keepalive::Keepalive,
+    meter::Meter,
     rules::Rules,
     serve::{Known, driver_counts, serve},
     state::State,
 };
 use crate::{
     clock,
-    config::Config,
+    config::{Config, InterfaceConfig, SourceCheck},
     dataplane::{
         Dataplane,
         attach::{self, Programs},
@@ -52,7 +55,7 @@ use crate::{
     },
     netlink,
     source::{feed::FeedId, kernel::KernelSource},
-    stats::{self, LinkStats},
+    stats::{self, BlackholeRow, LinkStats},
 };
 
 /// What `run` is told.
@@ -170,6 +173,10 @@ struct Controller {
     rules: Rules,
     /// Why the rules in force are not those that are wanted.
     unfiltered: Option<String>,
+    /// Why sources are not judged by the routes now.
+    unchecked: Option<String>,
+    /// Blackholes, by next-hop id.
+    blackholes: Meter<u32>,
     engine: Engine<KernelDataplane>,
     interfaces: Interfaces,
     keepalive: Keepalive,
@@ -202,6 +209,8 @@ impl Controller {
         if let Some(bgp) = &routes.bgp {
             engine.rib.feeds.drop_with(&bgp.blackhole_communities);
         }
+        let feasible = |interface: &InterfaceConfig| interface.source_check == SourceCheck::Feasible;
+        engine.rib.all_ways = config.interfaces.iter().any(feasible);
         seed(&engine);
         let mut interfaces = Interfaces::new(config.clone(), programs)?;
         // Watch first, then dump.
@@ -234,6 +243,8 @@ impl Controller {
             config: config.clone(),
             rules,
             unfiltered: None,
+            unchecked: None,
+            blackholes: Meter::default(),
             engine,
             interfaces,
             keepalive: Keepalive::new(managed),
@@ -251,6 +262,7 @@ impl Controller {
             true_since: Some(Instant::now()),
         };
         controller.enforce();
+        controller.judge();
         controller.interfaces.survey();
         controller.heartbeat();
         controller.tell();
@@ -332,6 +344,7 @@ impl Controller {
             }
             if self.told.elapsed() >= Duration::from_secs(1) {
                 self.enforce();
+                self.judge();
                 self.tell();
             }
         }
@@ -402,6 +415,31 @@ impl Controller {
         }
     }
 
+    /// Sources are judged by the routes as long as those are whole. While what was found at the start is kept, so is the
+    /// judgement by it.
+    fn judge(&mut self) {
+        if !self.interfaces.check_sources() {
+            return;
+        }
+        let doubt = doubt::of(&self.engine, &self.feeds, self.true_since.is_some());
+        let kept = self.engine.keeps_found() && self.interfaces.checks;
+        let checks = doubt.is_none() || kept;
+        let sentence = doubt.filter(|_| !checks).map(|why| {
+            format!(
+                "source-check waits, and sources come in unchecked, because the routes are not whole: {why}"
+            )
+        });
+        if checks != self.interfaces.checks {
+            match &sentence {
+                Some(sentence) => warn!("{sentence}"),
+                None => info!("sources are checked by their routes"),
+            }
+            self.interfaces.checks = checks;
+            self.interfaces.describe(&mut self.engine);
+        }
+        self.unchecked = sentence;
+    }
+
     /// Stamps the heartbeat, as long as the tables are true: as long as they are what the kernel says and what feeds have
     /// said. A feed that is down has said so, and its routes are gone or visibly stale; what it has not said yet nobody
     /// can know, and what waits in its channel is taken as it comes. So feeds never hold the heartbeat, and a daemon that
@@ -423,12 +461,14 @@ impl Controller {
         let rows = stats::interfaces(self.engine.view(), &Default::default(), &*self.link_stats);
         problems.extend(self.residues.observe(&rows));
         problems.extend(self.unfiltered.clone());
+        problems.extend(self.unchecked.clone());
         let now = self.engine.clock;
-        let rules = self
-            .rules
-            .rows(self.engine.view(), now, self.told.elapsed().as_secs_f64());
+        let elapsed = self.told.elapsed().as_secs_f64();
+        let rules = self.rules.rows(self.engine.view(), now, elapsed);
+        let blackholes = self.blackholes(now, elapsed);
         if let Ok(mut state) = self.state.write() {
             state.rules = rules;
+            state.blackholes = blackholes;
             let elapsed = std::mem::replace(&mut self.told, Instant::now()).elapsed();
             let in_step = self.true_since.is_some();
             let gate_left = self
@@ -437,6 +477,29 @@ impl Controller {
             let (engine, feeds) = (&self.engine, &self.feeds);
             publish::fill(&mut state, engine, feeds, in_step, gate_left, elapsed, problems);
         }
+    }
+
+    /// Blackhole routes with what they threw away.
+    fn blackholes(&mut self, now: u32, elapsed: f64) -> Vec<BlackholeRow> {
+        let all = stats::blackholes(self.engine.view());
+        self.blackholes
+            .keep(|id| all.iter().any(|(known, ..)| known == id));
+        let mut rows: Vec<BlackholeRow> = all
+            .into_iter()
+            .map(|(id, prefix, counter)| {
+                let pace = self.blackholes.read(id, counter, now, elapsed);
+                BlackholeRow {
+                    prefix,
+                    packets: counter.packets,
+                    bytes: counter.bytes,
+                    packets_per_second: pace.packets,
+                    bytes_per_second: pace.bytes,
+                    last_hit_seconds_ago: pace.last_hit,
+                }
+            })
+            .collect();
+        rows.sort_by_key(|row| (row.prefix.is_none(), row.prefix));
+        rows
     }
 
     fn finish(&mut self) {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    engine::Engine,
+    engine::{Engine, FeedStatus},
     feeds::Feeds,
     gate::Awaited,
     state::{Feed, State, Usage},
@@ -154,7 +154,6 @@ fn feed<D: Dataplane>(engine: &Engine<D>, source: Source, handle: &FeedHandle, e
     let (v4, v6) = (routes(FeedTable::Ipv4), routes(FeedTable::Ipv6));
     let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     let counts = &handle.counts;
-    let refused: u64 = status.refused.values().sum();
     let unplaced = [FeedTable::Ipv4, FeedTable::Ipv6]
         .iter()
         .filter_map(|table| status.refused.get(table))
@@ -178,7 +177,7 @@ fn feed<D: Dataplane>(engine: &Engine<D>, source: Source, handle: &FeedHandle, e
         messages: count(&counts.messages),
         end_of_rib: status.synchronised.iter().copied().collect(),
         errors: count(&counts.errors),
-        refused: count(&counts.refused) + refused,
+        refused: refused(&status, handle),
         unplaced,
         left_out: count(&counts.left_out),
         answered,
@@ -187,6 +186,11 @@ fn feed<D: Dataplane>(engine: &Engine<D>, source: Source, handle: &FeedHandle, e
         session: counts.session(),
         ..Feed::default()
     }
+}
+
+/// Routes and rules of a feed that were not taken, by the feed or by the tables.
+pub fn refused(status: &FeedStatus, handle: &FeedHandle) -> u64 {
+    handle.counts.refused.load(Ordering::Relaxed) + status.refused.values().sum::<u64>()
 }
 
 /// What is wrong with a source, if anything is.

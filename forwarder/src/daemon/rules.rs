@@ -27,14 +27,7 @@ use crate::{
     stats::{RuleRow, rules::ACTIVE},
 };
 
-use super::engine::Engine;
-
-/// What a rule had counted, and when that last was more than before.
-#[derive(Clone, Copy, Default)]
-struct Counted {
-    matched: Counter,
-    last_hit: Option<u32>,
-}
+use super::{engine::Engine, meter::Meter};
 
 /// What the rules are made of: where any of it changes, they are made anew.
 #[derive(Clone, Default, PartialEq)]
@@ -55,7 +48,7 @@ pub struct Rules {
     wanted: Option<Wanted>,
     slots: Slots,
     rows: Vec<RuleRow>,
-    counted: HashMap<u32, Counted>,
+    meter: Meter<u32>,
     /// `RULES4` and `RULES6`, where there are any.
     pub flags: u32,
 }
@@ -228,21 +221,12 @@ impl Rules {
             let (matched, dropped) = counts(tables, slot);
             let entry = tables.rule_directory.get(slot as usize);
             let (matched, dropped) = (matched.since(entry.matched), dropped.since(entry.dropped));
-            let known = self.counted.entry(slot).or_insert(Counted {
-                matched,
-                last_hit: None,
-            });
-            let more = matched.since(known.matched);
-            if more.packets > 0 {
-                known.last_hit = Some(now);
-            }
-            known.matched = matched;
-            let each_second = |count: u64| (count as f64 / elapsed.max(0.001)).round() as u64;
+            let pace = self.meter.read(slot, matched, now, elapsed);
             (row.packets, row.bytes) = (matched.packets, matched.bytes);
             (row.dropped_packets, row.dropped_bytes) = (dropped.packets, dropped.bytes);
-            row.packets_per_second = each_second(more.packets);
-            row.bytes_per_second = each_second(more.bytes);
-            row.last_hit_seconds_ago = known.last_hit.map(|at| u64::from(now.saturating_sub(at)));
+            row.packets_per_second = pace.packets;
+            row.bytes_per_second = pace.bytes;
+            row.last_hit_seconds_ago = pace.last_hit;
         }
         rows
     }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     config::Role,
     source::feed::{FeedTable, SessionView},
-    stats::RuleRow,
+    stats::{BlackholeRow, RuleRow},
 };
 
 /// The controller, as it was within the last second.
@@ -38,6 +38,8 @@ pub struct State {
     pub crowded: u64,
     /// Filter rules: those in force in the order in which they are asked, then those that are not applied.
     pub rules: Vec<RuleRow>,
+    /// Blackhole routes.
+    pub blackholes: Vec<BlackholeRow>,
     /// What is wrong, in sentences.
     pub problems: Vec<String>,
 }

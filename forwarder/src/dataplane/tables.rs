@@ -12,6 +12,7 @@ use forwarder_common::{
     interface::{IFINDEX_MAX, Interface},
     maps,
     nexthop::{Group, NextHop},
+    origin::Origin,
     reason::Reason,
     rules::{self, Classes, Limiter, RuleEntry, RuleSet, RuleState},
     settings::Settings,
@@ -77,6 +78,7 @@ impl Sizes {
             (maps::FIB6_POOL, self.blocks6, size(BLOCK_LEN * 4)),
             (maps::SLOT_GROUP, self.slots, 4),
             (maps::GROUPS, self.groups, size(size_of::<Group>())),
+            (maps::ORIGINS, self.groups, size(size_of::<Origin>())),
             (maps::NEXTHOPS, self.nexthops, size(size_of::<NextHop>())),
             (maps::INTERFACES, IFINDEX_MAX, size(size_of::<Interface>())),
             (maps::SETTINGS, 1, size(size_of::<Settings>())),
@@ -178,6 +180,8 @@ pub struct Tables {
     pub slot_group: Region,
     /// Next-hop groups.
     pub groups: Array<Group>,
+    /// By which interfaces sources of each group may come in.
+    pub origins: Array<Origin>,
     /// Next hops.
     pub nexthops: Array<NextHop>,
     /// Ingress interfaces by ifindex.
@@ -246,6 +250,7 @@ impl Tables {
             fib6_pool: region(maps::FIB6_POOL)?,
             slot_group: region(maps::SLOT_GROUP)?,
             groups: Array::new(region(maps::GROUPS)?, sizes.groups as usize),
+            origins: Array::new(region(maps::ORIGINS)?, sizes.groups as usize),
             nexthops: Array::new(region(maps::NEXTHOPS)?, nexthops),
             interfaces: Array::new(region(maps::INTERFACES)?, IFINDEX_MAX as usize),
             settings: Array::new(region(maps::SETTINGS)?, 1),

@@ -10,12 +10,14 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
+    iter,
     net::IpAddr,
 };
 
 use forwarder_common::{
     directory::{GroupEntry, State},
     fib::GROUP_INDIRECT,
+    reason::Reason,
 };
 use ipnet::IpNet;
 
@@ -25,8 +27,9 @@ use super::{
     family::prefix_of,
     group_words::{entry_of, write_entry, write_group},
     nexthops::{Member, NextHops},
+    origin::origin,
     path::{Key, Path},
-    plan::{Known, Plan, Ways},
+    plan::{Known, Others, Plan, Ways},
 };
 use crate::{dataplane::Tables, source::event::Ifindex};
 
@@ -150,6 +153,15 @@ impl Adjacencies {
     /// The group for a prefix with these ways, with one reference more; `have` is the one it has. `None`: no group or next
     /// hop is left.
     pub fn place(&mut self, known: Known<'_>, prefix: IpNet, ways: &Ways, have: Option<u32>) -> Option<u32> {
+        if is_blackhole(&ways.path) && self.nexthops.has_room_for_victims() {
+            let victim = Plan {
+                ways: Ways::only(Path::Victim(prefix)),
+                anchor: None,
+            };
+            if let Some(found) = self.acquire(known, &victim) {
+                return Some(found);
+            }
+        }
         let mut plan = self.plan(known, prefix, ways, have);
         let default = default_route(prefix);
         loop {
@@ -157,7 +169,12 @@ impl Adjacencies {
             if found.is_some() {
                 return found;
             }
-            // No room: a way without a backup is better than none.
+            // No room: sources that come from where they may not, and a way without a backup, are better than none.
+            let vague = plan.ways.others != Others::default() && plan.ways.others != Others::Unknown;
+            if vague {
+                plan.ways.others = Others::Unknown;
+                continue;
+            }
             match plan.anchor {
                 Some(anchor) if anchor != default => plan.anchor = Some(default),
                 Some(_) => plan.anchor = None,
@@ -197,6 +214,7 @@ impl Adjacencies {
             None => (Tiers::default(), 0),
         };
         write_group(known.tables, group, tiers.chosen());
+        self.write_origin(known, group, &plan.ways, &tiers);
         write_entry(known.tables, group, entry_of(key), &tiers);
         self.let_go(known.tables, &old);
         self.groups[group as usize] = Some(GroupState {
@@ -234,7 +252,8 @@ impl Adjacencies {
     /// Whether a group is one for these ways, whatever its anchor.
     pub fn serves(&self, group: u32, ways: &Ways) -> bool {
         let plan = self.state(group).and_then(|state| state.plan.as_ref());
-        plan.is_some_and(|plan| plan.ways == *ways)
+        let victims = |plan: &Plan| matches!(*plan.ways.path, Path::Victim(_)) && is_blackhole(&ways.path);
+        plan.is_some_and(|plan| plan.ways == *ways || victims(plan))
     }
 
     /// What a group does as long as it can; `None` for one that is adopted and not claimed yet.
@@ -260,7 +279,7 @@ impl Adjacencies {
         ids.into_iter()
             .filter_map(|id| match self.nexthops.key(id)? {
                 Key::Neighbour { ifindex, address, .. } => Some((*ifindex, *address)),
-                Key::Special(_) => None,
+                Key::Special(_) | Key::Victim(_) => None,
             })
             .collect()
     }
@@ -277,7 +296,12 @@ impl Adjacencies {
         let concerned = |state: &GroupState| {
             let ways = state.plan.as_ref().map(|plan| &plan.ways);
             let by_path = ways.is_some_and(|ways| {
-                leads(&ways.path) || ways.alternate.as_ref().is_some_and(|path| leads(path))
+                let others = match &ways.others {
+                    Others::Known(paths) => &paths[..],
+                    Others::Unknown => &[],
+                };
+                let mut all = iter::once(&ways.path).chain(&ways.alternate).chain(others);
+                all.any(|path| leads(path))
             });
             by_path
                 || state
@@ -296,7 +320,7 @@ impl Adjacencies {
     /// Which interfaces are served changed: every group of routes is resolved anew.
     pub fn refresh_all(&mut self, known: Known<'_>) {
         self.nexthops.refresh(known.tables, known.world, |_| true);
-        let special = |path: &Path| matches!(path, Path::Special(_));
+        let special = |path: &Path| matches!(path, Path::Special(_) | Path::Victim(_));
         let leads = |group: &u32| self.path(*group).is_some_and(|path| !special(path));
         let groups = (1..self.groups.len() as u32).filter(leads).collect();
         self.refill_all(known, groups);
@@ -326,11 +350,20 @@ impl Adjacencies {
             return;
         };
         write_group(known.tables, group, tiers.chosen());
+        self.write_origin(known, group, &plan.ways, &tiers);
         let entry = known.tables.group_directory.get(group as usize);
         write_entry(known.tables, group, entry, &tiers);
         if let Some(state) = &mut self.groups[group as usize] {
             let old = std::mem::replace(&mut state.tiers, tiers);
             self.let_go(known.tables, &old);
+        }
+    }
+
+    fn write_origin(&self, known: Known<'_>, group: u32, ways: &Ways, tiers: &Tiers) {
+        let chosen = tiers.chosen().iter().filter_map(|(id, _)| self.nexthops.key(*id));
+        let origin = origin(known.world, ways, chosen);
+        if known.tables.origins.get(group as usize) != origin {
+            known.tables.origins.set(group as usize, &origin);
         }
     }
 
@@ -362,7 +395,7 @@ impl Adjacencies {
 
     fn free_group(&mut self, path: &Path) -> Option<u32> {
         match path {
-            Path::Neighbour { .. } => {
+            Path::Neighbour { .. } | Path::Victim(_) => {
                 let beyond = self.free.range(GROUP_INDIRECT..).next().copied();
                 let group = beyond.or_else(|| self.free.last().copied())?;
                 self.free.take(&group)
@@ -395,9 +428,16 @@ impl Adjacencies {
     }
 }
 
+fn is_blackhole(path: &Path) -> bool {
+    *path == Path::Special(Reason::Blackhole)
+}
+
 /// Whether the state of a next hop can change what the buckets of a group name.
 fn has_choice(state: &GroupState) -> bool {
     let Some(plan) = &state.plan else { return false };
     let alone = plan.ways.alternate.is_none() && plan.anchor.is_none();
-    !alone || state.tiers.members[0].len() > 1 || plan.ways.path.is_indirect()
+    !alone
+        || plan.ways.others != Others::default()
+        || state.tiers.members[0].len() > 1
+        || plan.ways.path.is_indirect()
 }

@@ -199,6 +199,10 @@ fn first_way(
 /// kernel's way out of an interface without XDP is no end, only none for us, and a gateway that does not resolve is no way.
 fn ends(keys: &[(Key, u32)]) -> bool {
     let none = |reason: &Reason| matches!(reason, Reason::EgressWithoutXdp | Reason::GatewayUnresolved);
-    let end = |key: &Key| matches!(key, Key::Special(reason) if !none(reason));
+    let end = |key: &Key| match key {
+        Key::Special(reason) => !none(reason),
+        Key::Victim(_) => true,
+        Key::Neighbour { .. } => false,
+    };
     keys.iter().any(|(key, _)| end(key))
 }

@@ -19,6 +19,7 @@ pub mod family;
 mod group_words;
 mod half;
 mod nexthops;
+mod origin;
 pub mod path;
 pub mod plan;
 pub mod prefixes;
@@ -27,6 +28,7 @@ mod refusal;
 pub mod slots;
 pub mod stride;
 mod tree;
+mod way;
 
 use forwarder_common::directory::State;
 use ipnet::IpNet;

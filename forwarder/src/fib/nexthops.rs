@@ -70,6 +70,11 @@ impl NextHops {
         self.all.iter().flatten().count()
     }
 
+    /// Whether one more blackhole may have a next hop of its own: gateways come first.
+    pub fn has_room_for_victims(&self) -> bool {
+        self.free.len() > self.all.len() / 2
+    }
+
     /// Holds the next hops of these keys, their words written. `None`, and none held: no id is left.
     pub fn hold(&mut self, tables: &Tables, world: &Topology, keys: &[(Key, u32)]) -> Option<Vec<Member>> {
         let mut members = Vec::with_capacity(keys.len());

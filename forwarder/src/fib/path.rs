@@ -13,10 +13,12 @@ use forwarder_common::{
     nexthop::{EXACT_LENGTH, GENERIC, NextHop},
     reason::Reason,
 };
+use ipnet::IpNet;
 
 use super::{
-    family::Address,
-    recursion::{Gateways, Resolution},
+    family::{Address, prefix_of},
+    recursion::Gateways,
+    way::{DEPTH, MOST_LOOKS, Step, steps},
 };
 use crate::{
     dataplane::Tables,
@@ -26,6 +28,7 @@ use crate::{
         event::{Hop, Ifindex, NexthopKind},
         feed::{FeedId, Gateway},
     },
+    with_family,
 };
 
 /// What a route does, in canonical form.
@@ -33,6 +36,8 @@ use crate::{
 pub enum Path {
     /// Every packet leaves with this reason.
     Special(Reason),
+    /// Every packet of this prefix is thrown away, and counted for it.
+    Victim(IpNet),
     /// Next hops written in the route.
     Hops {
         /// Sorted.
@@ -83,7 +88,7 @@ impl Path {
         match self {
             Path::Hops { hops, .. } => hops.iter().all(|hop| hop.gateway.is_some() && !hop.unsupported),
             Path::Object { .. } | Path::Recursive { .. } | Path::FeedObject { .. } => true,
-            Path::Special(_) | Path::Neighbour { .. } => false,
+            Path::Special(_) | Path::Victim(_) | Path::Neighbour { .. } => false,
         }
     }
 
@@ -91,7 +96,7 @@ impl Path {
     pub fn is_indirect(&self) -> bool {
         match self {
             Path::Object { .. } | Path::Recursive { .. } | Path::FeedObject { .. } => true,
-            Path::Special(_) | Path::Hops { .. } | Path::Neighbour { .. } => false,
+            Path::Special(_) | Path::Victim(_) | Path::Hops { .. } | Path::Neighbour { .. } => false,
         }
     }
 
@@ -106,6 +111,8 @@ impl Path {
 pub enum Key {
     /// Every packet leaves with this reason.
     Special(Reason),
+    /// Packets of a blackhole route.
+    Victim(IpNet),
     /// A neighbour.
     Neighbour {
         /// Egress interface.
@@ -161,65 +168,20 @@ impl Topology {
     }
 }
 
-/// Most next hops that an object of a feed leads to, groups of groups flattened; and most objects looked at for that.
-const MOST_HOPS: usize = 256;
-const MOST_LOOKS: usize = 4096;
-/// Most that one next hop of a nested group weighs.
-const MOST_WEIGHT: u32 = 1 << 16;
-/// How deep groups of a feed may nest.
-const DEPTH: usize = 4;
-
 /// The next hops a path leads to, with weights; weight 0 for one that the kernel does not use now.
 pub(super) fn resolve(world: &Topology, path: &Path) -> Vec<(Key, u32)> {
-    match path {
-        Path::Special(reason) => vec![(Key::Special(*reason), 1)],
-        Path::Neighbour { ifindex, address } => {
-            let family = if address.is_ipv4() { 4 } else { 6 };
-            let hop = Hop {
-                ifindex: *ifindex,
-                gateway: Some(*address),
-                weight: 1,
-                dead: false,
-                unsupported: false,
-            };
-            vec![hop_key(world, &hop, family, 0)]
-        }
-        Path::Hops { hops, mtu, family } => hops
-            .iter()
-            .map(|hop| hop_key(world, hop, *family, *mtu))
-            .collect(),
-        Path::Object { id, mtu, family } => resolve_object(world, *id, *family, *mtu, None),
-        Path::Recursive { gateway, family } => match world.gateways.get(gateway) {
-            Some(Resolution::Hops { hops, mtu, .. }) => {
-                let keys = hops.iter().map(|hop| hop_key(world, hop, *family, *mtu));
-                keys.collect()
-            }
-            Some(Resolution::Object { id, mtu, direct, .. }) => {
-                resolve_object(world, *id, *family, *mtu, Some(*direct))
-            }
-            Some(Resolution::Special { reason, .. }) => vec![(Key::Special(*reason), 1)],
-            Some(Resolution::Unresolved(_)) | None => nowhere(),
-        },
-        Path::FeedObject { feed, id, family } => {
-            let mut flat = Flat {
-                world,
-                feed: *feed,
-                family: *family,
-                looks: 0,
-                hops: Vec::new(),
-            };
-            flat.add(*id, 1, DEPTH);
-            if flat.hops.is_empty() {
-                return nowhere();
-            }
-            flat.hops
-        }
+    if let Path::Victim(prefix) = path {
+        return vec![(Key::Victim(*prefix), 1)];
     }
-}
-
-/// What leads nowhere is left to the kernel, and weighs nothing: anything else is better.
-fn nowhere() -> Vec<(Key, u32)> {
-    vec![(Key::Special(Reason::GatewayUnresolved), 0)]
+    let (steps, family) = steps(world, path);
+    let member = |step: &Step| match step {
+        Step::Special { reason, weight } => (Key::Special(*reason), *weight),
+        Step::Hop { hop, mtu, share } => {
+            let (key, weight) = hop_key(world, hop, family, *mtu);
+            (key, share.map_or(weight, |share| weight.min(1) * share))
+        }
+    };
+    steps.iter().map(member).collect()
 }
 
 /// Whether these next hops are nowhere.
@@ -242,84 +204,6 @@ pub fn adds_nothing(world: &Topology, path: &Path, other: &Path) -> bool {
 pub fn is_within(keys: &[(Key, u32)], others: &[(Key, u32)]) -> bool {
     keys.iter()
         .all(|(key, _)| others.iter().any(|(other, _)| other == key))
-}
-
-/// The next hops of a feed's object. What it names and nobody has told of yet is left out.
-struct Flat<'a> {
-    world: &'a Topology,
-    feed: FeedId,
-    family: u8,
-    looks: usize,
-    hops: Vec<(Key, u32)>,
-}
-
-impl Flat<'_> {
-    fn add(&mut self, id: u32, weight: u32, depth: usize) {
-        self.looks += 1;
-        if self.looks > MOST_LOOKS || self.hops.len() >= MOST_HOPS {
-            return;
-        }
-        let world = self.world;
-        match world.feed_nexthops.get(&(self.feed, id)) {
-            Some(NexthopKind::Hop(hop)) => {
-                let (key, usable) = hop_key(world, hop, self.family, 0);
-                self.hops.push((key, usable.min(1) * weight));
-            }
-            Some(NexthopKind::Group(members)) if depth > 0 => {
-                for (member, share) in members {
-                    let weight = weight.saturating_mul((*share).max(1) as u32).min(MOST_WEIGHT);
-                    self.add(*member, weight, depth - 1);
-                }
-            }
-            Some(NexthopKind::Blackhole) => self.hops.push((Key::Special(Reason::Blackhole), weight)),
-            Some(NexthopKind::Group(_) | NexthopKind::Unsupported) => {
-                self.hops.push((Key::Special(Reason::UnsupportedRoute), weight));
-            }
-            None => {}
-        }
-    }
-}
-
-/// `direct` is who is sent to where the object names an interface alone.
-fn resolve_object(
-    world: &Topology,
-    id: u32,
-    family: u8,
-    mtu: u32,
-    direct: Option<IpAddr>,
-) -> Vec<(Key, u32)> {
-    let unsupported = || vec![(Key::Special(Reason::UnsupportedRoute), 1)];
-    let hop_key = |world, hop: &Hop, family, mtu| {
-        let hop = Hop {
-            gateway: hop.gateway.or(direct),
-            ..*hop
-        };
-        hop_key(world, &hop, family, mtu)
-    };
-    match world.nexthops.get(&id) {
-        Some(NexthopKind::Hop(hop)) => vec![hop_key(world, hop, family, mtu)],
-        Some(NexthopKind::Blackhole) => vec![(Key::Special(Reason::Blackhole), 1)],
-        Some(NexthopKind::Group(members)) => {
-            let resolved: Vec<_> = members
-                .iter()
-                .map(|(member, weight)| match world.nexthops.get(member) {
-                    Some(NexthopKind::Hop(hop)) => {
-                        let (key, usable) = hop_key(world, hop, family, mtu);
-                        (key, usable.min(1) * *weight as u32)
-                    }
-                    Some(NexthopKind::Blackhole) => (Key::Special(Reason::Blackhole), *weight as u32),
-                    // Groups do not nest (net/ipv4/nexthop.c); whatever else it is, the kernel knows.
-                    _ => (Key::Special(Reason::UnsupportedRoute), *weight as u32),
-                })
-                .collect();
-            if resolved.is_empty() {
-                unsupported()
-            } else {
-                resolved
-            }
-        }
-        Some(NexthopKind::Unsupported) | None => unsupported(),
-    }
 }
 
 fn hop_key(world: &Topology, hop: &Hop, family: u8, mtu: u32) -> (Key, u32) {
@@ -418,7 +302,7 @@ fn nexthop_of(world: &Topology, key: &Key) -> NextHop {
     } = key
     else {
         let Key::Special(reason) = key else {
-            return NextHop::special(Reason::Internal);
+            return NextHop::special(Reason::Blackhole);
         };
         return NextHop::special(*reason);
     };
@@ -460,6 +344,20 @@ pub(super) fn entry_of(world: &Topology, key: &Key) -> NextHopEntry {
             special: *reason as u8,
             ..NextHopEntry::default()
         },
+        Key::Victim(prefix) => {
+            let (address, packet_family) = with_family!(
+                *prefix,
+                |address, _length| (address.octets16(), 4),
+                |address, _length| (address.octets16(), 6)
+            );
+            NextHopEntry {
+                address,
+                mtu: u32::from(prefix.prefix_len()),
+                special: Reason::Blackhole as u8,
+                packet_family,
+                ..NextHopEntry::default()
+            }
+        }
         Key::Neighbour {
             ifindex,
             address,
@@ -494,6 +392,7 @@ pub fn key_of(entry: &NextHopEntry) -> Option<Key> {
     let address = match entry.family {
         4 => u32::from_octets16(entry.address).ip(),
         6 => u128::from_octets16(entry.address).ip(),
+        _ if entry.packet_family != 0 => return victim_of(entry).map(Key::Victim),
         _ => return Reason::from_index(entry.special as usize).map(Key::Special),
     };
     Some(Key::Neighbour {
@@ -502,4 +401,13 @@ pub fn key_of(entry: &NextHopEntry) -> Option<Key> {
         family: entry.packet_family,
         mtu: entry.mtu,
     })
+}
+
+/// The prefix whose packets a next hop throws away, in use or not.
+pub fn victim_of(entry: &NextHopEntry) -> Option<IpNet> {
+    let length = u8::try_from(entry.mtu).ok()?;
+    match entry.family {
+        0 => prefix_of(entry.packet_family, entry.address, length),
+        _ => None,
+    }
 }

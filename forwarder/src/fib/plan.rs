@@ -6,7 +6,7 @@
 
 use std::{
     hash::{Hash, Hasher},
-    sync::Arc,
+    sync::{Arc, LazyLock},
 };
 
 use forwarder_common::reason::Reason;
@@ -25,6 +25,37 @@ pub struct Ways {
     pub path: Arc<Path>,
     /// That of the next best route whose way is another; only where `path` can fail.
     pub alternate: Option<Arc<Path>>,
+    /// Those of all other routes, where an interface checks sources by them.
+    pub others: Others,
+}
+
+/// Ways that count only for packets from a prefix.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Others {
+    /// These.
+    Known(Arc<[Arc<Path>]>),
+    /// There was no room for a group that knows.
+    Unknown,
+}
+
+impl Default for Others {
+    fn default() -> Others {
+        static NONE: LazyLock<Arc<[Arc<Path>]>> = LazyLock::new(|| Arc::new([]));
+        Others::Known(Arc::clone(&NONE))
+    }
+}
+
+impl Others {
+    /// Each way once, in an order that does not depend on who came first.
+    pub fn of<'a>(paths: impl Iterator<Item = &'a Arc<Path>>) -> Others {
+        let mut paths: Vec<Arc<Path>> = paths.cloned().collect();
+        if paths.is_empty() {
+            return Others::default();
+        }
+        paths.sort_by_cached_key(|path| format!("{path:?}"));
+        paths.dedup();
+        Others::Known(paths.into())
+    }
 }
 
 impl Ways {
@@ -33,6 +64,7 @@ impl Ways {
         Ways {
             path: Arc::new(path),
             alternate: None,
+            others: Others::default(),
         }
     }
 
@@ -49,6 +81,7 @@ impl Ways {
         Ways {
             path: unmarked(self.path, links),
             alternate: self.alternate.map(|path| unmarked(path, links)),
+            others: self.others,
         }
     }
 
@@ -57,6 +90,11 @@ impl Ways {
     pub fn digest(&self) -> Option<u64> {
         let lasting = |path: &Arc<Path>| path.is_lasting();
         if !lasting(&self.path) || !self.alternate.as_ref().is_none_or(lasting) {
+            return None;
+        }
+        if let Others::Known(paths) = &self.others
+            && !paths.iter().all(lasting)
+        {
             return None;
         }
         let mut hasher = Fnv(0xcbf2_9ce4_8422_2325);
@@ -102,7 +140,12 @@ impl Plan {
             (Some(one), Some(other)) => Arc::ptr_eq(one, other),
             _ => false,
         };
-        same && Arc::ptr_eq(&self.ways.path, &other.ways.path) && self.anchor == other.anchor
+        let others = match (&self.ways.others, &other.ways.others) {
+            (Others::Known(one), Others::Known(other)) => Arc::ptr_eq(one, other),
+            (Others::Unknown, Others::Unknown) => true,
+            _ => false,
+        };
+        same && others && Arc::ptr_eq(&self.ways.path, &other.ways.path) && self.anchor == other.anchor
     }
 
     /// A number that spreads plans in use, by where their paths stand in memory.

@@ -299,6 +299,14 @@ impl KernelRoutes {
         candidates.iter().map(shown).collect()
     }
 
+    /// What the routes of a prefix do, as far as packets find them.
+    pub fn paths(&self, prefix: IpNet) -> impl Iterator<Item = &Arc<Path>> {
+        let ipv6 = prefix.addr().is_ipv6();
+        let found = move |c: &&Candidate| !self.shades.over(prefix, c.table);
+        let candidates = self.candidates(prefix).iter().filter(found);
+        candidates.map(move |c| self.kinds.path(c.kind, ipv6))
+    }
+
     fn candidates(&self, prefix: IpNet) -> &[Candidate] {
         entry::of(&self.v4, &self.v6, prefix)
     }

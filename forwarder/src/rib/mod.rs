@@ -33,7 +33,10 @@ use self::{
 };
 use crate::{
     config::Source,
-    fib::{path::Path, plan::Ways},
+    fib::{
+        path::Path,
+        plan::{Others, Ways},
+    },
     source::{feed::FeedId, route_tables::RouteTables},
 };
 
@@ -46,6 +49,8 @@ pub struct Rib {
     sources: Vec<Source>,
     listed_kernel: Class,
     punt: Arc<Path>,
+    /// Whether all ways of a prefix count, for packets from there.
+    pub all_ways: bool,
 }
 
 /// Whether the first of two ways has no next hop that the second has not: then it is no backup for it.
@@ -80,6 +85,7 @@ impl Rib {
             sources: sources.to_vec(),
             listed_kernel: class_of(sources, Source::Kernel),
             punt: Arc::new(Path::Special(Reason::UnsupportedRoute)),
+            all_ways: false,
         }
     }
 
@@ -111,12 +117,28 @@ impl Rib {
     /// What packets of a prefix should do. The next way is that of the best route with a next hop that the best way has not,
     /// if there is one.
     pub fn choose_apart(&self, prefix: IpNet, alike: Alike<'_>) -> Option<Choice> {
-        self.choose_with(prefix, self.kernel.find(prefix), alike)
+        let choice = self.choose_with(prefix, self.kernel.find(prefix), alike);
+        self.with_others(prefix, choice)
     }
 
     /// The same of a prefix in a list of the kernel's.
     pub fn choose_listed(&self, listed: &Listed, alike: Alike<'_>) -> Option<Choice> {
-        self.choose_with(listed.prefix, self.kernel.find_listed(listed), alike)
+        let choice = self.choose_with(listed.prefix, self.kernel.find_listed(listed), alike);
+        self.with_others(listed.prefix, choice)
+    }
+
+    /// With the ways of all other routes of the prefix, those of feeds that only tell attributes among them.
+    fn with_others(&self, prefix: IpNet, choice: Option<Choice>) -> Option<Choice> {
+        let mut choice = choice?;
+        if self.all_ways {
+            let ways = &choice.ways;
+            let known = |path: &&Arc<Path>| **path == ways.path || Some(*path) == ways.alternate.as_ref();
+            let feeds: Vec<View<'_>> = self.feeds.routes(prefix).collect();
+            let of_feeds = feeds.iter().map(|view| view.path);
+            let all = self.kernel.paths(prefix).chain(of_feeds);
+            choice.ways.others = Others::of(all.filter(|path| !known(path)));
+        }
+        Some(choice)
     }
 
     fn choose_with(&self, prefix: IpNet, found: Option<Found<'_>>, alike: Alike<'_>) -> Option<Choice> {
@@ -204,6 +226,7 @@ impl Rib {
             ways: Ways {
                 path: path.clone(),
                 alternate: alternate.cloned(),
+                others: Others::default(),
             },
             protocol: found.best.protocol,
             class: self.class_of_found(found),
@@ -282,6 +305,7 @@ fn by_feed(view: &View<'_>, next: Option<&Arc<Path>>) -> Choice {
         ways: Ways {
             path: view.path.clone(),
             alternate: alternate.cloned(),
+            others: Others::default(),
         },
         protocol: view.attributes.protocol,
         class: view.class,
@@ -293,6 +317,7 @@ fn refused(punt: &Arc<Path>) -> Choice {
         ways: Ways {
             path: punt.clone(),
             alternate: None,
+            others: Others::default(),
         },
         protocol: 0,
         class: UNLISTED,

@@ -4,7 +4,7 @@ use forwarder_common::{counters::Counter, directory::State};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::{names, path, prefixes};
+use super::{blackholes::discarded, names, path, prefixes};
 use crate::dataplane::Tables;
 
 /// What to count by.
@@ -156,6 +156,8 @@ fn by_prefix(tables: &Tables, top: Option<usize>, all: bool) -> Vec<CounterRow> 
 
 fn by_next_hop(tables: &Tables) -> Vec<CounterRow> {
     let mut rows = Vec::new();
+    // Before the others, of which it is a part: so the rest is not less than nothing.
+    let discarded = discarded(tables);
     let mut total = Counter::default();
     let mut live = Counter::default();
     for id in 0..tables.sizes.nexthops {
@@ -179,7 +181,7 @@ fn by_next_hop(tables: &Tables) -> Vec<CounterRow> {
     rows.push(CounterRow::named(
         By::NextHop,
         WITHDRAWN.into(),
-        total.since(live),
+        total.since(discarded).since(live),
     ));
     rows
 }

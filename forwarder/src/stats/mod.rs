@@ -6,6 +6,7 @@
 //! Rows are flat and their fields are the JSON: packets, octets, seconds, no units inside values.
 
 pub mod attributes;
+pub mod blackholes;
 pub mod candidates;
 pub mod counters;
 pub mod drops;
@@ -22,6 +23,7 @@ pub mod rules;
 pub(crate) mod sample;
 pub mod status;
 
+pub use blackholes::{BlackholeRow, blackholes};
 pub use candidates::CandidateRow;
 pub use counters::{By, CounterRow, counters};
 pub use drops::{DropRow, drops};

@@ -10,6 +10,7 @@ mod ipv4_routes;
 mod ipv6;
 mod large;
 mod law;
+mod origin;
 mod situations;
 
 use anyhow::{Result, ensure};

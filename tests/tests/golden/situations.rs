@@ -64,6 +64,7 @@ pub fn run(house: &mut House) -> Result<Vec<String>> {
     failures.extend(devices(house)?);
     failures.extend(links(house));
     failures.extend(macs(house));
+    failures.extend(super::origin::run(house)?);
     failures.extend(generic(house)?);
     failures.extend(objects(house)?);
     failures.extend(contradictions(house)?);

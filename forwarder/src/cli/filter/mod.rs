@@ -1,5 +1,6 @@
 //! `forwarder filter`: the rules with what they met, and the rule that a packet would meet.
 
+mod blackholes;
 mod show;
 mod test;
 mod words;
@@ -8,7 +9,7 @@ use anyhow::{Result, bail};
 use clap::Subcommand;
 
 use super::{Format, reader::Reader, trace};
-use crate::stats::RuleRow;
+use crate::stats::{BlackholeRow, RuleRow};
 
 /// What is asked of the filter.
 #[derive(Debug, Subcommand)]
@@ -16,6 +17,11 @@ pub enum Command {
     /// Rules in the order in which they are asked: what each matched and dropped, how much now, when last. Behind them those that are
     /// not applied, with why
     Show {
+        #[command(flatten)]
+        format: Format,
+    },
+    /// Blackhole routes: what each threw away, how much now, when last
+    Blackholes {
         #[command(flatten)]
         format: Format,
     },
@@ -32,6 +38,7 @@ pub enum Command {
 pub fn run(reader: &Reader, command: &Command) -> Result<bool> {
     match command {
         Command::Show { format } => show::show(&rules(reader)?, format.json),
+        Command::Blackholes { format } => blackholes::show(&blackholes(reader)?, format.json),
         Command::Test { packet, format } => test::test(reader, packet, format.json),
     }
 }
@@ -43,6 +50,17 @@ fn rules(reader: &Reader) -> Result<Vec<RuleRow>> {
         None => bail!(
             "only a running controller knows what the rules are called and where they come from. Those that were in \
              force still are: start the controller again with `forwarder run`"
+        ),
+    }
+}
+
+/// The blackholes, from the controller: what they do now nobody else knows.
+fn blackholes(reader: &Reader) -> Result<Vec<BlackholeRow>> {
+    match reader.ask_controller("/v1/blackholes")? {
+        Some(body) => Ok(serde_json::from_slice(&body)?),
+        None => bail!(
+            "only a running controller knows what blackhole routes throw away now. Those that were in force still are: \
+             start the controller again with `forwarder run`"
         ),
     }
 }

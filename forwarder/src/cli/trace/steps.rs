@@ -187,6 +187,7 @@ const fn stage_name(stage: Stage) -> &'static str {
         Stage::Start => "start",
         Stage::Parse => "parse",
         Stage::Filter => "filter",
+        Stage::Origin => "source-check",
         Stage::Fib => "fib",
         Stage::NextHop => "next-hop",
         Stage::Redirect => "redirect",
