@@ -13,6 +13,7 @@ use forwarder_tests::differential::{
     generate::{Case, case},
     normalise::FREEDOMS,
     picture,
+    topology::{PORTS, Port},
 };
 use ipnet::IpNet;
 
@@ -264,10 +265,22 @@ fn filters_drop_what_they_should_and_nothing_else() -> Result<()> {
 /// Source validation drops what `rp_filter` drops, and the kernel's own stays on behind it. The kernel has none for IPv6; there the
 /// golden records say what is right.
 fn sources(role: &'static str, rp_filter: u8, reasons: &[Reason]) -> Result<()> {
-    let routers = Routers::build(&format!("ipv4/conf/all/rp_filter={rp_filter}\n"), "")?;
+    // Markers have sources of their own.
+    let markers = |port: &Port| {
+        let (name, number) = (port.name, port.number);
+        format!("route add 61.0.{number}.0/24 via 20.0.{number}.2 dev {name}\n")
+    };
+    let markers: String = PORTS.iter().map(markers).collect();
+    let routers = Routers::build(&format!("ipv4/conf/all/rp_filter={rp_filter}\n"), &markers)?;
     let controller = Controller::start(&routers.fast, |_| role, "[filter]\nbogons = false\n")?;
     let mut bench = routers.connect()?;
-    let ipv4 = |case: &Case| case.frame[12..14] == [8, 0];
+    // Known: what has no route the kernel refuses whatever the source, with an ICMP error, as it does with broken options to a
+    // blackhole; forwarder asks for the source first.
+    let refused = |case: &Case| {
+        let kinds = ["(unreachable", "(prohibit", "(throw", "(blackhole"];
+        kinds.iter().any(|kind| case.story.contains(kind))
+    };
+    let ipv4 = |case: &Case| case.frame[12..14] == [8, 0] && !refused(case);
     let counted = same_of(&mut bench, &controller, 2, ipv4)?;
     for reason in reasons.iter().chain([&Reason::Forwarded]) {
         ensure!(
