@@ -361,6 +361,9 @@ impl<D: Dataplane> Engine<D> {
 
     /// Makes a prefix do what it should.
     pub fn sync(&mut self, prefix: IpNet) {
+        if self.rib.all_ways {
+            self.note_origins(prefix);
+        }
         let wanted = self.wanted(prefix);
         self.bring(prefix, wanted);
     }

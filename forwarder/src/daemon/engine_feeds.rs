@@ -17,7 +17,10 @@ use crate::{
     config::Source,
     daemon::gate::{Awaited, Gate},
     dataplane::Dataplane,
-    fib::path::{Path, leads_somewhere},
+    fib::{
+        origin,
+        path::{Path, leads_somewhere},
+    },
     rib::{
         decision::{Class, UNLISTED},
         feeds::Effect,
@@ -296,7 +299,7 @@ impl<D: Dataplane> Engine<D> {
                 Kind::Choose => {
                     // Where there is one route, there is no choice.
                     let rib = &self.rib;
-                    if rib.feeds.has_several(prefix) || rib.kernel.find(prefix).is_some() {
+                    if rib.all_ways || rib.feeds.has_several(prefix) || rib.kernel.find(prefix).is_some() {
                         self.route_chosen(prefix);
                     }
                 }
@@ -343,6 +346,28 @@ impl<D: Dataplane> Engine<D> {
         }
     }
 
+    /// Which ASes the routes of a prefix show behind interfaces that ask for feasible paths. Where one is new, or gone, every
+    /// prefix of it is concerned.
+    pub(super) fn note_origins(&mut self, prefix: IpNet) {
+        let mut says = Vec::new();
+        for view in self.rib.feeds.routes(prefix) {
+            let Some(origin) = view.attributes.origin_as() else {
+                continue;
+            };
+            let by = origin::interfaces(&self.world, view.path);
+            let feasible = |ifindex: &u32| {
+                self.world
+                    .links
+                    .served(*ifindex)
+                    .is_some_and(|served| served.feasible)
+            };
+            says.extend(by.filter(feasible).map(|ifindex| (ifindex, origin)));
+        }
+        if self.rib.cones.note(prefix, says) {
+            self.choose_again = true;
+        }
+    }
+
     fn resolve(&self, gateway: &Gateway) -> crate::fib::recursion::Resolution {
         let exists = |ifindex| self.world.links.get(ifindex).is_some();
         recursion::resolve(&self.rib, gateway, exists)
@@ -366,6 +391,8 @@ impl<D: Dataplane> Engine<D> {
         if changed.is_empty() {
             return;
         }
+        // Another interface, another AS behind it.
+        self.choose_again |= self.rib.all_ways;
         let leads =
             |path: &Path| matches!(path, Path::Recursive { gateway, .. } if changed.contains(gateway));
         self.adjacencies

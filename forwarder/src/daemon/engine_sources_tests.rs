@@ -112,6 +112,44 @@ fn strict_interfaces_take_the_best_route_and_while_it_fails_its_backup() {
     assert_eq!(origins(&engine, "20.0.0.1"), [OUT]);
 }
 
+#[test]
+fn every_prefix_of_an_as_may_come_in_where_one_of_them_is_announced() {
+    let mut engine = following(&[Source::Bgp, Source::Kernel], world());
+    feasible(&mut engine, &[OTHER]);
+    let of = |prefix: &str, by: &str, origin: u32| {
+        let from =
+            |attributes: &mut Attributes| attributes.as_path = vec![Segment::Sequence(vec![64501, origin])];
+        route_of(prefix, with(gateway(by), from))
+    };
+    let announced = vec![
+        of("20.0.0.0/16", LOOPBACKS[0], 65001),
+        of("20.1.0.0/16", LOOPBACKS[0], 65002),
+    ];
+    say(&mut engine, ONE, announced);
+    say(&mut engine, ONE, vec![of("20.2.0.0/16", LOOPBACKS[1], 65001)]);
+    assert_eq!(origins(&engine, "20.2.0.1"), [OTHER]);
+    assert_eq!(origins(&engine, "20.0.0.1"), [OUT, OTHER], "the same AS");
+    assert_eq!(origins(&engine, "20.1.0.1"), [OUT], "another");
+    // The route that showed it moves to where nobody asks for feasible paths, and back, and goes.
+    let moved = format!("{}/32", LOOPBACKS[1]);
+    tell(
+        &mut engine,
+        Event::RouteGone(via(&moved, CARRIERS[1].0, CARRIERS[1].1)),
+    );
+    announce(&mut engine, via(&moved, CARRIERS[2].0, CARRIERS[2].1));
+    settle(&mut engine);
+    assert_eq!(origins(&engine, "20.0.0.1"), [OUT]);
+    tell(
+        &mut engine,
+        Event::RouteGone(via(&moved, CARRIERS[2].0, CARRIERS[2].1)),
+    );
+    announce(&mut engine, via(&moved, CARRIERS[1].0, CARRIERS[1].1));
+    settle(&mut engine);
+    assert_eq!(origins(&engine, "20.0.0.1"), [OUT, OTHER]);
+    say(&mut engine, ONE, vec![gone("20.2.0.0/16")]);
+    assert_eq!(origins(&engine, "20.0.0.1"), [OUT]);
+}
+
 fn victims(engine: &Engine<MemoryDataplane>) -> Vec<(u32, IpNet)> {
     let tables = engine.view();
     let victim = |id: u32| {

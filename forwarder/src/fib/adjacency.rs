@@ -296,10 +296,7 @@ impl Adjacencies {
         let concerned = |state: &GroupState| {
             let ways = state.plan.as_ref().map(|plan| &plan.ways);
             let by_path = ways.is_some_and(|ways| {
-                let others = match &ways.others {
-                    Others::Known(paths) => &paths[..],
-                    Others::Unknown => &[],
-                };
+                let others = ways.others.paths();
                 let mut all = iter::once(&ways.path).chain(&ways.alternate).chain(others);
                 all.any(|path| leads(path))
             });

@@ -19,7 +19,7 @@ pub mod family;
 mod group_words;
 mod half;
 mod nexthops;
-mod origin;
+pub mod origin;
 pub mod path;
 pub mod plan;
 pub mod prefixes;

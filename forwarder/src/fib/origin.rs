@@ -40,21 +40,23 @@ pub(super) fn origin<'a>(world: &Topology, ways: &Ways, chosen: impl Iterator<It
                 origin.set(u32::from(served.port));
             }
         }
-        Others::Known(paths) => {
-            for path in ways.alternate.iter().chain(paths.iter()) {
-                other(world, path, &mut origin, feasible);
+        Others::Known(elsewhere) => {
+            let paths = ways.alternate.iter().chain(&elsewhere.paths);
+            let by_paths = paths.flat_map(|path| interfaces(world, path));
+            for ifindex in by_paths.chain(elsewhere.interfaces.iter().copied()) {
+                admit(world, ifindex, &mut origin, feasible);
             }
         }
     }
     origin
 }
 
-fn other(world: &Topology, path: &Path, origin: &mut Origin, which: impl Fn(Served) -> bool) {
-    for step in steps(world, path).0 {
-        if let Step::Hop { hop, .. } = step {
-            admit(world, hop.ifindex, origin, &which);
-        }
-    }
+/// The interfaces that a path leads by.
+pub fn interfaces(world: &Topology, path: &Path) -> impl Iterator<Item = Ifindex> + use<> {
+    steps(world, path).0.into_iter().filter_map(|step| match step {
+        Step::Hop { hop, .. } => Some(hop.ifindex),
+        Step::Special { .. } => None,
+    })
 }
 
 /// What a route that leads nowhere says of packets from there; with the kernel (`__fib_validate_source`), only a unicast route

@@ -16,7 +16,7 @@ use super::{
     Fib,
     path::{Path, Topology},
 };
-use crate::{dataplane::Tables, link::Links};
+use crate::{dataplane::Tables, link::Links, source::event::Ifindex};
 
 /// The ways that the routes of one prefix offer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -33,28 +33,51 @@ pub struct Ways {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Others {
     /// These.
-    Known(Arc<[Arc<Path>]>),
+    Known(Arc<Elsewhere>),
     /// There was no room for a group that knows.
     Unknown,
 }
 
+/// From where else packets may come.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Elsewhere {
+    /// The ways of the prefix's other routes, each once, in an order that does not depend on who came first.
+    pub paths: Vec<Arc<Path>>,
+    /// Interfaces that the AS of the prefix is behind.
+    pub interfaces: Vec<Ifindex>,
+}
+
 impl Default for Others {
     fn default() -> Others {
-        static NONE: LazyLock<Arc<[Arc<Path>]>> = LazyLock::new(|| Arc::new([]));
+        static NONE: LazyLock<Arc<Elsewhere>> = LazyLock::new(Arc::default);
         Others::Known(Arc::clone(&NONE))
     }
 }
 
 impl Others {
-    /// Each way once, in an order that does not depend on who came first.
-    pub fn of<'a>(paths: impl Iterator<Item = &'a Arc<Path>>) -> Others {
+    /// These paths and interfaces.
+    pub fn of<'a>(
+        paths: impl Iterator<Item = &'a Arc<Path>>,
+        interfaces: impl Iterator<Item = Ifindex>,
+    ) -> Others {
         let mut paths: Vec<Arc<Path>> = paths.cloned().collect();
-        if paths.is_empty() {
+        let mut interfaces: Vec<Ifindex> = interfaces.collect();
+        if paths.is_empty() && interfaces.is_empty() {
             return Others::default();
         }
         paths.sort_by_cached_key(|path| format!("{path:?}"));
         paths.dedup();
-        Others::Known(paths.into())
+        interfaces.sort_unstable();
+        interfaces.dedup();
+        Others::Known(Arc::new(Elsewhere { paths, interfaces }))
+    }
+
+    /// The ways that are known.
+    pub fn paths(&self) -> &[Arc<Path>] {
+        match self {
+            Others::Known(elsewhere) => &elsewhere.paths,
+            Others::Unknown => &[],
+        }
     }
 }
 
@@ -92,9 +115,7 @@ impl Ways {
         if !lasting(&self.path) || !self.alternate.as_ref().is_none_or(lasting) {
             return None;
         }
-        if let Others::Known(paths) = &self.others
-            && !paths.iter().all(lasting)
-        {
+        if !self.others.paths().iter().all(lasting) {
             return None;
         }
         let mut hasher = Fnv(0xcbf2_9ce4_8422_2325);

@@ -9,6 +9,7 @@
 //! attributes. If the kernel is not named there, its other routes still decide where nobody else has anything to say: they are
 //! laid as the kernel's to carry out, so that a shorter prefix of a feed does not take what the kernel sends elsewhere.
 
+pub mod cones;
 pub mod decision;
 mod entry;
 pub mod explain;
@@ -27,6 +28,7 @@ use forwarder_common::reason::Reason;
 use ipnet::IpNet;
 
 use self::{
+    cones::Cones,
     decision::{Class, Contender, FIRST, UNLISTED},
     feeds::{FeedRoutes, View},
     kernel::{Cover, Found, KernelRoutes, Listed},
@@ -51,6 +53,8 @@ pub struct Rib {
     punt: Arc<Path>,
     /// Whether all ways of a prefix count, for packets from there.
     pub all_ways: bool,
+    /// Which ASes are behind which interface, where all ways count.
+    pub cones: Cones,
 }
 
 /// Whether the first of two ways has no next hop that the second has not: then it is no backup for it.
@@ -86,6 +90,7 @@ impl Rib {
             listed_kernel: class_of(sources, Source::Kernel),
             punt: Arc::new(Path::Special(Reason::UnsupportedRoute)),
             all_ways: false,
+            cones: Cones::default(),
         }
     }
 
@@ -136,7 +141,9 @@ impl Rib {
             let feeds: Vec<View<'_>> = self.feeds.routes(prefix).collect();
             let of_feeds = feeds.iter().map(|view| view.path);
             let all = self.kernel.paths(prefix).chain(of_feeds);
-            choice.ways.others = Others::of(all.filter(|path| !known(path)));
+            let origins = feeds.iter().filter_map(|view| view.attributes.origin_as());
+            let behind = origins.flat_map(|origin| self.cones.interfaces(origin));
+            choice.ways.others = Others::of(all.filter(|path| !known(path)), behind);
         }
         Some(choice)
     }
