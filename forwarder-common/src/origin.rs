@@ -37,7 +37,7 @@ impl Origin {
     /// Whether a bit is set.
     #[inline(always)]
     pub fn has(&self, bit: u32) -> bool {
-        self.bits[bit as usize / 64 & (WORDS - 1)] >> (bit % 64) & 1 != 0
+        self.bits[(bit as usize / 64) & (WORDS - 1)] >> (bit % 64) & 1 != 0
     }
 
     /// What becomes of a packet from such a source that needs this bit.

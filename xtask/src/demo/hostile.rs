@@ -1,4 +1,5 @@
-//! What must not come in: bogon and spoofed sources on a transit interface, sent on purpose.
+//! What must not come in: bogon and spoofed sources on a transit interface, sent on purpose. And what must, although its
+//! answers leave elsewhere.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -52,6 +53,27 @@ pub const KINDS: [Kind; 4] = [
 /// Sends one kind from carrier A to server-1: every packet must be counted under its reason, and none arrive.
 pub fn send(lab: &Lab, kind: Kind) -> Result<(bool, String)> {
     let source: IpAddr = kind.source.parse().context("source")?;
+    let before = operator::reason(lab, "router-a", kind.reason)?;
+    let arrived = from_carrier(lab, source)?;
+    let dropped = operator::reason(lab, "router-a", kind.reason)? - before;
+    let figure = format!(
+        "{COUNT} sent, {dropped} dropped as {}, {arrived} arrived",
+        kind.reason
+    );
+    Ok((dropped == COUNT && arrived == 0, figure))
+}
+
+/// Packets from a host that router A reaches by its twin, sent in by carrier A: routes differ by direction, and source validation
+/// must let them.
+pub fn asymmetric(lab: &Lab, ipv6: bool) -> Result<(bool, String)> {
+    let source = address("internet-b", ipv6)?;
+    let arrived = from_carrier(lab, source)?;
+    let figure = format!("{COUNT} sent from {source} by carrier A, {arrived} arrived");
+    Ok((arrived == COUNT, figure))
+}
+
+/// Sends packets with this source from carrier A to server-1. Answers how many arrived.
+fn from_carrier(lab: &Lab, source: IpAddr) -> Result<u64> {
     let destination = address("server-1", source.is_ipv6())?;
     let (carrier, router) = macs().context("no cable between transit-a and router-a")?;
     let frame = raw::udp_frame(&raw::Udp {
@@ -61,7 +83,6 @@ pub fn send(lab: &Lab, kind: Kind) -> Result<(bool, String)> {
         ttl: 64,
         payload: 64,
     })?;
-    let before = operator::reason(lab, "router-a", kind.reason)?;
     let server: PathBuf = lab.netns_path("server-1");
     let listener = ns::run(&server, || Ok(std::net::UdpSocket::bind((destination, PORT))?))?;
     listener.set_read_timeout(Some(Duration::from_millis(200)))?;
@@ -75,12 +96,7 @@ pub fn send(lab: &Lab, kind: Kind) -> Result<(bool, String)> {
     while listener.recv(&mut buffer).is_ok() {
         arrived += 1;
     }
-    let dropped = operator::reason(lab, "router-a", kind.reason)? - before;
-    let figure = format!(
-        "{COUNT} sent, {dropped} dropped as {}, {arrived} arrived",
-        kind.reason
-    );
-    Ok((dropped == COUNT && arrived == 0, figure))
+    Ok(arrived)
 }
 
 /// The MAC addresses of the cable between carrier A and router A.

@@ -129,6 +129,10 @@ fn show(lab: &Lab, screen: &mut Screen, options: &Options, started: Instant) -> 
         for kind in hostile::KINDS {
             screen.check(&format!("dropped: {}", kind.name), hostile::send(lab, kind))?;
         }
+        for (v6, family) in [(false, "IPv4"), (true, "IPv6")] {
+            let name = format!("comes in by A, is answered by B: nothing dropped, {family}");
+            screen.check(&name, hostile::asymmetric(lab, v6))?;
+        }
         screen.title("What the operator of router A sees");
         look(lab, screen);
         screen.check("every packet accounted once", operator::sums(lab))?;
