@@ -40,6 +40,8 @@ pub struct FeedStatus {
     pub last_change: u64,
     /// End-of-RIB, or what stands for it, seen in this session: by table.
     pub synchronised: BTreeSet<FeedTable>,
+    /// Whether it has been in step since the start: it has told all that it had to tell.
+    pub has_told: bool,
     /// Routes that were not taken because their prefix has too many, since their table was last said from its beginning.
     pub refused: BTreeMap<FeedTable, u64>,
 }
@@ -146,6 +148,7 @@ impl<D: Dataplane> Engine<D> {
                 }
                 status.state = state;
                 if state == FeedState::Live {
+                    status.has_told = true;
                     // Tables that the session does not have will not be told.
                     self.synchronised(feed, FeedTable::Ipv4);
                     self.synchronised(feed, FeedTable::Ipv6);

@@ -14,6 +14,7 @@ pub mod keepalive;
 mod meter;
 pub mod ports;
 mod publish;
+mod rule_slots;
 pub mod rules;
 mod serve;
 pub mod state;
@@ -40,13 +41,13 @@ use self::{
     interfaces::Interfaces,
     keepalive::Keepalive,
     meter::Meter,
-    rules::Rules,
+    rules::{Neighbours, Rules},
     serve::{Known, driver_counts, serve},
     state::State,
 };
 use crate::{
     clock,
-    config::{Config, InterfaceConfig, SourceCheck},
+    config::{Config, InterfaceConfig, Source, SourceCheck},
     dataplane::{
         Dataplane,
         attach::{self, Programs},
@@ -385,19 +386,35 @@ impl Controller {
         }
     }
 
+    /// Neighbours that have not said since the start which filter rules they ask for, by name and with the state of the
+    /// session; none when the time for that is over.
+    fn announcers(&self) -> Vec<String> {
+        if self.gate_until.is_some_and(|at| Instant::now() >= at) {
+            return Vec::new();
+        }
+        let feeds = self.feeds.handles().filter_map(|(source, handle, ended)| {
+            let status = self.engine.feed(handle.id)?;
+            let silent = source == Source::Bgp && !ended && !status.has_told;
+            silent.then(|| format!("{} {} ({})", source.name(), handle.name, status.state.name()))
+        });
+        let nobody = self.feeds.silent().filter(|source| *source == Source::Bgp);
+        feeds
+            .chain(nobody.map(|source| format!("{} (nobody has called)", source.name())))
+            .collect()
+    }
+
     /// Puts the filter rules in force as they are now.
     fn enforce(&mut self) {
-        // What was found stays until those have spoken who may have asked for it, as with routes.
-        if self.rules.are_found() && self.engine.is_gated() {
-            return;
-        }
         let names: HashMap<FeedId, String> = self
             .feeds
             .handles()
             .map(|(_, handle, _)| (handle.id, handle.name.clone()))
             .collect();
-        let session = |feed| names.get(&feed).cloned();
-        match self.rules.turn(&self.engine, &self.config, &session) {
+        let neighbours = Neighbours {
+            name: &|feed| names.get(&feed).cloned(),
+            awaited: !self.announcers().is_empty(),
+        };
+        match self.rules.turn(&self.engine, &self.config, &neighbours) {
             Ok(changed) => {
                 self.unfiltered = None;
                 if changed {
@@ -462,6 +479,12 @@ impl Controller {
         problems.extend(self.residues.observe(&rows));
         problems.extend(self.unfiltered.clone());
         problems.extend(self.unchecked.clone());
+        if self.rules.keep_found() {
+            problems.push(format!(
+                "filter rules found at the start stay in force until these have told theirs (sync-timeout): {}",
+                self.announcers().join(", ")
+            ));
+        }
         let now = self.engine.clock;
         let elapsed = self.told.elapsed().as_secs_f64();
         let rules = self.rules.rows(self.engine.view(), now, elapsed);

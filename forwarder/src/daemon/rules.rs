@@ -1,25 +1,18 @@
 //! Which filter rules are in force: those of the configuration, then those of FlowSpec neighbours. They are compiled whole
 //! whenever one of them changes, and the set in force stays in force where that fails.
 
-use std::{
-    collections::{HashMap, HashSet},
-    hash::{BuildHasher, Hash},
-};
-
-use foldhash::fast::FixedState;
 use forwarder_common::{
-    counters::Counter,
     interface::{RULES4, RULES6},
-    rules::{PROCEEDING, RuleEntry, SLOTS},
+    rules::PROCEEDING,
 };
-use tracing::{info, warn};
+use tracing::info;
 
 use crate::{
     config::Config,
     dataplane::{Dataplane, Tables},
     filter::{
         compile::{self, CompileError, Placed, Router},
-        install::{install, slots_in_force},
+        install::install,
         order::{self, Applied, Assembled},
         rule::{Origin, Rule},
     },
@@ -27,7 +20,11 @@ use crate::{
     stats::{RuleRow, rules::ACTIVE},
 };
 
-use super::{engine::Engine, meter::Meter};
+use super::{
+    engine::Engine,
+    meter::Meter,
+    rule_slots::{Slots, counts},
+};
 
 /// What the rules are made of: where any of it changes, they are made anew.
 #[derive(Clone, Default, PartialEq)]
@@ -40,6 +37,14 @@ struct Made {
 /// FlowSpec rules of both families, and the numbers of the interfaces.
 type Wanted = ([Vec<Applied>; 2], Vec<(String, u32)>);
 
+/// Those who may have sent FlowSpec rules.
+pub struct Neighbours<'a> {
+    /// What they are called.
+    pub name: &'a dyn Fn(FeedId) -> Option<String>,
+    /// Whether one of them has not said since the start which rules it asks for.
+    pub awaited: bool,
+}
+
 /// The rules in force.
 #[derive(Default)]
 pub struct Rules {
@@ -49,6 +54,7 @@ pub struct Rules {
     slots: Slots,
     rows: Vec<RuleRow>,
     meter: Meter<u32>,
+    kept: bool,
     /// `RULES4` and `RULES6`, where there are any.
     pub flags: u32,
 }
@@ -64,12 +70,44 @@ impl Rules {
         }
     }
 
-    /// Whether rules of a controller before this one are in force, and nothing has been put in their place.
-    pub fn are_found(&self) -> bool {
-        self.made.is_none() && !self.slots.by_digest.is_empty()
+    /// Whether what a controller before this one put in force is still there, for neighbours that have not spoken yet.
+    pub fn keep_found(&self) -> bool {
+        self.kept
     }
 
-    /// Makes the rules anew where something has changed. Answers whether `flags` did.
+    /// Lists what was found, where it stays for now: the rules of the configuration that are among it, and what neighbours had
+    /// asked for, whose names nobody knows until they say it again.
+    fn list_found(&mut self, config: &Config) {
+        let own = config.filter.rules.iter().map(|rule| {
+            let slot = self.slots.known(rule).filter(|slot| self.slots.in_force(*slot));
+            let row = RuleRow::of(rule, None);
+            match slot {
+                Some(_) => RuleRow {
+                    slot,
+                    state: ACTIVE.into(),
+                    ..row
+                },
+                None => RuleRow {
+                    why: Some("those found at the start stay until their neighbours have spoken".into()),
+                    ..row
+                },
+            }
+        });
+        let mut announced: Vec<u32> = self.slots.announced().map(|(_, slot)| slot).collect();
+        announced.sort_unstable();
+        let announced = announced.into_iter().map(|slot| RuleRow {
+            name: "found at the start".into(),
+            origin: "flowspec".into(),
+            state: ACTIVE.into(),
+            slot: Some(slot),
+            why: Some("until its neighbour has spoken".into()),
+            ..RuleRow::default()
+        });
+        self.rows = own.chain(announced).collect();
+    }
+
+    /// Makes the rules anew where something has changed. Answers whether `flags` did. While a neighbour is awaited, rules that
+    /// were found stay as they are, unless all of them have been asked for again.
     ///
     /// # Errors
     /// The rules of the configuration cannot be put in force; those that are stay.
@@ -77,7 +115,7 @@ impl Rules {
         &mut self,
         engine: &Engine<D>,
         config: &Config,
-        session: &dyn Fn(FeedId) -> Option<String>,
+        neighbours: &Neighbours<'_>,
     ) -> Result<bool, CompileError> {
         let links = &engine.world.links;
         let name = |ifindex| links.get(ifindex).map(|link| link.name.clone());
@@ -105,8 +143,10 @@ impl Rules {
             .is_none_or(|bgp| bgp.flowspec_validation);
         let announced = order::assemble(engine.flows.iter(), validation, &engine.rib.feeds);
         let before = self.flags;
-        self.force(engine, config, &made, announced, session)?;
-        self.made = Some(made);
+        self.force(engine, config, &made, announced, neighbours)?;
+        if !self.kept {
+            self.made = Some(made);
+        }
         Ok(self.flags != before)
     }
 
@@ -116,8 +156,9 @@ impl Rules {
         config: &Config,
         made: &Made,
         mut announced: Assembled,
-        session: &dyn Fn(FeedId) -> Option<String>,
+        neighbours: &Neighbours<'_>,
     ) -> Result<(), CompileError> {
+        let session = neighbours.name;
         let tables = engine.dataplane.tables();
         let own = &config.filter.rules;
         let mut unapplied: Vec<RuleRow> = Vec::new();
@@ -131,6 +172,11 @@ impl Rules {
                 unapplied.push(refused(rule, why));
             })
         });
+        self.kept = neighbours.awaited && self.made.is_none() && self.slots.misses(&flows);
+        if self.kept {
+            self.list_found(config);
+            return Ok(());
+        }
         let port = |name: &str| {
             made.ports
                 .iter()
@@ -276,103 +322,4 @@ fn applicable(
         applied.push(flow);
     }
     applied
-}
-
-/// What a slot has counted on all CPUs: matched, and dropped of it.
-fn counts(tables: &Tables, slot: u32) -> (Counter, Counter) {
-    (0..tables.sizes.cpus as usize)
-        .map(|cpu| tables.rule_states.get(cpu * SLOTS + slot as usize))
-        .fold(
-            Default::default(),
-            |(matched, dropped): (Counter, Counter), state| {
-                (matched.plus(state.matched), dropped.plus(state.dropped))
-            },
-        )
-}
-
-/// Slots by what a rule says: one that comes back counts on, also after a restart.
-#[derive(Clone, Default)]
-struct Slots {
-    by_digest: HashMap<[u64; 2], u32>,
-    /// In the set in force and in the one being made.
-    used: HashSet<u32>,
-    making: HashSet<u32>,
-    /// Entries to write before the set is in force.
-    new: Vec<(u32, RuleEntry)>,
-    next: u32,
-}
-
-impl Slots {
-    fn adopt(tables: &Tables) -> Slots {
-        let entries = (0..SLOTS as u32).map(|slot| (tables.rule_directory.get(slot as usize).digest, slot));
-        let by_digest = entries.filter(|(digest, _)| *digest != [0; 2]).collect();
-        Slots {
-            by_digest,
-            used: slots_in_force(tables),
-            ..Slots::default()
-        }
-    }
-
-    /// A set is being made.
-    fn begin(&mut self) {
-        self.making.clear();
-        self.new.clear();
-    }
-
-    fn known(&self, rule: &Rule) -> Option<u32> {
-        self.by_digest.get(&digest(rule)).copied()
-    }
-
-    fn of(&mut self, tables: &Tables, rule: &Rule) -> u32 {
-        let digest = digest(rule);
-        let slot = match self.by_digest.get(&digest) {
-            Some(slot) => *slot,
-            None => self.claim(tables, digest),
-        };
-        self.making.insert(slot);
-        slot
-    }
-
-    /// The slot that has been out of use for longest, as slots go round. There are twice as many as two sets have rules.
-    fn claim(&mut self, tables: &Tables, digest: [u64; 2]) -> u32 {
-        for _ in 0..SLOTS {
-            let slot = self.next;
-            self.next = (slot + 1) % SLOTS as u32;
-            if self.used.contains(&slot) || self.making.contains(&slot) {
-                continue;
-            }
-            self.by_digest.retain(|_, known| *known != slot);
-            self.by_digest.insert(digest, slot);
-            let (matched, dropped) = counts(tables, slot);
-            let entry = RuleEntry {
-                digest,
-                matched,
-                dropped,
-            };
-            self.new.push((slot, entry));
-            return slot;
-        }
-        warn!("every rule slot is in use: please report");
-        0
-    }
-
-    /// Writes what is new; the slots of the set before are free from the next one on.
-    fn write(&mut self, tables: &Tables) {
-        for (slot, entry) in self.new.drain(..) {
-            tables.rule_directory.set(slot as usize, &entry);
-        }
-        self.used = std::mem::take(&mut self.making);
-    }
-}
-
-/// What a rule is, whoever asks for it and wherever it stands.
-fn digest(rule: &Rule) -> [u64; 2] {
-    let what = (&rule.name, &rule.when, &rule.action, rule.proceed, rule.mark);
-    let hash = |seed: u64| {
-        let mut hasher = FixedState::with_seed(seed).build_hasher();
-        what.hash(&mut hasher);
-        matches!(rule.origin, Origin::Config(_)).hash(&mut hasher);
-        std::hash::Hasher::finish(&hasher)
-    };
-    [hash(1), hash(2) | 1]
 }
