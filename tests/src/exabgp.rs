@@ -6,12 +6,18 @@ use anyhow::Result;
 
 use crate::{daemon::Daemon, lab::Lab};
 
-/// ExaBGP of AS 64501, which calls port 1179 of the router, AS 64500, with routes of these numbers and, where asked for, a
-/// FlowSpec rule of each family.
+/// A FlowSpec rule of each family.
+pub const RULES: &str = "\
+    route one { match { destination 203.0.113.5/32; source 198.18.0.0/15; protocol udp; \
+    destination-port [ =53 >1000&<2000 ]; } then { discard; } }\n\
+    route two { match { destination 2001:db8:ffff::/48; protocol udp; } then { rate-limit 1000000; } }\n";
+
+/// ExaBGP of AS 64501, which calls port 1179 of the router, AS 64500, with routes of these numbers and these FlowSpec
+/// rules ([`RULES`], or none: "").
 ///
 /// # Errors
 /// None.
-pub fn config(numbers: std::ops::Range<usize>, restart: bool, rules: bool) -> Result<String> {
+pub fn config(numbers: std::ops::Range<usize>, restart: bool, rules: &str) -> Result<String> {
     let mut text = String::from(
         "neighbor 10.2.0.1 {\nrouter-id 10.2.0.2;\nlocal-address 10.2.0.2;\nlocal-as 64501;\npeer-as 64500;\n\
          connect 1179;\nhold-time 30;\n",
@@ -32,11 +38,8 @@ pub fn config(numbers: std::ops::Range<usize>, restart: bool, rules: bool) -> Re
         )?;
     }
     text += "}\n";
-    if rules {
-        text += "flow {\n\
-                 route one { match { destination 203.0.113.5/32; source 198.18.0.0/15; protocol udp; \
-                 destination-port [ =53 >1000&<2000 ]; } then { discard; } }\n\
-                 route two { match { destination 2001:db8:ffff::/48; protocol udp; } then { rate-limit 1000000; } }\n}\n";
+    if !rules.is_empty() {
+        write!(text, "flow {{\n{rules}}}\n")?;
     }
     Ok(text + "}\n")
 }

@@ -21,3 +21,4 @@ pub mod routes;
 pub mod sandbox;
 pub mod table;
 pub mod traffic;
+pub mod volley;

@@ -170,9 +170,9 @@ fn flowspec_rules_of_every_daemon_are_told_and_disturb_no_route() -> Result<()> 
             Ok((neighbour(&lab, "next door")?["routes_ipv4"] == 0).then_some(()))
         })?;
         // ExaBGP in its place, two paths for each of its IPv4 routes.
-        let exabgp = ExaBgp::start(&lab, &exabgp::config(0..3, false, true)?)?;
+        let exabgp = ExaBgp::start(&lab, &exabgp::config(0..3, false, exabgp::RULES)?)?;
         rules(&lab, "next door", [1, 1], [3, 3])?;
-        exabgp.write(&self::exabgp::config(0..3, false, false)?)?;
+        exabgp.write(&self::exabgp::config(0..3, false, "")?)?;
         exabgp.reload();
         rules(&lab, "next door", [0, 0], [3, 3])?;
         traffic.flow(20).map(drop)

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use forwarder::source::feed::{FeedState, FeedTable};
-use forwarder_tests::exabgp::{ExaBgp, config};
+use forwarder_tests::exabgp::{ExaBgp, RULES, config};
 use forwarder_tests::lab::Lab;
 
 use crate::feed::{Feed, address};
@@ -14,7 +14,7 @@ const NEIGHBOUR: &str = "listen = \"10.2.0.1:1179\"\nlocal-as = 64500\n\
 fn exabgp_tells_its_tables_changes_them_and_comes_back() -> Result<()> {
     let lab = Lab::new()?;
     let mut feed = Feed::start(&lab, NEIGHBOUR)?;
-    let mut exabgp = ExaBgp::start(&lab, &config(0..100, false, true)?)?;
+    let mut exabgp = ExaBgp::start(&lab, &config(0..100, false, RULES)?)?;
     feed.wait(&lab, "its tables", |feed| feed.is_whole(100))?;
     let hops: Vec<_> = feed
         .gateways("198.18.7.0/24")?
@@ -34,7 +34,7 @@ fn exabgp_tells_its_tables_changes_them_and_comes_back() -> Result<()> {
         "{tables:?}"
     );
     // It reads its configuration again.
-    exabgp.write(&config(10..100, false, true)?)?;
+    exabgp.write(&config(10..100, false, RULES)?)?;
     exabgp.reload();
     feed.wait(&lab, "a tenth to go", |feed| feed.is_whole(90))?;
     ensure!(feed.errors() == 0, "{}", feed.summary());
@@ -44,7 +44,7 @@ fn exabgp_tells_its_tables_changes_them_and_comes_back() -> Result<()> {
         feed.state == FeedState::Down && feed.routes.is_empty()
     })?;
     ensure!(feed.rules.is_empty(), "{}", feed.summary());
-    exabgp.write(&config(50..100, false, false)?)?;
+    exabgp.write(&config(50..100, false, "")?)?;
     exabgp.run()?;
     feed.wait(&lab, "its return", |feed| feed.is_whole(50))?;
     Ok(())
@@ -54,14 +54,14 @@ fn exabgp_tells_its_tables_changes_them_and_comes_back() -> Result<()> {
 fn exabgp_killed_and_back_with_another_table_is_swept() -> Result<()> {
     let lab = Lab::new()?;
     let mut feed = Feed::start(&lab, NEIGHBOUR)?;
-    let mut exabgp = ExaBgp::start(&lab, &config(0..50, true, true)?)?;
+    let mut exabgp = ExaBgp::start(&lab, &config(0..50, true, RULES)?)?;
     feed.wait(&lab, "its tables", |feed| {
         feed.is_whole(50) && feed.rules.len() == 2
     })?;
     exabgp.kill()?;
     feed.wait(&lab, "the loss", |feed| feed.state == FeedState::Stale)?;
     ensure!(feed.routes.len() == 150, "{}", feed.summary());
-    exabgp.write(&config(20..50, true, false)?)?;
+    exabgp.write(&config(20..50, true, "")?)?;
     exabgp.run()?;
     feed.wait(&lab, "its return", |feed| {
         feed.sessions() == 2 && feed.is_whole(30)
