@@ -106,7 +106,7 @@ reasons! {
     Rule, Drop, "rule", "A rule of the configuration";
     FlowSpec, Drop, "flowspec", "A FlowSpec rule of a BGP neighbour";
     RateLimited, Drop, "rate-limited", "More than a rule's rate";
-    SourceNoRoute, Drop, "source-no-route", "No route leads back to its source, or to this router itself";
+    SourceNoRoute, Drop, "source-no-route", "No route leads back to its source, or its source is this router itself";
     SourceInterface, Drop, "source-interface", "No route to its source leads by the interface it came in on";
     BlackholeSource, Drop, "blackhole-source", "A blackhole route covers its source";
     SourceUndecided, Pass, "source-undecided", "Only the kernel understands the route to its source";

@@ -53,9 +53,10 @@ fn summary(config: &Config) -> String {
             config::XdpMode::Generic => "generic",
         };
         text += &format!(
-            "  interface {}: {}, {mode}\n",
+            "  interface {}: {}, {mode}, source-check {}\n",
             interface.name,
-            interface.role.name()
+            interface.role.name(),
+            interface.source_check.name()
         );
     }
     let own: Vec<String> = config

@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use super::words;
 use crate::{
-    cli::output::{self, Paint, grouped, octets, span},
+    cli::output::{self, Paint, grouped, octets},
     stats::BlackholeRow,
 };
 
@@ -44,8 +44,7 @@ fn line(row: &BlackholeRow) -> Vec<String> {
         octets(row.bytes),
         now(words::bits(row.bytes_per_second)),
         now(grouped(row.packets_per_second)),
-        row.last_hit_seconds_ago
-            .map_or("never".to_string(), |seconds| format!("{} ago", span(seconds))),
+        words::last_hit(row.packets, row.last_hit_seconds_ago),
     ]
 }
 

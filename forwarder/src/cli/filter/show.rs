@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use super::words;
 use crate::{
-    cli::output::{self, Paint, grouped, octets, span},
+    cli::output::{self, Paint, grouped, octets},
     stats::RuleRow,
 };
 
@@ -69,8 +69,7 @@ fn in_force(row: &RuleRow) -> Vec<String> {
         octets(row.bytes),
         grouped(row.dropped_packets),
         now,
-        row.last_hit_seconds_ago
-            .map_or("never".to_string(), |seconds| format!("{} ago", span(seconds))),
+        words::last_hit(row.packets, row.last_hit_seconds_ago),
         words::origin(row).to_string(),
         match &row.why {
             None => row.name.clone(),

@@ -1,6 +1,6 @@
 //! A rule in words.
 
-use crate::stats::RuleRow;
+use crate::{cli::output::span, stats::RuleRow};
 
 /// What it does: `drop`, `limit 10 Mbit/s`, `accept, DSCP 8`.
 pub fn action(row: &RuleRow) -> String {
@@ -20,6 +20,15 @@ pub fn action(row: &RuleRow) -> String {
 /// Who asked for it: `config`, or the session.
 pub fn origin(row: &RuleRow) -> &str {
     row.session.as_deref().unwrap_or(&row.origin)
+}
+
+/// When packets came last, of those that were counted since a start that nobody watched.
+pub fn last_hit(packets: u64, seconds_ago: Option<u64>) -> String {
+    match seconds_ago {
+        Some(seconds) => format!("{} ago", span(seconds)),
+        None if packets > 0 => "before the start".into(),
+        None => "never".into(),
+    }
 }
 
 /// Octets a second as bits: `9.8 Mbit/s`.
