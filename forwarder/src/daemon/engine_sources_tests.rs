@@ -49,6 +49,17 @@ fn path(prefix: &str, path_id: u32, by: &str) -> FeedEvent {
     }
 }
 
+/// The way to a router behind a carrier leads by another.
+fn move_gateway(engine: &mut Engine<MemoryDataplane>, loopback: usize, from: usize, to: usize) {
+    let route = |carrier: usize| {
+        let (ifindex, gateway, _) = CARRIERS[carrier];
+        via(&format!("{}/32", LOOPBACKS[loopback]), ifindex, gateway)
+    };
+    tell(engine, Event::RouteGone(route(from)));
+    announce(engine, route(to));
+    settle(engine);
+}
+
 #[test]
 fn a_source_may_come_by_every_path_of_its_prefix_where_feasible_paths_count() {
     let mut engine = following(&[Source::Bgp, Source::Kernel], world());
@@ -72,13 +83,7 @@ fn a_source_may_come_by_every_path_of_its_prefix_where_feasible_paths_count() {
     );
     assert_eq!(origins(&engine, "20.0.0.1"), [OUT, THIRD]);
     // The gateway of the path that is not used moves: its bit with it.
-    let moved = format!("{}/32", LOOPBACKS[2]);
-    tell(
-        &mut engine,
-        Event::RouteGone(via(&moved, CARRIERS[2].0, CARRIERS[2].1)),
-    );
-    announce(&mut engine, via(&moved, CARRIERS[1].0, CARRIERS[1].1));
-    settle(&mut engine);
+    move_gateway(&mut engine, 2, 2, 1);
     assert_eq!(origins(&engine, "20.0.0.1"), [OUT, OTHER]);
 }
 
@@ -131,20 +136,9 @@ fn every_prefix_of_an_as_may_come_in_where_one_of_them_is_announced() {
     assert_eq!(origins(&engine, "20.0.0.1"), [OUT, OTHER], "the same AS");
     assert_eq!(origins(&engine, "20.1.0.1"), [OUT], "another");
     // The route that showed it moves to where nobody asks for feasible paths, and back, and goes.
-    let moved = format!("{}/32", LOOPBACKS[1]);
-    tell(
-        &mut engine,
-        Event::RouteGone(via(&moved, CARRIERS[1].0, CARRIERS[1].1)),
-    );
-    announce(&mut engine, via(&moved, CARRIERS[2].0, CARRIERS[2].1));
-    settle(&mut engine);
+    move_gateway(&mut engine, 1, 1, 2);
     assert_eq!(origins(&engine, "20.0.0.1"), [OUT]);
-    tell(
-        &mut engine,
-        Event::RouteGone(via(&moved, CARRIERS[2].0, CARRIERS[2].1)),
-    );
-    announce(&mut engine, via(&moved, CARRIERS[1].0, CARRIERS[1].1));
-    settle(&mut engine);
+    move_gateway(&mut engine, 1, 2, 1);
     assert_eq!(origins(&engine, "20.0.0.1"), [OUT, OTHER]);
     say(&mut engine, ONE, vec![gone("20.2.0.0/16")]);
     assert_eq!(origins(&engine, "20.0.0.1"), [OUT]);
