@@ -210,8 +210,10 @@ impl Rules {
                     // The half about to be written may have been in force a moment ago.
                     engine.dataplane.wait_grace();
                     install(tables, &v4, &v6);
-                    self.wanted = Some((flows.clone(), made.ports.clone()));
-                    info!(ipv4 = four.len(), ipv6 = six.len(), "filter rules in force");
+                    let before = self.wanted.replace((flows.clone(), made.ports.clone()));
+                    if before.is_some() || four.len() + six.len() > 0 {
+                        info!(ipv4 = four.len(), ipv6 = six.len(), "filter rules in force");
+                    }
                 }
                 Err((half, why)) if flows[half].is_empty() => return Err(why),
                 Err((half, why)) => {
