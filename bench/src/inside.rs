@@ -1,5 +1,7 @@
 //! The controller's start in this process, where a clock can be put around any part of it.
 
+use std::sync::Arc;
+
 use anyhow::{Context, Result};
 use forwarder::config::{self, Config};
 use forwarder::daemon::{engine::Engine, interfaces::Interfaces, load};
@@ -48,7 +50,7 @@ pub fn start(router: &Router) -> Result<(Controller, Taken)> {
     let dataplane = KernelDataplane::open(&router.pins)?;
     let programs = Programs::load(&router.pins, dataplane.tables().sizes)?;
     let (mut engine, adopting) = clocked(|| Engine::new(dataplane))?;
-    let mut interfaces = Interfaces::new(config, programs)?;
+    let mut interfaces = Interfaces::new(config, programs, Arc::default())?;
     let mut source = KernelSource::open(RouteTables::default())?;
     interfaces.start(&mut engine, &dump_links()?)?;
     let ((), laying) = clocked(|| {

@@ -31,11 +31,7 @@ pub fn class<const OCTETS: usize>(interface: &Interface, address: &[u8; OCTETS])
         return SourceClass::Ordinary as u32;
     }
     let table: &SourceTable = &maps::SOURCES.get()[(maps::SETTINGS.get().active_filter & 1) as usize];
-    if OCTETS == 4 {
-        classify(&table.v4, address)
-    } else {
-        classify(&table.v6, address)
-    }
+    classify(&table.nodes, &table.leaves, address)
 }
 
 /// IPv4 from one of our own addresses: the kernel takes it for a martian (`fib_validate_source`), so it must see it.

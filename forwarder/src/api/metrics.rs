@@ -344,6 +344,15 @@ impl Snapshot {
             "Prefixes laid in the forwarding table",
             af(row.prefixes_ipv4, row.prefixes_ipv6),
         )?;
+        let lists = row.bogons.iter().flat_map(|list| {
+            let labels = |af| vec![("list", list.name.as_str()), ("af", af)];
+            [
+                (labels("ipv4"), list.ipv4 as f64),
+                (labels("ipv6"), list.ipv6 as f64),
+            ]
+        });
+        let help = "Bogon prefixes in force, by the list they are from";
+        families.gauges("forwarder_bogon_prefixes", help, lists)?;
         families.gauges(
             "forwarder_refused_prefixes",
             "Prefixes that found no room and are left to the kernel",

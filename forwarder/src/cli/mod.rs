@@ -3,6 +3,7 @@
 //! Every reading command is a table for people or, with `--json`, rows for programs; both from the same figures. Exit codes:
 //! 0 yes, 1 no or failed, 2 wrong usage.
 
+mod bogons;
 mod candidates;
 mod client;
 mod figures;

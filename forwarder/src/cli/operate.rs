@@ -75,7 +75,19 @@ fn summary(config: &Config) -> String {
     } else {
         "let through"
     };
-    text += &format!("  on transit: bogon sources {bogons}; own prefixes: {own}\n");
+    text += &format!("  on transit and peer: built-in bogon sources {bogons}; own prefixes: {own}\n");
+    let files = config
+        .filter
+        .bogon_files
+        .iter()
+        .map(|path| path.display().to_string());
+    let mut lists: Vec<String> = files.collect();
+    if !config.filter.bogon_prefixes.is_empty() {
+        lists.insert(0, "bogon-prefixes".to_string());
+    }
+    if !lists.is_empty() {
+        text += &format!("  and bogon sources of: {}\n", lists.join(", "));
+    }
     if !config.filter.rules.is_empty() {
         text += &format!("  rules: {}\n", config.filter.rules.len());
     }

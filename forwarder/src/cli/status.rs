@@ -3,6 +3,7 @@
 use anyhow::Result;
 
 use super::{
+    bogons,
     output::{self, Paint, grouped, octets, span},
     reader::{Reader, link_stats},
 };
@@ -94,6 +95,9 @@ fn screen(row: &StatusRow, paint: Paint) -> String {
             grouped(row.dropped_packets)
         ),
     ));
+    for (index, line) in bogons::lines(&row.bogons, paint).into_iter().enumerate() {
+        lines.push((if index == 0 { "bogons" } else { "" }, line));
+    }
     let sums = if row.ingress_residue == 0 && row.egress_residue == 0 {
         paint.good("every packet accounted once")
     } else {

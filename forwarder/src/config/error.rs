@@ -50,6 +50,14 @@ impl ConfigError {
         }
     }
 
+    /// The mistake in one line, for a log.
+    pub fn in_a_line(&self) -> String {
+        let at = self.position.map_or(String::new(), |(line, column)| {
+            format!(", line {line}, column {column}")
+        });
+        format!("{}{at}: {}; {}", self.place, self.message, self.advice)
+    }
+
     /// What the TOML reader found, in our words.
     pub fn of_toml(place: &str, text: &str, error: &toml::de::Error) -> ConfigError {
         let span = error.span().unwrap_or(0..0);
@@ -113,7 +121,7 @@ fn shown(line: &str) -> String {
 }
 
 /// Keys that are understood only to say that this version does not have them.
-const RESERVED: &[&str] = &["account", "bogon-prefixes", "bogon-files"];
+const RESERVED: &[&str] = &["account"];
 
 /// The words allowed, and which of them was probably meant.
 pub(super) fn suggestion<'a>(word: &str, allowed: impl IntoIterator<Item = &'a str>) -> String {

@@ -62,8 +62,8 @@ struct Routes {
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 struct Filter {
     bogons: Option<bool>,
-    bogon_prefixes: Option<Spanned<Vec<Spanned<String>>>>,
-    bogon_files: Option<Spanned<Vec<Spanned<PathBuf>>>>,
+    bogon_prefixes: Vec<Spanned<String>>,
+    bogon_files: Vec<Spanned<PathBuf>>,
     own_prefixes: Vec<Spanned<String>>,
     rule: Vec<Spanned<Rule>>,
     flowspec: Option<Spanned<bool>>,
@@ -168,28 +168,12 @@ impl Check<'_> {
 
     /// What later versions have. `RESERVED` in error.rs keeps the same words out of advice.
     fn absent(&self, file: &File) -> Result<(), ConfigError> {
-        let filter = &file.filter;
-        let sections = [
-            ("[account]", file.account.as_ref().map(Spanned::span), "accounts"),
-            (
-                "bogon-prefixes",
-                filter.bogon_prefixes.as_ref().map(Spanned::span),
-                "lists of bogons",
-            ),
-            (
-                "bogon-files",
-                filter.bogon_files.as_ref().map(Spanned::span),
-                "lists of bogons",
-            ),
-        ];
-        for (what, written, name) in sections {
-            if let Some(at) = written {
-                return Err(self.error(
-                    &Spanned::new(at, ()),
-                    format!("{what}: this version does not have {name}"),
-                    "remove it",
-                ));
-            }
+        if let Some(at) = &file.account {
+            return Err(self.error(
+                at,
+                "[account]: this version does not have accounts".into(),
+                "remove it",
+            ));
         }
         Ok(())
     }
@@ -319,16 +303,8 @@ impl Check<'_> {
     }
 
     fn filter(&self, written: &Filter, interfaces: &[InterfaceConfig]) -> Result<FilterConfig, ConfigError> {
-        let bogons = written
-            .bogon_prefixes
-            .as_ref()
-            .map_or(&[][..], |list| list.get_ref());
         let mut bogon_files: Vec<PathBuf> = Vec::new();
-        for at in written
-            .bogon_files
-            .as_ref()
-            .map_or(&[][..], |list| list.get_ref())
-        {
+        for at in &written.bogon_files {
             let path = self.absolute(at)?;
             if bogon_files.contains(path) {
                 let message = format!("`{}` stands here twice", path.display());
@@ -338,7 +314,8 @@ impl Check<'_> {
         }
         Ok(FilterConfig {
             bogons: written.bogons.unwrap_or(true),
-            bogon_prefixes: self.prefix_list(bogons, "nobody could send anything: name less")?,
+            bogon_prefixes: self
+                .prefix_list(&written.bogon_prefixes, "nobody could send anything: name less")?,
             bogon_files,
             own_prefixes: self.prefix_list(&written.own_prefixes, "name only prefixes that are yours")?,
             rules: self.rules(&written.rule, interfaces)?,

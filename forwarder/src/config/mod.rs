@@ -16,6 +16,7 @@ mod tests;
 use std::{
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -29,7 +30,13 @@ pub use fpm::FpmConfig;
 pub use prefixes::read_list;
 pub use rules::MOST_RULES;
 
-use crate::{filter::rule::Rule, source::route_tables::RouteTables};
+use crate::{
+    filter::{
+        rule::Rule,
+        sources::{self, Sources},
+    },
+    source::route_tables::RouteTables,
+};
 
 /// Where the configuration is, unless the command line says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/forwarder/forwarder.toml";
@@ -187,9 +194,9 @@ pub struct RoutesConfig {
 /// What may not come in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FilterConfig {
-    /// Drop sources that must not appear on the Internet, on transit interfaces.
+    /// Drop sources that must not appear on the Internet, on transit and peer interfaces.
     pub bogons: bool,
-    /// More sources to drop there.
+    /// More sources to drop there, whatever `bogons` says.
     pub bogon_prefixes: Vec<IpNet>,
     /// Lists with more of them, for [`read_list`].
     pub bogon_files: Vec<PathBuf>,
@@ -359,10 +366,32 @@ pub fn load(path: &Path) -> Result<Config, ConfigError> {
         )
     })?;
     let config = parse(&path.display().to_string(), &text)?;
-    for list in &config.filter.bogon_files {
-        read_list(list)?;
+    has_room(&config.filter).map(|()| config)
+}
+
+/// Reads the lists of bogons, and whether the source filter has room for all of them.
+fn has_room(filter: &FilterConfig) -> Result<(), ConfigError> {
+    let mut listed = filter.bogon_prefixes.clone();
+    let mut longest = ("[filter]".to_string(), listed.len());
+    for path in &filter.bogon_files {
+        let list = read_list(path)?;
+        if list.len() > longest.1 {
+            longest = (path.display().to_string(), list.len());
+        }
+        listed.extend(list);
     }
-    Ok(config)
+    let sources = Sources {
+        bogons: filter.bogons,
+        listed: Arc::new(listed),
+        own: filter.own_prefixes.clone(),
+        on_link: Vec::new(),
+    };
+    sources::compile(&sources).map(drop).map_err(|why| {
+        let (place, prefixes) = longest;
+        let advice =
+            format!("the longest list are the {prefixes} prefixes here: name fewer, or shorter ones");
+        ConfigError::plain(&place, why.to_string(), &advice)
+    })
 }
 
 /// Checks the text of a configuration; `name` is what errors call it.

@@ -1,6 +1,12 @@
 //! Prefixes in the configuration, and in lists that it names.
 
-use std::{collections::BTreeSet, fs::File, io::Read, net::IpAddr, path::Path};
+use std::{
+    collections::BTreeSet,
+    fs::{self, File},
+    io::{self, Read},
+    net::IpAddr,
+    path::Path,
+};
 
 use ipnet::IpNet;
 use toml::Spanned;
@@ -80,16 +86,16 @@ impl Check<'_> {
 /// The file cannot be read, or the line that is no prefix.
 pub fn read_list(path: &Path) -> Result<Vec<IpNet>, ConfigError> {
     let place = path.display().to_string();
+    let advice = "it must be a readable text file with one prefix on each line";
+    let refused = |why: io::Error| ConfigError::plain(&place, format!("cannot read it: {why}"), advice);
+    // To open a pipe is to wait for its writer.
+    if !fs::metadata(path).map_err(refused)?.is_file() {
+        return Err(ConfigError::plain(&place, "it is no regular file".into(), advice));
+    }
     let mut text = String::new();
     File::open(path)
         .and_then(|file| file.take(LONGEST + 1).read_to_string(&mut text))
-        .map_err(|why| {
-            ConfigError::plain(
-                &place,
-                format!("cannot read it: {why}"),
-                "it must be a readable text file with one prefix on each line",
-            )
-        })?;
+        .map_err(refused)?;
     if text.len() as u64 > LONGEST {
         return Err(ConfigError::plain(
             &place,
@@ -152,6 +158,16 @@ mod tests {
             "{said}"
         );
         let said = read_list(Path::new("/dev/zero")).unwrap_err().to_string();
+        assert!(
+            said.starts_with("/dev/zero: it is no regular file\n  it must be"),
+            "{said}"
+        );
+        let path = std::env::temp_dir().join(format!("forwarder-list-{}", std::process::id()));
+        File::create(&path)
+            .and_then(|file| file.set_len(LONGEST + 1))
+            .unwrap();
+        let said = read_list(&path).unwrap_err().to_string();
+        fs::remove_file(&path).unwrap();
         assert!(said.contains("it is longer than 16 MiB"), "{said}");
     }
 }

@@ -195,13 +195,6 @@ fn what_later_versions_have_is_refused_by_name() {
         "{text}"
     );
     assert!(text.contains("line 3"), "{text}");
-    for key in ["bogon-prefixes = []", "bogon-files = []"] {
-        let text = with(&format!("[filter]\n{key}"));
-        assert!(
-            text.contains("this version does not have lists of bogons"),
-            "{text}"
-        );
-    }
     let text = with("[routes]\nsources = [\"kernel\", \"bgp\"]");
     assert!(
         text.contains("line 4, column 22: `bgp` is not configured"),
@@ -264,7 +257,7 @@ fn what_an_interface_is_chooses_how_its_sources_are_checked() {
 fn more_bogons_are_prefixes_and_files() {
     let read = |lines: &str| {
         let text = format!("[[interface]]\nname = \"eth0\"\n[filter]\n{lines}");
-        file::parse_all("f.toml", &text)
+        parse("f.toml", &text)
             .map(|config| config.filter)
             .map_err(|error| error.to_string())
     };
@@ -401,4 +394,42 @@ fn the_kernels_tables_are_named_in_the_order_in_which_its_rules_ask_them() {
     }
     let text = tables("[true]").unwrap_err().to_string();
     assert!(text.contains("a table is \"main\" or a number"), "{text}");
+}
+
+#[test]
+fn a_list_that_is_bad_or_too_long_is_told_when_the_configuration_is_read() {
+    let dir = std::env::temp_dir().join(format!("forwarder-config-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    let (file, list) = (dir.join("f.toml"), dir.join("bogons"));
+    let text = format!(
+        "[[interface]]\nname = \"eth0\"\n[filter]\nbogon-files = [{:?}]\n",
+        list.display().to_string()
+    );
+    std::fs::write(&file, text).unwrap();
+    let said = |content: &str| {
+        std::fs::write(&list, content).unwrap();
+        load(&file).map(drop).map_err(|why| why.to_string())
+    };
+    assert_eq!(said("; fullbogons\n5.0.0.0/24\n2a00::/32\n"), Ok(()));
+    let bad = said("5.0.0.0/24\n5.0.0/24\n").unwrap_err();
+    assert!(
+        bad.starts_with(&format!(
+            "{}, line 2, column 1: `5.0.0/24` is not",
+            list.display()
+        )),
+        "{bad}"
+    );
+    let many: String = (0..20_000)
+        .map(|i| format!("{}.{}.{}.0/25\n", 1 + (i >> 16), i >> 8 & 255, i & 255))
+        .collect();
+    let full = said(&many).unwrap_err();
+    assert!(
+        full.starts_with(&format!("{}: the source filter has no room", list.display()))
+            && full.contains("the 20000 prefixes here"),
+        "{full}"
+    );
+    std::fs::remove_file(&list).unwrap();
+    let gone = load(&file).unwrap_err().to_string();
+    assert!(gone.contains("cannot read it: No such file"), "{gone}");
+    std::fs::remove_dir_all(&dir).unwrap();
 }

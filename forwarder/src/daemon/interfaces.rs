@@ -1,8 +1,11 @@
 //! The interfaces of the configuration: attached, described to the program, and let go.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use forwarder_common::{
     interface::{
         CHECK_SOURCES, FILTER_SOURCES, FORWARD4, FORWARD6, GENERIC_MODE, IFINDEX_MAX, Interface, MACS,
@@ -21,7 +24,7 @@ use crate::{
         Dataplane,
         attach::{Attached, Programs},
     },
-    filter::sources::{self, Sources},
+    filter::sources::{self, FilterError, Sources},
     link::Served,
     netlink::command::Commander,
     source::{
@@ -36,6 +39,8 @@ pub struct Interfaces {
     programs: Programs,
     commands: Commander,
     sources: Option<Sources>,
+    /// Bogons of lists.
+    listed: Arc<Vec<IpNet>>,
     /// What keeps an interface from being served, by name.
     problems: BTreeMap<String, String>,
     /// `RULES4` and `RULES6` of every interface. At first both: what rules a controller before this one left stay in force.
@@ -45,17 +50,18 @@ pub struct Interfaces {
 }
 
 impl Interfaces {
-    /// For these interfaces, with these programs.
+    /// For these interfaces, with these programs and bogons.
     ///
     /// # Errors
     /// No netlink socket.
-    pub fn new(config: Config, programs: Programs) -> Result<Interfaces> {
+    pub fn new(config: Config, programs: Programs, listed: Arc<Vec<IpNet>>) -> Result<Interfaces> {
         let commands = Commander::open()?;
         Ok(Interfaces {
             config,
             programs,
             commands,
             sources: None,
+            listed,
             problems: BTreeMap::new(),
             rules: RULES4 | RULES6,
             checks: false,
@@ -253,8 +259,11 @@ impl Interfaces {
                 true
             }
             Err(why) => {
-                warn!("{why:#}");
-                self.problems.insert("filter".into(), format!("{why:#}"));
+                let said = format!("{why}: the source filter in force stays in force");
+                if self.problems.get("filter") != Some(&said) {
+                    warn!("{said}");
+                    self.problems.insert("filter".into(), said);
+                }
                 // The table in force stays in force.
                 self.sources.is_some()
             }
@@ -343,16 +352,42 @@ impl Interfaces {
     /// Sources are looked at where packets come in from outside.
     fn filters(&self, interface: &InterfaceConfig) -> bool {
         let outside = matches!(interface.role, Role::Transit | Role::Peer);
-        outside && (self.config.filter.bogons || !self.own_prefixes_configured().is_empty())
+        let filter = &self.config.filter;
+        let lists = [&filter.bogon_prefixes, &filter.own_prefixes];
+        let any =
+            filter.bogons || !filter.bogon_files.is_empty() || lists.iter().any(|list| !list.is_empty());
+        outside && any
+    }
+
+    /// Whether that is so on any interface of the configuration.
+    pub fn filters_any(&self) -> bool {
+        self.config
+            .interfaces
+            .iter()
+            .any(|interface| self.filters(interface))
+    }
+
+    /// Puts other bogons of lists in force.
+    ///
+    /// # Errors
+    /// There is no room for them: those before stay in force.
+    pub fn set_bogons<D: Dataplane>(
+        &mut self,
+        engine: &Engine<D>,
+        listed: Arc<Vec<IpNet>>,
+    ) -> Result<(), FilterError> {
+        let before = std::mem::replace(&mut self.listed, listed);
+        self.install_filter(engine).inspect_err(|_| self.listed = before)
     }
 
     fn own_prefixes_configured(&self) -> &[IpNet] {
         &self.config.filter.own_prefixes
     }
 
-    fn install_filter<D: Dataplane>(&mut self, engine: &Engine<D>) -> Result<()> {
+    fn install_filter<D: Dataplane>(&mut self, engine: &Engine<D>) -> Result<(), FilterError> {
         let mut sources = Sources {
             bogons: self.config.filter.bogons,
+            listed: Arc::clone(&self.listed),
             own: self.own_prefixes_configured().to_vec(),
             on_link: Vec::new(),
         };
@@ -381,7 +416,7 @@ impl Interfaces {
         if self.sources.as_ref() == Some(&sources) {
             return Ok(());
         }
-        let compiled = sources::compile(&sources).context("the source filter in force stays in force")?;
+        let compiled = sources::compile(&sources)?;
         // The half about to be written may have been in force a moment ago.
         engine.dataplane.wait_grace();
         sources::install(engine.dataplane.tables(), &compiled);

@@ -4,6 +4,7 @@
 //! packets to the kernel. `forwarder detach` is the only thing that removes it.
 
 mod asks;
+mod bogons;
 mod bypass;
 mod doubt;
 pub mod engine;
@@ -36,6 +37,7 @@ use tracing::{error, info, warn};
 
 use self::{
     asks::Ask,
+    bogons::Bogons,
     engine::{Demand, Engine},
     feeds::Feeds,
     interfaces::Interfaces,
@@ -172,6 +174,7 @@ fn prepare(pins: &Pins, config: &Config) -> Result<()> {
 struct Controller {
     config: Config,
     rules: Rules,
+    bogons: Bogons,
     /// Why the rules in force are not those that are wanted.
     unfiltered: Option<String>,
     /// Why sources are not judged by the routes now.
@@ -213,7 +216,8 @@ impl Controller {
         let feasible = |interface: &InterfaceConfig| interface.source_check == SourceCheck::Feasible;
         engine.rib.all_ways = config.interfaces.iter().any(feasible);
         seed(&engine);
-        let mut interfaces = Interfaces::new(config.clone(), programs)?;
+        let bogons = Bogons::start(&config.filter, clock::unix_seconds())?;
+        let mut interfaces = Interfaces::new(config.clone(), programs, bogons.listed())?;
         // Watch first, then dump.
         let mut source = KernelSource::open(routes.tables.clone())?;
         let links = netlink::dump::dump_links()?;
@@ -230,6 +234,7 @@ impl Controller {
             state: Arc::clone(&state),
             link_stats: Arc::clone(&link_stats),
             asker,
+            again: Box::new(bogons.again()),
         };
         // Before the first dump: what was found laid waits for those that will speak for it.
         let mut feeds = Feeds::recording(options.record.clone());
@@ -243,6 +248,7 @@ impl Controller {
         let mut controller = Controller {
             config: config.clone(),
             rules,
+            bogons,
             unfiltered: None,
             unchecked: None,
             blackholes: Meter::default(),
@@ -346,6 +352,10 @@ impl Controller {
             if self.told.elapsed() >= Duration::from_secs(1) {
                 self.enforce();
                 self.judge();
+                let (interfaces, engine) = (&mut self.interfaces, &self.engine);
+                self.bogons.turn(self.engine.clock.into(), |listed| {
+                    interfaces.set_bogons(engine, listed)
+                });
                 self.tell();
             }
         }
@@ -485,6 +495,7 @@ impl Controller {
                 self.announcers().join(", ")
             ));
         }
+        problems.extend(self.bogons.problems());
         let now = self.engine.clock;
         let elapsed = self.told.elapsed().as_secs_f64();
         let rules = self.rules.rows(self.engine.view(), now, elapsed);
@@ -492,6 +503,11 @@ impl Controller {
         if let Ok(mut state) = self.state.write() {
             state.rules = rules;
             state.blackholes = blackholes;
+            state.bogons = if self.interfaces.filters_any() {
+                self.bogons.lists()
+            } else {
+                Vec::new()
+            };
             let elapsed = std::mem::replace(&mut self.told, Instant::now()).elapsed();
             let in_step = self.true_since.is_some();
             let gate_left = self

@@ -6,6 +6,7 @@ use std::sync::{
 };
 
 use anyhow::{Context, Result};
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::{RunOptions, TICK, asks::Asker, state::State};
 use crate::{
@@ -24,6 +25,8 @@ pub struct Known {
     pub link_stats: Arc<LinkStats>,
     /// What only the engine can answer.
     pub asker: Asker,
+    /// What SIGHUP asks for.
+    pub again: Box<dyn Fn() + Send>,
 }
 
 /// What drivers say they received, by a socket of its own.
@@ -50,6 +53,7 @@ pub fn serve(
         state,
         link_stats,
         asker,
+        again,
     } = known;
     let context = ApiContext {
         tables: Arc::new(pins.open(false)?),
@@ -64,11 +68,11 @@ pub fn serve(
         .enable_all()
         .build()
         .context("cannot start the API's threads")?;
-    let (api, mut terminate) = runtime.block_on(async {
+    let (api, [mut terminate, mut hang_up]) = runtime.block_on(async {
         let api = Api::bind(&options.socket, options.config.api.metrics).await?;
-        let terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
-            .context("cannot watch for SIGTERM")?;
-        Ok::<_, anyhow::Error>((api, terminate))
+        let terminate = signal(SignalKind::terminate()).context("cannot watch for SIGTERM")?;
+        let hang_up = signal(SignalKind::hangup()).context("cannot watch for SIGHUP")?;
+        Ok::<_, anyhow::Error>((api, [terminate, hang_up]))
     })?;
     std::thread::Builder::new()
         .name("server".into())
@@ -83,6 +87,7 @@ pub fn serve(
                     tokio::select! {
                         _ = tokio::signal::ctrl_c() => stop.store(true, Ordering::Relaxed),
                         _ = terminate.recv() => stop.store(true, Ordering::Relaxed),
+                        _ = hang_up.recv() => again(),
                         _ = tick.tick() => if let Some(logger) = &mut logger { logger.flush() },
                     }
                 }

@@ -40,8 +40,28 @@ pub struct State {
     pub rules: Vec<RuleRow>,
     /// Blackhole routes.
     pub blackholes: Vec<BlackholeRow>,
+    /// Lists of bogons in force; empty where no interface is filtered.
+    pub bogons: Vec<BogonList>,
     /// What is wrong, in sentences.
     pub problems: Vec<String>,
+}
+
+/// A list of bogons, as it is in force.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct BogonList {
+    /// "built-in", "config", "file".
+    pub kind: String,
+    /// The registries and their date, the key, or the path.
+    pub name: String,
+    /// IPv4 prefixes.
+    pub ipv4: u64,
+    /// IPv6 prefixes.
+    pub ipv6: u64,
+    /// When the file was read, seconds since 1970.
+    pub read: Option<u64>,
+    /// Why this is not what stands in the file now.
+    pub why: Option<String>,
 }
 
 /// One source of routes: the kernel, or a feed.

@@ -1,6 +1,6 @@
 //! What may not come in: which sources, and which packets by rule.
 //!
-//! `sources` says what class a source address is of; `blackhole` which routes a neighbour wants dropped; `rule` is one rule
+//! `sources` says what class a source address is of, `source_tree` makes the tree of it that the program walks; `blackhole` which routes a neighbour wants dropped; `rule` is one rule
 //! as the configuration or a FlowSpec neighbour means it, `ranges` the numbers in it and `names` what they are called;
 //! `flowspec` makes rules of what neighbours announce, `order` the rules of all of them in the order in which they are asked;
 //! `naive` asks the rules one after the other, which is what they mean; `compile` makes tables of them that answer the same
@@ -15,4 +15,5 @@ pub mod names;
 pub mod order;
 pub mod ranges;
 pub mod rule;
+pub mod source_tree;
 pub mod sources;

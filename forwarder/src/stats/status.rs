@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{InterfaceRow, prefixes};
 use crate::{
-    daemon::state::{State, Usage},
+    daemon::state::{BogonList, State, Usage},
     dataplane::Tables,
     fib::slots::RESERVED,
     source::feed::{FeedTable, SessionView},
@@ -84,8 +84,29 @@ pub struct StatusRow {
     /// Because too many others were no sessions yet.
     #[serde(default)]
     pub crowded: u64,
+    /// Lists of bogons in force; empty where no interface is filtered, or no controller runs.
+    #[serde(default)]
+    pub bogons: Vec<BogonRow>,
     /// What is wrong, in sentences.
     pub problems: Vec<String>,
+}
+
+/// A list of bogons in force.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct BogonRow {
+    /// "built-in", "config", "file".
+    pub kind: String,
+    /// The registries and their date, the key, or the path.
+    pub name: String,
+    /// IPv4 prefixes.
+    pub ipv4: u64,
+    /// IPv6 prefixes.
+    pub ipv6: u64,
+    /// Seconds since the file was read.
+    pub read_age: Option<u64>,
+    /// Why this is not what stands in the file now.
+    pub why: Option<String>,
 }
 
 /// One source of routes: the kernel, or a feed.
@@ -215,15 +236,28 @@ pub fn status(tables: &Tables, state: Option<&State>, interfaces: &[InterfaceRow
         sources: Vec::new(),
         strangers: state.map_or(0, |state| state.strangers),
         crowded: state.map_or(0, |state| state.crowded),
+        bogons: Vec::new(),
         problems: Vec::new(),
     };
     if let Some(state) = state {
+        row.bogons = state.bogons.iter().map(|list| bogons(list, now)).collect();
         row.sources = state.feeds.iter().map(|feed| source(feed, now)).collect();
         row.problems.clone_from(&state.problems);
     }
     let found = problems(&row);
     row.problems.extend(found);
     row
+}
+
+fn bogons(list: &BogonList, now: Now) -> BogonRow {
+    BogonRow {
+        kind: list.kind.clone(),
+        name: list.name.clone(),
+        ipv4: list.ipv4,
+        ipv6: list.ipv6,
+        read_age: list.read.map(|at| now.unix_seconds.saturating_sub(at)),
+        why: list.why.clone(),
+    }
 }
 
 fn source(feed: &crate::daemon::state::Feed, now: Now) -> SourceRow {

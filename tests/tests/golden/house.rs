@@ -278,6 +278,7 @@ impl House {
             bogons: true,
             own: vec!["198.51.100.0/24".parse()?, "2a0a::/32".parse()?],
             on_link: vec!["10.9.8.0/30".parse()?],
+            ..Sources::default()
         })?;
         sources::install(engine.view(), &compiled);
         Ok(())

@@ -7,9 +7,10 @@ mod words;
 
 use anyhow::{Result, bail};
 use clap::Subcommand;
+use serde::de::DeserializeOwned;
 
 use super::{Format, reader::Reader, trace};
-use crate::stats::{BlackholeRow, RuleRow};
+use crate::stats::{BlackholeRow, RuleRow, StatusRow};
 
 /// What is asked of the filter.
 #[derive(Debug, Subcommand)]
@@ -37,15 +38,27 @@ pub enum Command {
 /// Runs it.
 pub fn run(reader: &Reader, command: &Command) -> Result<bool> {
     match command {
-        Command::Show { format } => show::show(&rules(reader)?, format.json),
+        Command::Show { format } => {
+            let rules = rules(reader)?;
+            let status: Vec<StatusRow> = match format.json {
+                true => Vec::new(),
+                false => ask(reader, "/v1/status")?,
+            };
+            let bogons = status.first().map_or(&[][..], |row| &row.bogons);
+            show::show(&rules, bogons, format.json)
+        }
         Command::Blackholes { format } => blackholes::show(&blackholes(reader)?, format.json),
         Command::Test { packet, format } => test::test(reader, packet, format.json),
     }
 }
 
-/// The rules, from the controller: their names and where they come from are not in the maps.
 fn rules(reader: &Reader) -> Result<Vec<RuleRow>> {
-    match reader.ask_controller("/v1/filter")? {
+    ask(reader, "/v1/filter")
+}
+
+/// Rows of the controller: what rules are called and where they come from is not in the maps.
+fn ask<T: DeserializeOwned>(reader: &Reader, path: &str) -> Result<Vec<T>> {
+    match reader.ask_controller(path)? {
         Some(body) => Ok(serde_json::from_slice(&body)?),
         None => bail!(
             "only a running controller knows what the rules are called and where they come from. Those that were in \

@@ -4,17 +4,26 @@ use anyhow::Result;
 
 use super::words;
 use crate::{
-    cli::output::{self, Paint, grouped, octets},
-    stats::RuleRow,
+    cli::{
+        bogons,
+        output::{self, Paint, grouped, octets},
+    },
+    stats::{RuleRow, status::BogonRow},
 };
 
-/// Prints the rules.
-pub fn show(rows: &[RuleRow], json: bool) -> Result<bool> {
+/// Prints the rules, and on a screen the lists of bogons.
+pub fn show(rows: &[RuleRow], bogons: &[BogonRow], json: bool) -> Result<bool> {
     if json {
         output::print_json(rows)?;
-    } else {
-        output::print(&screen(rows, Paint::stdout()))?;
+        return Ok(true);
     }
+    let paint = Paint::stdout();
+    let mut text = screen(rows, paint);
+    for (index, line) in bogons::lines(bogons, paint).into_iter().enumerate() {
+        text += if index == 0 { "\nbogons  " } else { "        " };
+        text += &format!("{line}\n");
+    }
+    output::print(&text)?;
     Ok(true)
 }
 
