@@ -37,6 +37,8 @@ pub fn counts(tables: &Tables, slot: u32) -> (Counter, Counter) {
 #[derive(Clone, Default)]
 pub struct Slots {
     by_digest: HashMap<[u64; 2], u32>,
+    /// The same, the other way round.
+    by_slot: HashMap<u32, [u64; 2]>,
     /// In the set in force and in the one being made.
     used: HashSet<u32>,
     making: HashSet<u32>,
@@ -49,8 +51,9 @@ impl Slots {
     /// Those that an earlier controller gave out.
     pub fn adopt(tables: &Tables) -> Slots {
         let entries = (0..SLOTS as u32).map(|slot| (tables.rule_directory.get(slot as usize).digest, slot));
-        let by_digest = entries.filter(|(digest, _)| *digest != [0; 2]).collect();
+        let by_digest: HashMap<[u64; 2], u32> = entries.filter(|(digest, _)| *digest != [0; 2]).collect();
         Slots {
+            by_slot: by_digest.iter().map(|(digest, slot)| (*slot, *digest)).collect(),
             by_digest,
             used: slots_in_force(tables),
             ..Slots::default()
@@ -104,7 +107,9 @@ impl Slots {
             if self.used.contains(&slot) || self.making.contains(&slot) {
                 continue;
             }
-            self.by_digest.retain(|_, known| *known != slot);
+            if let Some(before) = self.by_slot.insert(slot, digest) {
+                self.by_digest.remove(&before);
+            }
             self.by_digest.insert(digest, slot);
             let (matched, dropped) = counts(tables, slot);
             let entry = RuleEntry {
