@@ -1,5 +1,6 @@
 //! `cargo xtask demo`: the whole thread in one command, as an operator would see it, ending with one line per check.
 
+mod attack;
 mod faults;
 mod hostile;
 mod operator;
@@ -133,6 +134,10 @@ fn show(lab: &Lab, screen: &mut Screen, options: &Options, started: Instant) -> 
             let name = format!("comes in by A, is answered by B: nothing dropped, {family}");
             screen.check(&name, hostile::asymmetric(lab, v6))?;
         }
+        screen.title("An amplification attack on server-1 from internet-a");
+        step(screen, "attack cut by a FlowSpec rule", |screen| {
+            attack::cut(lab, screen)
+        })?;
         screen.title("What the operator of router A sees");
         look(lab, screen);
         screen.check("every packet accounted once", operator::sums(lab))?;

@@ -39,6 +39,7 @@ pub fn flows(lab: &Lab, tables: [&[Route]; 2]) -> Result<Vec<udp::Flow>> {
                 to: vec![lab.netns_path(to)],
                 destinations: vec![address(to, v6)?],
                 port: 0,
+                source_port: 0,
                 rate: RATE,
                 payload: if v6 { 1_000 } else { 200 },
             });
@@ -54,6 +55,7 @@ pub fn flows(lab: &Lab, tables: [&[Route]; 2]) -> Result<Vec<udp::Flow>> {
                 to: vec![lab.netns_path("internet-a"), lab.netns_path("internet-b")],
                 destinations,
                 port: 0,
+                source_port: 0,
                 rate: RATE,
                 payload: 400,
             });

@@ -6,26 +6,36 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+use super::peers::OUR_AS;
 use super::process::Process;
+use super::routing::Daemon;
 use super::topology::OWN_PREFIXES;
 use super::{Lab, system};
 use crate::progress::{self, Poll};
 
-/// The configuration of one router, as an operator would write it.
-fn config() -> String {
+/// The configuration of one router, as an operator would write it. What BIRD, or ExaBGP beside FRR, tells by BGP is attributes
+/// and rules: packets go by the kernel's routes.
+fn config(daemon: Daemon) -> String {
+    let teller = match daemon {
+        Daemon::Bird => "bird",
+        Daemon::Frr => "exabgp",
+    };
     let own = OWN_PREFIXES.map(|prefix| format!("\"{prefix}\"")).join(", ");
     format!(
         "[[interface]]\nname = \"transit0\"\nrole = \"transit\"\n\n\
          [[interface]]\nname = \"core0\"\nrole = \"core\"\n\n\
          [[interface]]\nname = \"twin0\"\nrole = \"core\"\n\n\
-         [filter]\nbogons = true\nown-prefixes = [{own}]\n"
+         [filter]\nbogons = true\nown-prefixes = [{own}]\n\n\
+         [routes]\nsources = [\"kernel\"]\n\n\
+         [routes.bgp]\nlisten = \"127.0.0.2:1179\"\nlocal-as = {OUR_AS}\n\n\
+         [[routes.bgp.neighbour]]\nname = \"{teller}\"\naddress = \"127.0.0.1\"\n"
     )
 }
 
 /// Writes the configuration of a router.
-pub fn write_config(lab: &Lab, node: &str) -> Result<()> {
+pub fn write_config(lab: &Lab, node: &str, daemon: Daemon) -> Result<()> {
     std::fs::create_dir_all(bpffs(lab, node)).with_context(|| format!("bpffs of {node}"))?;
-    system::write(&config_path(lab, node), &config())
+    system::write(&config_path(lab, node), &config(daemon))
 }
 
 /// Starts the controller on a router and waits until it answers.
@@ -68,18 +78,36 @@ pub fn wait_ready(lab: &Lab, process: &Process, limit: Duration) -> Result<()> {
     )
 }
 
-/// Ready is a controller that runs and whose feeds are in step: without one, `status` answers from the pinned maps.
+/// Ready is a controller that runs and is in step with the kernel: without one, `status` answers from the pinned maps.
 fn readiness(text: &str) -> Poll<()> {
     let rows: serde_json::Value = serde_json::from_str(text).unwrap_or_default();
     let row = &rows[0];
     if row["controller"] != "running" {
         return Poll::Waiting("the controller does not answer yet".into());
     }
-    let mut feeds = row["sources"].as_array().into_iter().flatten();
-    match feeds.find(|feed| feed["state"] != "in step") {
-        None => Poll::Ready(()),
-        Some(feed) => Poll::Waiting(format!("feed {}: {}", feed["name"], feed["state"])),
+    match &row["sources"][0]["state"] {
+        state if state == "in step" => Poll::Ready(()),
+        state => Poll::Waiting(format!("the kernel's routes: {state}")),
     }
+}
+
+/// Waits until a router's controller is told attributes and rules, too.
+pub fn wait_told(lab: &Lab, node: &str, limit: Duration) -> Result<()> {
+    progress::wait(
+        &format!("the BGP session of forwarder on {node}"),
+        limit,
+        Duration::from_millis(100),
+        || {
+            let text = system::run(&mut command(lab, node, &["status", "--json"])?)?;
+            let rows: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+            let mut sources = rows[0]["sources"].as_array().into_iter().flatten();
+            Ok(match sources.find(|source| source["kind"] == "bgp") {
+                Some(source) if source["state"] == "live" => Poll::Ready(()),
+                Some(source) => Poll::Waiting(format!("it is {}", source["state"])),
+                None => Poll::Waiting("nobody has called".into()),
+            })
+        },
+    )
 }
 
 /// A `forwarder` command line on a router, with socket and bpffs filled in.

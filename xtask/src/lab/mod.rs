@@ -6,6 +6,8 @@
 
 pub mod bird;
 pub mod cli;
+pub mod exabgp;
+pub mod flowspec;
 pub mod forwarder;
 pub mod frr;
 mod guard;
@@ -110,7 +112,7 @@ impl Lab {
         require_root()?;
         system::require(TOOLS)?;
         if options.daemon == Daemon::Frr {
-            system::require(&[("vtysh", "frr")])?;
+            system::require(&[("vtysh", "frr"), ("exabgp", "exabgp")])?;
         }
         if options.forwarder && lab.binary.is_none() {
             bail!("no forwarder binary: cargo xtask build makes one; --no-forwarder does without");
@@ -166,22 +168,28 @@ impl Lab {
                 .args(["-t", "bpf", "forwarder-lab"])
                 .arg(&bpffs),
         )?;
-        routing::write_configs(self, tables, options.daemon)?;
+        routing::write_configs(self, tables, options)?;
         for node in routing::SPEAKERS {
             for process in routing::start(self, node, options.daemon)? {
                 self.record(process)?;
             }
         }
         for node in topology::ROUTERS {
-            forwarder::write_config(self, node)?;
+            forwarder::write_config(self, node, options.daemon)?;
         }
         routing::wait_converged(self, tables.map(<[_]>::len))?;
         if options.forwarder {
             for node in topology::ROUTERS {
                 self.record(forwarder::start(self, node)?)?;
             }
+            if options.daemon == Daemon::Frr {
+                for node in topology::ROUTERS {
+                    self.record(exabgp::start(self, node)?)?;
+                }
+            }
             for process in self.processes()?.iter().filter(|p| p.what == "forwarder") {
                 forwarder::wait_ready(self, process, READY)?;
+                forwarder::wait_told(self, &process.node, READY)?;
             }
         }
         Ok(())

@@ -3,7 +3,7 @@
 use crate::lab::topology::LINKS;
 
 /// Our AS, from the range for documentation (RFC 5398), like the carriers'.
-const OUR_AS: u32 = 64_500;
+pub const OUR_AS: u32 = 64_500;
 
 /// Which of the two halves of the network a node is in, its AS numbers and the carrier's own networks.
 struct Side {

@@ -7,7 +7,7 @@ use clap::ValueEnum;
 
 use super::process::Process;
 use super::topology::ROUTERS;
-use super::{Lab, bird, frr};
+use super::{Lab, Options, bird, exabgp, frr};
 use crate::progress::{self, Poll};
 use crate::table::Route;
 
@@ -36,7 +36,7 @@ pub struct Session {
 }
 
 /// What runs on a node of a lab that is up.
-fn of(lab: &Lab, node: &str) -> Result<Daemon> {
+pub fn of(lab: &Lab, node: &str) -> Result<Daemon> {
     let frr = lab
         .processes()?
         .iter()
@@ -45,9 +45,9 @@ fn of(lab: &Lab, node: &str) -> Result<Daemon> {
 }
 
 /// Writes the configurations of all, with this daemon on the routers.
-pub fn write_configs(lab: &Lab, tables: [&[Route]; 2], routers: Daemon) -> Result<()> {
-    bird::write_configs(lab, tables)?;
-    if routers == Daemon::Frr {
+pub fn write_configs(lab: &Lab, tables: [&[Route]; 2], options: &Options) -> Result<()> {
+    bird::write_configs(lab, tables, options.forwarder)?;
+    if options.daemon == Daemon::Frr {
         for node in ROUTERS {
             frr::write_configs(lab, node)?;
         }
@@ -91,11 +91,12 @@ fn learned(lab: &Lab, node: &str) -> Result<[usize; 2]> {
 fn log_path(lab: &Lab, process: &Process) -> std::path::PathBuf {
     match process.what.as_str() {
         "bird" => bird::log_path(lab, &process.node),
+        "exabgp" => exabgp::log_path(lab, &process.node),
         daemon => frr::log_path(lab, &process.node, daemon),
     }
 }
 
-/// Waits until every BGP session of the lab is established, both routers have the whole table from their carrier, and
+/// Waits until every BGP session between the nodes of the lab is established, both routers have the whole table from their carrier, and
 /// their kernels hold it too.
 pub fn wait_converged(lab: &Lab, tables: [usize; 2]) -> Result<()> {
     let total = (tables[0] + tables[1]) as u64;
@@ -118,7 +119,9 @@ pub fn wait_converged(lab: &Lab, tables: [usize; 2]) -> Result<()> {
             let Ok(sessions) = sessions(lab, node) else {
                 return Ok(Poll::Waiting(format!("{node} reads its table")));
             };
-            if let Some(down) = sessions.iter().find(|session| session.state != "Established") {
+            // Forwarder may not run yet, and what the others know does not wait for it.
+            let mut others = sessions.iter().filter(|session| session.name != bird::FEED);
+            if let Some(down) = others.find(|session| session.state != "Established") {
                 return Ok(Poll::Waiting(format!("{node}: {} is {}", down.name, down.state)));
             }
         }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -32,6 +32,8 @@ pub struct Flow {
     pub destinations: Vec<IpAddr>,
     /// UDP port, also what tells the flows of one receiver apart.
     pub port: u16,
+    /// UDP port that it comes from; 0: any.
+    pub source_port: u16,
     /// Datagrams per second.
     pub rate: u32,
     /// Payload bytes, at least 16.
@@ -71,6 +73,8 @@ pub struct Running {
 #[derive(Debug)]
 struct Threads {
     flow: Flow,
+    /// Arrivals so far.
+    arrived: Arc<AtomicU64>,
     sender: JoinHandle<Result<Sent>>,
     receivers: Vec<JoinHandle<Result<Received>>>,
 }
@@ -95,16 +99,19 @@ pub fn start(flows: Vec<Flow>) -> Result<Running> {
     let mut running = Vec::new();
     for flow in flows {
         let mut receivers = Vec::new();
+        let arrived = Arc::new(AtomicU64::new(0));
         for place in &flow.to {
             let socket = ns::run(place, || receiver_socket(&flow))?;
-            let (done, id) = (Arc::clone(&done), u32::from(flow.port));
-            receivers.push(std::thread::spawn(move || receive(&socket, id, &done)));
+            let (done, arrived) = (Arc::clone(&done), Arc::clone(&arrived));
+            let id = u32::from(flow.port);
+            receivers.push(std::thread::spawn(move || receive(&socket, id, &arrived, &done)));
         }
         let socket = sender_socket(&flow).with_context(|| flow.name.clone())?;
         let (stop, copy) = (Arc::clone(&stop), flow.clone());
         let sender = std::thread::spawn(move || send(&socket, &copy, &stop));
         running.push(Threads {
             flow,
+            arrived,
             sender,
             receivers,
         });
@@ -117,6 +124,13 @@ pub fn start(flows: Vec<Flow>) -> Result<Running> {
 }
 
 impl Running {
+    /// How many datagrams of each flow have arrived so far.
+    pub fn arrived(&self) -> Vec<u64> {
+        let each = self.flows.iter();
+        each.map(|threads| threads.arrived.load(Ordering::Relaxed))
+            .collect()
+    }
+
     /// Stops the senders, waits for what is still on its way, and counts.
     pub fn stop(self) -> Result<Vec<Report>> {
         self.stop.store(true, Ordering::Relaxed);
@@ -125,6 +139,7 @@ impl Running {
             flow,
             sender,
             receivers,
+            ..
         } in self.flows
         {
             let count = sender
@@ -194,7 +209,9 @@ fn receiver_socket(flow: &Flow) -> Result<UdpSocket> {
 }
 
 fn sender_socket(flow: &Flow) -> Result<UdpSocket> {
-    ns::run(&flow.from, || Ok(UdpSocket::bind(SocketAddr::new(any(flow), 0))?))
+    ns::run(&flow.from, || {
+        Ok(UdpSocket::bind(SocketAddr::new(any(flow), flow.source_port))?)
+    })
 }
 
 fn send(socket: &UdpSocket, flow: &Flow, stop: &AtomicBool) -> Result<Sent> {
@@ -228,7 +245,7 @@ fn send(socket: &UdpSocket, flow: &Flow, stop: &AtomicBool) -> Result<Sent> {
     })
 }
 
-fn receive(socket: &UdpSocket, id: u32, done: &AtomicBool) -> Result<Received> {
+fn receive(socket: &UdpSocket, id: u32, arrived: &AtomicU64, done: &AtomicBool) -> Result<Received> {
     let mut received = Received::default();
     let mut buffer = vec![0; 9_000];
     loop {
@@ -242,6 +259,7 @@ fn receive(socket: &UdpSocket, id: u32, done: &AtomicBool) -> Result<Received> {
                 number.copy_from_slice(&buffer[8..16]);
                 received.seen.insert(u64::from_be_bytes(number));
                 received.total += 1;
+                arrived.fetch_add(1, Ordering::Relaxed);
                 received.arrivals.push(Instant::now());
             }
             Ok(_) => {}

@@ -6,6 +6,7 @@ use crate::lab::peers;
 
 const CARRIER: &str = include_str!("carrier.conf");
 const ROUTER: &str = include_str!("router.conf");
+const FEED: &str = include_str!("feed.conf");
 
 /// The configuration of a carrier.
 pub fn carrier(node: &str) -> String {
@@ -19,9 +20,18 @@ pub fn carrier(node: &str) -> String {
     text + "\n" + CARRIER
 }
 
-/// The configuration of one of our routers.
-pub fn router(node: &str) -> String {
-    head(node, &peers::router(node)) + "\n" + ROUTER
+/// The configuration of one of our routers; with forwarder there, a session with it.
+pub fn router(node: &str, forwarder: bool) -> String {
+    let mut text = head(node, &peers::router(node)) + "\n" + ROUTER;
+    if forwarder {
+        let _ = writeln!(text, "{FEED}include \"{}\";", rules(node));
+    }
+    text
+}
+
+/// The file of a router's FlowSpec rules.
+pub fn rules(node: &str) -> String {
+    format!("{node}.rules.conf")
 }
 
 fn head(node: &str, names: &[(String, String)]) -> String {
@@ -41,8 +51,8 @@ mod tests {
         for text in [
             carrier("transit-a"),
             carrier("transit-b"),
-            router("router-a"),
-            router("router-b"),
+            router("router-a", true),
+            router("router-b", false),
         ] {
             let defined: Vec<_> = text
                 .lines()

@@ -13,8 +13,12 @@ use super::routing::{SPEAKERS, Session};
 use super::{Lab, system};
 use crate::table::Route;
 
-/// Writes the configurations; the table goes once into a file that both carriers include.
-pub fn write_configs(lab: &Lab, tables: [&[Route]; 2]) -> Result<()> {
+/// The name of a router's session with forwarder, in the configuration.
+pub const FEED: &str = "forwarder";
+
+/// Writes the configurations, those of routers with a session with forwarder or without; the table goes once into a file that
+/// both carriers include.
+pub fn write_configs(lab: &Lab, tables: [&[Route]; 2], forwarder: bool) -> Result<()> {
     let path = lab.dir().join("table.conf");
     let file = std::fs::File::create(&path).with_context(|| format!("writing {}", path.display()))?;
     let mut file = BufWriter::with_capacity(1 << 20, file);
@@ -39,7 +43,8 @@ pub fn write_configs(lab: &Lab, tables: [&[Route]; 2]) -> Result<()> {
         let text = if node.starts_with("transit") {
             config::carrier(node)
         } else {
-            config::router(node)
+            system::write(&rules_path(lab, node), "")?;
+            config::router(node, forwarder)
         };
         system::write(&config_path(lab, node), &text)?;
     }
@@ -60,6 +65,11 @@ pub fn start(lab: &Lab, node: &str) -> Result<Process> {
 
 fn config_path(lab: &Lab, node: &str) -> std::path::PathBuf {
     lab.dir().join(format!("{node}.bird.conf"))
+}
+
+/// The file that a router's FlowSpec rules are in.
+pub fn rules_path(lab: &Lab, node: &str) -> std::path::PathBuf {
+    lab.dir().join(config::rules(node))
 }
 
 fn socket(lab: &Lab, node: &str) -> std::path::PathBuf {
