@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use super::operator;
 use super::traffic::address;
 use crate::lab::{Lab, topology};
-use crate::net::{ns, raw};
+use crate::net::{ns, raw, udp};
 
 /// Packets of each kind.
 const COUNT: u64 = 200;
@@ -85,6 +85,8 @@ fn from_carrier(lab: &Lab, source: IpAddr) -> Result<u64> {
     })?;
     let server: PathBuf = lab.netns_path("server-1");
     let listener = ns::run(&server, || Ok(std::net::UdpSocket::bind((destination, PORT))?))?;
+    // It is read when all have been sent.
+    udp::hold_much(&listener);
     listener.set_read_timeout(Some(Duration::from_millis(200)))?;
     raw::send(
         &lab.netns_path("transit-a"),

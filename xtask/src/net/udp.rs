@@ -192,7 +192,14 @@ fn any(flow: &Flow) -> IpAddr {
 fn receiver_socket(flow: &Flow) -> Result<UdpSocket> {
     let socket = UdpSocket::bind(SocketAddr::new(any(flow), flow.port))
         .with_context(|| format!("{}: receiving on port {}", flow.name, flow.port))?;
-    // A receiver that does not get the CPU for a while must not look like loss on the way.
+    hold_much(&socket);
+    socket.set_read_timeout(Some(Duration::from_millis(50)))?;
+    Ok(socket)
+}
+
+/// Has a socket keep what arrives while nobody reads: a receiver that does not get the CPU for a while must not look like
+/// loss on the way.
+pub fn hold_much(socket: &UdpSocket) {
     let bytes: libc::c_int = 16 << 20;
     // SAFETY: the option's value is a live c_int and its size is given; the descriptor is open.
     unsafe {
@@ -204,8 +211,6 @@ fn receiver_socket(flow: &Flow) -> Result<UdpSocket> {
             size_of::<libc::c_int>() as libc::socklen_t,
         );
     }
-    socket.set_read_timeout(Some(Duration::from_millis(50)))?;
-    Ok(socket)
 }
 
 fn sender_socket(flow: &Flow) -> Result<UdpSocket> {
