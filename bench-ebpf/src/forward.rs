@@ -33,6 +33,20 @@ pub fn restore4(ctx: &XdpContext) -> Option<()> {
     Some(())
 }
 
+/// As [`restore4`], but what the trace has is the source; the destination stays.
+#[inline(always)]
+pub fn spoof4(ctx: &XdpContext) -> Option<()> {
+    let entry = maps::DESTINATIONS4.get(0)?[maps::position()?];
+    maps::advance(1);
+    // SAFETY: data and data_end of this packet.
+    let packet = unsafe { Packet::new(ctx.data(), ctx.data_end()) };
+    let head = packet.head::<IPV4>()?;
+    arrived(head);
+    head.set_u32::<22>(TTL as u32 | (UDP as u32) << 8 | ((entry >> 32) as u32) << 16);
+    head.set_u32::<26>(entry as u32);
+    Some(())
+}
+
 /// As [`restore4`], IPv6.
 #[inline(always)]
 pub fn restore6(ctx: &XdpContext) -> Option<()> {

@@ -98,6 +98,17 @@ mod programs {
         xdp_action::XDP_DROP
     }
 
+    #[xdp]
+    pub fn flood_source4(ctx: XdpContext) -> u32 {
+        sent(forward::spoof4(&ctx))
+    }
+
+    #[xdp]
+    pub fn flood_drop(_ctx: XdpContext) -> u32 {
+        pipeline::count();
+        xdp_action::XDP_DROP
+    }
+
     #[panic_handler]
     fn panic(_info: &core::panic::PanicInfo) -> ! {
         loop {}

@@ -1,6 +1,6 @@
 //! The frames of `forward`, before and after: UDP, 64 octets.
 
-use forwarder_bench_ebpf::abi::{FRAME, INGRESS_MAC, SENDER_MAC, SOURCE4, SOURCE6, TTL, UDP};
+use forwarder_bench_ebpf::abi::{FRAME, INGRESS_MAC, SENDER_MAC, SOURCE4, SOURCE6, TTL, UDP, entry4};
 
 use crate::router::Way;
 use crate::table::Family;
@@ -25,6 +25,26 @@ pub fn checksum(destination: u128) -> u16 {
     u16::from_ne_bytes([frame[24], frame[25]])
 }
 
+/// A word of the trace for `flood`: a source, and the header checksum of its frames to a destination.
+pub fn entry_from(source: [u8; 4], destination: u128) -> u64 {
+    let mut frame = incoming(Family::V4, destination);
+    frame[26..30].copy_from_slice(&source);
+    frame[24..26].fill(0);
+    let checksum = header_checksum(&frame);
+    entry4(source, u16::from_ne_bytes(checksum))
+}
+
+/// The checksum of an IPv4 header in which none stands, in wire order.
+fn header_checksum(frame: &[u8; FRAME]) -> [u8; 2] {
+    let words = frame[ETHERNET..ETHERNET + 20].chunks(2);
+    let sum: u32 = words
+        .map(|word| u32::from(u16::from_be_bytes([word[0], word[1]])))
+        .sum();
+    let sum = (sum & 0xffff) + (sum >> 16);
+    let sum = (sum & 0xffff) + (sum >> 16);
+    (!(sum as u16)).to_be_bytes()
+}
+
 fn frame(family: Family, destination: u128, to: [u8; 6], from: [u8; 6], ttl: u8) -> [u8; FRAME] {
     let mut frame = [0u8; FRAME];
     frame[..6].copy_from_slice(&to);
@@ -37,13 +57,8 @@ fn frame(family: Family, destination: u128, to: [u8; 6], from: [u8; 6], ttl: u8)
             frame[14..26].copy_from_slice(&[0x45, 0, 0, length, 0, 0, 0x40, 0, ttl, UDP, 0, 0]);
             frame[26..30].copy_from_slice(&SOURCE4);
             frame[30..34].copy_from_slice(&destination[..4]);
-            let words = frame[14..34].chunks(2);
-            let sum: u32 = words
-                .map(|word| u32::from(u16::from_be_bytes([word[0], word[1]])))
-                .sum();
-            let sum = (sum & 0xffff) + (sum >> 16);
-            let sum = (sum & 0xffff) + (sum >> 16);
-            frame[24..26].copy_from_slice(&(!(sum as u16)).to_be_bytes());
+            let checksum = header_checksum(&frame);
+            frame[24..26].copy_from_slice(&checksum);
             ETHERNET + 20
         }
         Family::V6 => {

@@ -11,9 +11,11 @@ mod churn;
 mod failover;
 mod feeds;
 mod fib;
+mod filter;
 mod forward;
 mod frame;
 mod inside;
+mod live;
 mod load;
 mod model;
 mod netlink;
@@ -49,6 +51,7 @@ fn main() -> ExitCode {
         Bench::Counters(options) => fib::bench(&fib::COUNTERS, options),
         Bench::Forward(options) => forward::bench(options),
         Bench::Pipeline(options) => pipeline::bench(options),
+        Bench::Filter(options) => filter::bench(options),
         Bench::Load(options) => load::bench(options),
         Bench::Churn(options) => churn::bench(options),
         Bench::Failover(options) => failover::bench(options),

@@ -151,6 +151,13 @@ impl Object {
         }
     }
 
+    /// Lays out a trace of IPv4 sources, words as [`frame::entry_from`] makes them.
+    pub fn lay_sources(&self, entries: &[u64]) {
+        for (at, entry) in entries.iter().enumerate() {
+            self.destinations4.u64(at * 8).store(*entry, Ordering::Release);
+        }
+    }
+
     /// Puts the programs back to the beginning of the trace.
     pub fn rewind(&self) {
         self.cursor.u64(0).store(0, Ordering::Release);

@@ -4,13 +4,14 @@
 use std::ffi::CString;
 use std::fs;
 use std::io;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use forwarder::dataplane::{Tables, pins::Pins};
-use forwarder_bench_ebpf::abi::{INGRESS_MAC, SENDER_MAC};
+use forwarder_bench_ebpf::abi::{INGRESS_MAC, SENDER_MAC, SOURCE4, SOURCE6};
 use xtask::bench::FORWARDER;
 use xtask::interrupt;
 use xtask::progress::{Poll, Progress, wait};
@@ -93,6 +94,19 @@ impl Router {
             progress.detail(&format!("{done} of {}", table.prefixes.len()));
             interrupt::check()
         })
+    }
+
+    /// Routes to the sources of the bench's packets, which small tables may not have: a source without one is not forwarded.
+    ///
+    /// # Errors
+    /// The kernel refuses a route.
+    pub fn route_back(&self) -> Result<()> {
+        let [v4, v6] = Family::ALL.map(|family| gateway_address(family, 0));
+        let [four, six] = [IpAddr::from(SOURCE4), IpAddr::from(SOURCE6)];
+        self.world.ip(&[
+            format!("route replace {four} via {v4}"),
+            format!("route replace {six} via {v6}"),
+        ])
     }
 
     /// The tables of the data path.
@@ -280,7 +294,7 @@ fn gateway_mac(family: Family, gateway: usize) -> [u8; 6] {
 }
 
 /// Network `1 + number` is that of egress interface `number`, network 0 that of the ingress.
-fn gateway_address(family: Family, gateway: usize) -> std::net::IpAddr {
+fn gateway_address(family: Family, gateway: usize) -> IpAddr {
     let (network, host) = (1 + gateway % EGRESSES, 16 + gateway);
     match family {
         Family::V4 => [10, 64, network as u8, host as u8].into(),

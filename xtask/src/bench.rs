@@ -37,6 +37,8 @@ pub enum Bench {
     Forward(Options),
     /// Live frames through veth on one CPU, generator to sink: the kernel, bpf_fib_lookup, xdp-forward and ours
     Pipeline(Options),
+    /// Rules per packet; a flood of spoofed sources dropped by XDP_DROP, nftables, rp_filter and ours; 1,000 rules replaced
+    Filter(Options),
     /// A full table from the kernel's dump to forwarding, the dump alone, the compile alone, and a restart
     Load(Options),
     /// Random updates of the full table, one by one
@@ -63,7 +65,7 @@ pub struct Options {
     #[arg(long, value_name = "CPU")]
     pub cpu: Option<usize>,
     /// Only these: words of `v4`, `v6` and the pattern's name, such as "v4 uniform"; of `feeds`: `bgp`, `fpm`, `kernel`,
-    /// `churn`, `memory`
+    /// `churn`, `memory`; of `filter`: `rules`, `flood`, `replace`
     #[arg(long, value_name = "WORDS", default_value = "")]
     pub only: String,
     /// The tables.

@@ -17,7 +17,7 @@ use anyhow::{Result, anyhow, bail};
 use crate::{ebpf, sh};
 
 /// Programs that the labs, the demo and the tests run, with the Debian package of each. What every Debian has is not here.
-const PROGRAMS: [(&str, &str); 17] = [
+const PROGRAMS: [(&str, &str); 18] = [
     ("bird", "bird2"),
     ("birdc", "bird2"),
     ("ethtool", "ethtool"),
@@ -26,6 +26,7 @@ const PROGRAMS: [(&str, &str); 17] = [
     ("gobgpd", "gobgpd"),
     ("ip", "iproute2"),
     ("mount", "mount"),
+    ("nft", "nftables"),
     ("unshare", "util-linux"),
     ("nsenter", "util-linux"),
     ("ping", "iputils-ping"),

@@ -1,32 +1,16 @@
 //! The way from generator to sink.
 
-use std::process::Command;
-use std::thread;
-use std::time::{Duration, Instant};
-
-use anyhow::{Context, Result, ensure};
-use aya::TestRun;
+use anyhow::{Result, ensure};
 use aya::programs::xdp::XdpLink;
-use aya::programs::{TestRunAttrs, TestRunOptions};
-use forwarder_bench_ebpf::abi::{FRAME, NOTHING, TTL, sunk_answer};
-use xtask::interrupt;
+use forwarder_bench_ebpf::abi::{NOTHING, TTL, sunk_answer};
 
 use super::{LOSS, SAMPLE};
 use crate::frame;
+use crate::live;
 use crate::object::Object;
-use crate::report::median;
 use crate::router::{Router, index_of};
 use crate::table::{Family, Table};
 use crate::trace::Trace;
-
-/// Frames that the generator sends before the router gets its turn, as many as NAPI takes at a time. A veth's ring holds
-/// 256.
-const BATCH: u32 = 64;
-
-/// Frames between two looks at the clock: a fifth of a second's worth. A call of the kernel that sends live frames ends at a
-/// tick of its timer, so shorter slices measure the ticks (4 ms at 250 Hz); the median counts, for what other processes take
-/// away is not in all.
-const SLICE: usize = 1 << 17;
 
 /// The way, with sinks at its end.
 pub struct Lane<'a> {
@@ -74,12 +58,7 @@ impl<'a> Lane<'a> {
             object.load_program(name)?;
         }
         let names = Router::names();
-        // A veth takes redirected frames only where a program or GRO made it a NAPI; the kernel has no program.
-        let status = Command::new("ethtool")
-            .args(["-K", &names[0], "gro", "on"])
-            .status()
-            .context("cannot run ethtool")?;
-        ensure!(status.success(), "ethtool -K {} gro on: {status}", names[0]);
+        live::make_napi(&names[0])?;
         let (source, sinks) = router.outside(|| {
             let sinks: Result<Vec<XdpLink>> = names[1..]
                 .iter()
@@ -104,36 +83,15 @@ impl<'a> Lane<'a> {
             Family::V6 => "pipeline_source6",
         })?;
         let packet = frame::incoming(family, 0);
-        // struct xdp_md: data_end is the second u32 and ingress_ifindex the fourth.
-        let mut context = [0u8; 24];
-        context[4..8].copy_from_slice(&(FRAME as u32).to_ne_bytes());
-        context[12..16].copy_from_slice(&self.source.to_ne_bytes());
         object.rewind();
         let before = object.sunk();
-        let slice = SLICE.min(frames);
-        let rates = self.router.outside(|| {
-            let mut rates = Vec::with_capacity(frames / slice);
-            for _ in 0..frames / slice {
-                let start = Instant::now();
-                let result = program.test_run(TestRunOptions {
-                    data_in: Some(&packet),
-                    ctx_in: Some(&context),
-                    repeat: slice as u32,
-                    attrs: TestRunAttrs::new().xdp_live_frames(BATCH),
-                    ..TestRunOptions::new()
-                });
-                rates.push(slice as f64 / start.elapsed().as_secs_f64());
-                interrupt::check()?;
-                result.context("the kernel does not send live frames: that takes Linux 5.18 or newer")?;
-            }
-            Ok(rates)
-        })?;
-        // What is still in a ring is less than a batch.
-        thread::sleep(Duration::from_millis(5));
+        let sent = self
+            .router
+            .outside(|| live::send(program, self.source, &packet, frames))?;
         Ok(Passed {
-            sent: (frames / slice * slice) as u64,
+            sent: sent.frames,
             arrived: object.sunk() - before,
-            rate: median(&rates),
+            rate: sent.rate,
         })
     }
 
