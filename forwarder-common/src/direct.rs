@@ -45,6 +45,11 @@ pub const TABLES: &[&str] = &[
     maps::CLASSES,
     maps::RULE_DIRECTORY,
     maps::ORIGINS,
+    maps::PUNT,
+    maps::PUNT_STATES,
+    maps::PUNT_LIMITERS,
+    maps::PUNT_BUCKETS,
+    maps::PUNT_SEEN,
 ];
 
 /// Whether the program has a table's address, so that it must be a single element.

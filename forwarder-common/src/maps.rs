@@ -32,6 +32,18 @@ pub const RULE_STATES: &str = "RULE_STATES";
 pub const CLASSES: &str = "CLASSES";
 /// What is left of each rule's rate for all CPUs, `[rule slot]`.
 pub const LIMITERS: &str = "LIMITERS";
+/// Rates of what is passed up, by class, and which ports are control ports.
+pub const PUNT: &str = "PUNT";
+/// Sessions, peers and tunnels of the router's.
+pub const PUNT_FLOWS: &str = "PUNT_FLOWS";
+/// What each class counted, and what is left of its rate, `[cpu][class]`.
+pub const PUNT_STATES: &str = "PUNT_STATES";
+/// What is left of each class's rate for all CPUs, and of its reserve.
+pub const PUNT_LIMITERS: &str = "PUNT_LIMITERS";
+/// Shares of sources: two rows of buckets.
+pub const PUNT_BUCKETS: &str = "PUNT_BUCKETS";
+/// Sources that were seen.
+pub const PUNT_SEEN: &str = "PUNT_SEEN";
 /// Directory: rule slot to rule. Controller only.
 pub const RULE_DIRECTORY: &str = "RULE_DIRECTORY";
 /// Bitmap over hashes of the router's own IPv4 addresses.
@@ -80,6 +92,8 @@ pub const SHARED_TABLES: &[&str] = &[
     RULES,
     SELF_BITS,
     SELF_ADDRESSES,
+    PUNT,
+    PUNT_FLOWS,
 ];
 /// Maps the live program counts in. A tracing instance has its own, so that it leaves no mark.
 pub const COUNTERS: &[&str] = &[
@@ -91,6 +105,10 @@ pub const COUNTERS: &[&str] = &[
     RULE_STATES,
     LIMITERS,
     CLASSES,
+    PUNT_STATES,
+    PUNT_LIMITERS,
+    PUNT_BUCKETS,
+    PUNT_SEEN,
 ];
 /// Maps no program looks at: what the controller must remember when it is killed.
 pub const DIRECTORIES: &[&str] = &[

@@ -110,6 +110,17 @@ reasons! {
     SourceInterface, Drop, "source-interface", "No route to its source leads by the interface it came in on";
     BlackholeSource, Drop, "blackhole-source", "A blackhole route covers its source";
     SourceUndecided, Pass, "source-undecided", "Only the kernel understands the route to its source";
+    ArpLimited, Drop, "arp-limited", "More ARP than is let up to the kernel";
+    NdLimited, Drop, "nd-limited", "More IPv6 neighbour discovery than is let up";
+    LinkControlLimited, Drop, "link-control-limited", "More control packets of neighbours (VRRP, BFD, OSPF) than are let up";
+    MulticastLimited, Drop, "multicast-limited", "More multicast and broadcast than is let up";
+    TtlExpiredLimited, Drop, "ttl-expired-limited", "More packets whose TTL ends here than are let up";
+    UnresolvedLimited, Drop, "unresolved-limited", "More without route, next hop or neighbour, or too big, than is let up";
+    OptionsLimited, Drop, "options-limited", "More with options, extension headers, trailing octets or to be fragmented than is let up";
+    MalformedLimited, Drop, "malformed-limited", "More with broken headers or martian addresses than is let up";
+    LocalIcmpLimited, Drop, "local-icmp-limited", "More ICMP for this router than is let up";
+    LocalControlLimited, Drop, "local-control-limited", "More for this router's control ports (BGP, SSH) than is let up";
+    LocalOtherLimited, Drop, "local-other-limited", "More of all else for this router than is let up";
 }
 
 impl Reason {

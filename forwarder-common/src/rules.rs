@@ -127,17 +127,14 @@ pub struct Verdict {
     pub dscp: u8,
     /// Of `cost`: bits behind the point.
     pub shift: u8,
-    /// Time that a unit takes, in [`TICKS`].
+    /// Time that a unit takes, in [`TICKS`](crate::limit::TICKS).
     pub cost: u64,
-    /// Time's worth that may come at once, in [`TICKS`].
+    /// Time's worth that may come at once, in [`TICKS`](crate::limit::TICKS).
     pub burst: u64,
-    /// Time's worth that a CPU takes from the common store at once, in [`TICKS`].
+    /// Time's worth that a CPU takes from the common store at once, in [`TICKS`](crate::limit::TICKS).
     pub quantum: u64,
 }
 plain!(Verdict, 32);
-
-/// Ticks of a limiter's clock in a nanosecond: a word of them lasts nine years, and is compared by differences.
-pub const TICKS: u64 = 64;
 
 /// A rule's counters on one CPU, and what that CPU may still let through: a cache line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -155,17 +152,6 @@ pub struct RuleState {
     pub reserved: [u64; 2],
 }
 plain!(RuleState, 64);
-
-/// The common store of a limited rule: a cache line.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(C, align(64))]
-pub struct Limiter {
-    /// Up to when its time's worth is given out, in [`TICKS`].
-    pub given: u64,
-    /// Zero.
-    pub reserved: [u64; 7],
-}
-plain!(Limiter, 64);
 
 /// Which rule a slot counts for, so that a controller that starts again goes on counting.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

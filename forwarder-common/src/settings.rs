@@ -18,7 +18,9 @@ pub struct Settings {
     pub active_rules: u32,
     /// Zero.
     pub reserved0: u32,
+    /// A bit for each [`crate::reason::Reason`] that is asked about before it is passed ([`crate::punt`]).
+    pub limited: u64,
     /// Zero.
-    pub reserved: [u64; 4],
+    pub reserved: [u64; 3],
 }
 plain!(Settings, 64);

@@ -64,5 +64,7 @@ pub struct Trace {
     pub rule: u32,
     /// Slot of that rule.
     pub rule_slot: u32,
+    /// One more than the [`crate::punt::Class`] that it is limited by; 0 where it is not.
+    pub punt_class: u32,
 }
-plain!(Trace, 40);
+plain!(Trace, 44);

@@ -11,6 +11,7 @@
 #[cfg(test)]
 extern crate std;
 
+pub mod class;
 pub mod fields;
 pub mod packet;
 pub mod parse;
@@ -27,6 +28,8 @@ pub mod fib;
 #[cfg(target_arch = "bpf")]
 pub mod filter;
 #[cfg(target_arch = "bpf")]
+pub mod limit;
+#[cfg(target_arch = "bpf")]
 pub mod log;
 #[cfg(target_arch = "bpf")]
 pub mod maps;
@@ -36,6 +39,8 @@ pub mod nexthop;
 pub mod notes;
 #[cfg(target_arch = "bpf")]
 pub mod origin;
+#[cfg(target_arch = "bpf")]
+pub mod punt;
 #[cfg(target_arch = "bpf")]
 pub mod redirect;
 #[cfg(target_arch = "bpf")]

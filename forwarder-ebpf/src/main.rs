@@ -28,7 +28,7 @@ mod program {
         origin,
         packet::{Head, Packet},
         parse::{self, ETHERNET, IPV4, IPV6, Network},
-        redirect, rewrite,
+        punt, redirect, rewrite,
         rules::{self, Answer, Whence},
     };
 
@@ -106,6 +106,7 @@ mod program {
                 if reason == Reason::Internal.index() {
                     log::internal(ctx);
                 }
+                let reason = punt::admit::<N>(ctx, cpu, interface.port, reason);
                 exit::<N>(cpu, interface.port, reason, bytes)
             }
         };

@@ -15,10 +15,12 @@ use forwarder_common::{
     filter::SourceTable,
     flow::SELF_WORDS,
     interface::{IFINDEX_MAX, Interface},
+    limit::Limiter,
     maps as names,
     nexthop::{Group, NextHop},
     origin::Origin,
-    rules::{Classes, Limiter, RuleEntry, RuleSet, RuleState},
+    punt::{FLOWS, Flow, Punt, PuntStates, WAYS},
+    rules::{Classes, RuleEntry, RuleSet, RuleState},
     settings::Settings,
     trace::Trace,
 };
@@ -53,6 +55,11 @@ direct! {
     PENDING: Table<Pending>;
     NEXTHOP_COUNTERS: Table<Counter>;
     EGRESS_COUNTERS: Table<EgressCounters>;
+    PUNT: Single<Punt>;
+    PUNT_STATES: Table<PuntStates>;
+    PUNT_LIMITERS: Table<Limiter>;
+    PUNT_BUCKETS: Table<u64>;
+    PUNT_SEEN: Table<[u64; WAYS]>;
 }
 
 /// `PREFIX_COUNTERS` where it is one element; else as long as nothing, and the map is asked.
@@ -87,6 +94,10 @@ pub static DEVICES: DevMap = DevMap::with_max_entries(IFINDEX_MAX, 0);
 /// The router's own IPv4 addresses, host order.
 #[map]
 pub static SELF_ADDRESSES: HashMap<u32, u32> = HashMap::with_max_entries(4096, 0);
+
+/// Sessions, peers and tunnels of the router's.
+#[map]
+pub static PUNT_FLOWS: HashMap<Flow, u32> = HashMap::with_max_entries(FLOWS, 0);
 
 /// Offset of `net_device.ifindex`, from BTF.
 #[unsafe(no_mangle)]

@@ -3,21 +3,21 @@
 //! What most packets need stands in the caller: a flag and a bit of the bitmap of destinations. The rest is a function of
 //! its own, so that the way of the others stays short.
 
-use core::arch::asm;
-
-use aya_ebpf::{bindings::xdp_md, helpers::generated::bpf_ktime_get_ns, programs::XdpContext};
+use aya_ebpf::{bindings::xdp_md, programs::XdpContext};
 use forwarder_common::{
     reason::Reason,
     rules::{
-        Classes, Common, Dimension, LIMIT, Limiter, MARK, PACKETS, PROCEED, PROCEEDING, RULES, RuleSet,
-        RuleState, TICKS, Verdict, WORDS, class_of_label, class4, class6, classify, concern4, concern6,
-        concerns, summary, word,
+        Classes, Common, Dimension, LIMIT, MARK, PACKETS, PROCEED, PROCEEDING, RULES, RuleSet, RuleState,
+        Verdict, WORDS, class_of_label, class4, class6, classify, concern4, concern6, concerns, summary,
+        word,
     },
 };
 
 use crate::{
     direct::opaque,
-    fields, maps,
+    fields,
+    limit::{self, Price},
+    maps,
     notes::{Notes, Silent, Traced},
     packet::Packet,
     parse::{ETHERNET, IPV4, IPV6},
@@ -295,11 +295,6 @@ fn meet(verdict: &Verdict, cpu: u32, bytes: usize) -> u32 {
 }
 
 /// Whether a packet is within its rule's rate.
-///
-/// Time is the currency: a packet costs what the rate takes to earn it. A CPU spends its own credit, and takes
-/// some more from the common store when that is used up; where the store has none, it knows until when, and asks it no
-/// sooner. So CPUs meet at the store a few times in the burst's time and not with each packet. A packet may leave a debt,
-/// which the next taking covers.
 #[inline(always)]
 fn within(verdict: &Verdict, state: &mut RuleState, bytes: usize) -> bool {
     let units = if verdict.flags & PACKETS != 0 {
@@ -307,69 +302,14 @@ fn within(verdict: &Verdict, state: &mut RuleState, bytes: usize) -> bool {
     } else {
         bytes as u64
     };
-    let cost = units.wrapping_mul(verdict.cost) >> (verdict.shift & 63);
-    if state.credit as i64 > 0 {
-        state.credit = state.credit.wrapping_sub(cost);
-        return true;
-    }
-    // SAFETY: the helper has no arguments and no side effects.
-    let now = unsafe { bpf_ktime_get_ns() }.wrapping_mul(TICKS);
-    if (now.wrapping_sub(state.until) as i64) < 0 {
-        return false;
-    }
-    let Some(store) = maps::LIMITERS.get_ptr_mut(verdict.slot) else {
-        return true;
+    let price = Price {
+        cost: units.wrapping_mul(verdict.cost) >> (verdict.shift & 63),
+        burst: verdict.burst,
+        quantum: verdict.quantum,
     };
-    let taken = verdict.quantum.wrapping_sub(state.credit);
-    // What is older than the burst is lost; but a debt must be payable.
-    let most = if verdict.burst > taken {
-        verdict.burst
-    } else {
-        taken
-    };
-    let oldest = now.wrapping_sub(most);
-    for _ in 0..4 {
-        // SAFETY: an aligned word of the map's.
-        let given = unsafe { (&raw const (*store).given).read_volatile() };
-        let from = if (given.wrapping_sub(oldest) as i64) < 0 {
-            oldest
-        } else {
-            given
-        };
-        let next = from.wrapping_add(taken);
-        if (next.wrapping_sub(now) as i64) > 0 {
-            state.until = next;
-            return false;
-        }
-        if exchange(store, given, next) {
-            state.credit = verdict.quantum.wrapping_sub(cost);
-            return true;
-        }
-    }
-    // Four other CPUs were quicker; the packet goes on their account.
-    state.credit = state.credit.wrapping_sub(cost);
-    true
-}
-
-/// Stores `next` if `given` still stands there.
-#[inline(always)]
-fn exchange(store: *mut Limiter, given: u64, next: u64) -> bool {
-    let found: u64;
-    // SAFETY: an aligned word of the map's; the instruction is atomic (since Linux 5.12).
-    unsafe {
-        asm!(
-            "r0 = {given}",
-            "r0 = cmpxchg_64({store} + 0, r0, {next})",
-            "{found} = r0",
-            given = in(reg) given,
-            store = in(reg) store,
-            next = in(reg) next,
-            found = out(reg) found,
-            out("r0") _,
-            options(nostack)
-        );
-    }
-    found == given
+    limit::within(price, &mut state.credit, &mut state.until, || {
+        maps::LIMITERS.get_ptr_mut(verdict.slot)
+    })
 }
 
 /// Writes a DSCP into a packet and mends the checksum (RFC 1624); congestion bits stay.

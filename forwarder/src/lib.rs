@@ -18,6 +18,7 @@ pub mod link;
 mod locked;
 pub mod neighbour;
 pub mod netlink;
+pub mod punt;
 pub mod rib;
 pub mod source;
 pub mod stats;

@@ -43,6 +43,11 @@ impl Links {
         self.links.remove(&ifindex)
     }
 
+    /// Every link.
+    pub fn iter(&self) -> impl Iterator<Item = &Link> {
+        self.links.values()
+    }
+
     /// Every link's index.
     pub fn indices(&self) -> Vec<Ifindex> {
         self.links.keys().copied().collect()

@@ -66,6 +66,7 @@ pub fn figures(context: Arc<ApiContext>, limits: Limits) -> Router {
         .route("/v1/lookup", get(lookup_one))
         .route("/v1/filter", get(filter))
         .route("/v1/blackholes", get(blackholes))
+        .route("/v1/limits", get(punt))
         .route("/metrics", get(scrape))
         .fallback(nothing)
         .with_state(Server { context, limits })
@@ -218,6 +219,10 @@ async fn lookup_one(Shared(server): Shared<Server>, query: Asked<LookupQuery>) -
         }
         Err(why) => refused(StatusCode::BAD_REQUEST, why.body_text()),
     }
+}
+
+async fn punt(Shared(server): Shared<Server>) -> Response {
+    server.rows(|context| context.state().limits).await
 }
 
 async fn filter(Shared(server): Shared<Server>) -> Response {

@@ -12,6 +12,7 @@ use crate::source::route_tables::{MOST, RouteTables, TABLE_LOCAL, TABLE_MAIN};
 use super::bgp::Written as Bgp;
 use super::check::Check;
 use super::fpm::Fpm;
+use super::punt::Written as Punt;
 use super::rules::Written as Rule;
 use super::{
     ApiConfig, Config, ConfigError, DEFAULT_MAX_AGE, DEFAULT_METRICS, DEFAULT_SOCKET, DEFAULT_SYNC_TIMEOUT,
@@ -28,6 +29,8 @@ struct File {
     routes: Routes,
     #[serde(default)]
     filter: Filter,
+    #[serde(default)]
+    punt: Punt,
     #[serde(default)]
     tables: Tables,
     #[serde(default)]
@@ -161,6 +164,7 @@ impl Check<'_> {
                     .transpose()?,
                 sources,
             },
+            punt: self.punt(&file.punt)?,
             tables: self.tables(&file.tables)?,
             api: self.api(&file.api)?,
         })

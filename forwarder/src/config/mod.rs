@@ -9,6 +9,7 @@ mod error;
 mod file;
 mod fpm;
 mod prefixes;
+mod punt;
 mod rules;
 #[cfg(test)]
 mod tests;
@@ -28,6 +29,7 @@ pub use bgp::{BgpConfig, BgpNeighbour, Limits as BgpLimits, Secret};
 pub use error::ConfigError;
 pub use fpm::FpmConfig;
 pub use prefixes::read_list;
+pub use punt::PuntConfig;
 pub use rules::MOST_RULES;
 
 use crate::{
@@ -276,6 +278,8 @@ pub struct Config {
     pub routes: RoutesConfig,
     /// Filter.
     pub filter: FilterConfig,
+    /// What is let up to the kernel.
+    pub punt: PuntConfig,
     /// Sizes.
     pub tables: TablesConfig,
     /// Socket and metrics.
@@ -322,6 +326,7 @@ impl Config {
                 fpm: None,
             },
             filter: FilterConfig::default(),
+            punt: PuntConfig::default(),
             tables: DEFAULT_TABLES,
             api: ApiConfig {
                 socket: DEFAULT_SOCKET.into(),

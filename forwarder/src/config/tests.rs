@@ -119,7 +119,9 @@ fn an_unknown_key_is_shown_where_it_stands_with_the_allowed_ones() {
         "{text}"
     );
     assert!(
-        text.ends_with("did you mean `interface`? Allowed here: interface, routes, filter, tables, api"),
+        text.ends_with(
+            "did you mean `interface`? Allowed here: interface, routes, filter, punt, tables, api"
+        ),
         "{text}"
     );
 }

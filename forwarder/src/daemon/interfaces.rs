@@ -451,6 +451,11 @@ impl Interfaces {
         self.bypassed("rp_filter", (!less.is_empty()).then_some(sentence));
     }
 
+    /// Whether policy rules make packets go another way than the tables say, as it was surveyed last.
+    pub fn bypasses_rules(&self) -> bool {
+        self.problems.contains_key("rules")
+    }
+
     fn bypassed(&mut self, key: &str, sentence: Option<String>) {
         let Some(sentence) = sentence else {
             self.problems.remove(key);

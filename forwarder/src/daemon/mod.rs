@@ -57,6 +57,7 @@ use crate::{
         pins::{Pins, network_namespace, possible_cpus},
     },
     netlink,
+    punt::follow::Follower,
     source::{feed::FeedId, kernel::KernelSource},
     stats::{self, BlackholeRow, LinkStats},
 };
@@ -184,6 +185,7 @@ struct Controller {
     engine: Engine<KernelDataplane>,
     interfaces: Interfaces,
     keepalive: Keepalive,
+    punt: Follower,
     source: KernelSource,
     state: Arc<RwLock<State>>,
     stop: Arc<AtomicBool>,
@@ -195,6 +197,8 @@ struct Controller {
     /// When the gate opens in any case.
     gate_until: Option<Instant>,
     server: Option<std::thread::JoinHandle<()>>,
+    /// What punt classes count, from second to second.
+    limits: stats::limits::Watch,
     /// The sums of law 2, from second to second.
     residues: stats::residue::Watch,
     link_stats: Arc<LinkStats>,
@@ -255,6 +259,7 @@ impl Controller {
             engine,
             interfaces,
             keepalive: Keepalive::new(managed),
+            punt: Follower::new(config.punt.clone()),
             source,
             state,
             stop,
@@ -264,6 +269,7 @@ impl Controller {
             gate_until,
             max_age: routes.max_age,
             server: Some(server),
+            limits: stats::limits::Watch::default(),
             residues: stats::residue::Watch::default(),
             link_stats,
             true_since: Some(Instant::now()),
@@ -271,6 +277,7 @@ impl Controller {
         controller.enforce();
         controller.judge();
         controller.interfaces.survey();
+        controller.protect();
         controller.heartbeat();
         controller.tell();
         let (v4, v6) = controller.engine.fib.len();
@@ -356,6 +363,7 @@ impl Controller {
                 self.bogons.turn(self.engine.clock.into(), |listed| {
                     interfaces.set_bogons(engine, listed)
                 });
+                self.protect();
                 self.tell();
             }
         }
@@ -467,6 +475,14 @@ impl Controller {
         self.unchecked = sentence;
     }
 
+    /// Tells the program what to limit of what it passes, and whom not to.
+    fn protect(&mut self) {
+        let kernel = self.config.routes.sources.contains(&Source::Kernel);
+        let beyond = !kernel || self.interfaces.bypasses_rules();
+        let now = self.engine.clock;
+        self.punt.turn(&mut self.engine, beyond, now);
+    }
+
     /// Stamps the heartbeat, as long as the tables are true: as long as they are what the kernel says and what feeds have
     /// said. A feed that is down has said so, and its routes are gone or visibly stale; what it has not said yet nobody
     /// can know, and what waits in its channel is taken as it comes. So feeds never hold the heartbeat, and a daemon that
@@ -496,10 +512,13 @@ impl Controller {
             ));
         }
         problems.extend(self.bogons.problems());
+        problems.extend(self.punt.problem());
         let now = self.engine.clock;
         let elapsed = self.told.elapsed().as_secs_f64();
         let rules = self.rules.rows(self.engine.view(), now, elapsed);
         let blackholes = self.blackholes(now, elapsed);
+        let limits = self.limits.rows(self.engine.view(), elapsed);
+        problems.extend(limits.iter().filter_map(stats::limits::problem));
         if let Ok(mut state) = self.state.write() {
             state.rules = rules;
             state.blackholes = blackholes;
@@ -508,6 +527,7 @@ impl Controller {
             } else {
                 Vec::new()
             };
+            state.limits = limits;
             let elapsed = std::mem::replace(&mut self.told, Instant::now()).elapsed();
             let in_step = self.true_since.is_some();
             let gate_left = self

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     config::Role,
     source::feed::{FeedTable, SessionView},
-    stats::{BlackholeRow, RuleRow},
+    stats::{BlackholeRow, LimitRow, RuleRow},
 };
 
 /// The controller, as it was within the last second.
@@ -42,6 +42,8 @@ pub struct State {
     pub blackholes: Vec<BlackholeRow>,
     /// Lists of bogons in force; empty where no interface is filtered.
     pub bogons: Vec<BogonList>,
+    /// Punt classes.
+    pub limits: Vec<LimitRow>,
     /// What is wrong, in sentences.
     pub problems: Vec<String>,
 }

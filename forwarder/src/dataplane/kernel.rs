@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use aya::maps::{DevMap, HashMap, Map, MapData};
-use forwarder_common::{flow, maps};
+use forwarder_common::{flow, maps, punt::Flow};
 
 use super::{Dataplane, Tables, pins::Pins};
 use crate::source::event::Ifindex;
@@ -20,11 +20,26 @@ const MEMBARRIER_GLOBAL: libc::c_int = 1;
 /// Where that call does not exist (`nohz_full`): many orders beyond what a packet spends in the program.
 const INSTEAD: Duration = Duration::from_secs(1);
 
+/// The octets of a [`Flow`].
+type FlowKey = [u8; size_of::<Flow>()];
+
+fn key(flow: &Flow) -> FlowKey {
+    let mut key = [0; size_of::<Flow>()];
+    for (at, word) in flow.remote.iter().chain(&flow.local).enumerate() {
+        key[at * 8..at * 8 + 8].copy_from_slice(&word.to_ne_bytes());
+    }
+    key[32..34].copy_from_slice(&flow.remote_port.to_ne_bytes());
+    key[34..36].copy_from_slice(&flow.local_port.to_ne_bytes());
+    key[36..].copy_from_slice(&flow.protocol.to_ne_bytes());
+    key
+}
+
 /// Tables of the running program.
 pub struct KernelDataplane {
     tables: Tables,
     devices: DevMap<MapData>,
     own: HashMap<MapData, u32, u32>,
+    flows: HashMap<MapData, FlowKey, u32>,
     begin: Sender<()>,
     over: Receiver<()>,
     pending: bool,
@@ -40,6 +55,8 @@ impl KernelDataplane {
         let devices = DevMap::try_from(Map::from_map_data(pins.data(maps::DEVICES)?)?).context("DEVICES")?;
         let own = HashMap::try_from(Map::from_map_data(pins.data(maps::SELF_ADDRESSES)?)?)
             .context("SELF_ADDRESSES")?;
+        let flows =
+            HashMap::try_from(Map::from_map_data(pins.data(maps::PUNT_FLOWS)?)?).context("PUNT_FLOWS")?;
         let (begin, begun) = channel::<()>();
         let (done, over) = channel();
         thread::Builder::new().name("grace".into()).spawn(move || {
@@ -54,6 +71,7 @@ impl KernelDataplane {
             tables,
             devices,
             own,
+            flows,
             begin,
             over,
             pending: false,
@@ -107,6 +125,18 @@ impl Dataplane for KernelDataplane {
         }
         for address in present.difference(addresses) {
             let _ = self.own.remove(address);
+        }
+        Ok(())
+    }
+
+    fn set_flows(&mut self, flows: &BTreeSet<Flow>) -> Result<()> {
+        let present: BTreeSet<FlowKey> = self.flows.keys().filter_map(Result::ok).collect();
+        let wanted: BTreeSet<FlowKey> = flows.iter().map(key).collect();
+        for gone in present.difference(&wanted) {
+            let _ = self.flows.remove(gone);
+        }
+        for new in wanted.difference(&present) {
+            self.flows.insert(new, 1, 0).context("no room in PUNT_FLOWS")?;
         }
         Ok(())
     }

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use forwarder_common::punt::Flow;
+
 use super::{Dataplane, Sizes, Tables};
 use crate::source::event::Ifindex;
 
@@ -13,6 +15,8 @@ pub struct MemoryDataplane {
     waiting: bool,
     /// Own addresses.
     pub own_addresses: BTreeSet<u32>,
+    /// What punt protection exempts.
+    pub flows: BTreeSet<Flow>,
 }
 
 impl MemoryDataplane {
@@ -23,6 +27,7 @@ impl MemoryDataplane {
             devices: BTreeSet::new(),
             waiting: false,
             own_addresses: BTreeSet::new(),
+            flows: BTreeSet::new(),
         }
     }
 }
@@ -43,6 +48,11 @@ impl Dataplane for MemoryDataplane {
 
     fn set_own_addresses(&mut self, addresses: &BTreeSet<u32>) -> anyhow::Result<()> {
         self.own_addresses.clone_from(addresses);
+        Ok(())
+    }
+
+    fn set_flows(&mut self, flows: &BTreeSet<Flow>) -> anyhow::Result<()> {
+        self.flows.clone_from(flows);
         Ok(())
     }
 

@@ -17,6 +17,8 @@ pub mod tracer;
 pub use region::{Array, Region};
 pub use tables::{Sizes, Tables};
 
+use forwarder_common::punt::Flow;
+
 use crate::source::event::Ifindex;
 
 /// What the tables alone cannot do.
@@ -35,6 +37,12 @@ pub trait Dataplane {
     /// # Errors
     /// The kernel's refusal.
     fn set_own_addresses(&mut self, addresses: &std::collections::BTreeSet<u32>) -> anyhow::Result<()>;
+
+    /// Sessions, peers and tunnels that punt protection exempts.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    fn set_flows(&mut self, flows: &std::collections::BTreeSet<Flow>) -> anyhow::Result<()>;
 
     /// Waits until no packet that is in the program now is in it any more. For rare, small changes.
     fn wait_grace(&self);

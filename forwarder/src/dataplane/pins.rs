@@ -24,7 +24,7 @@ use aya_obj::{
 use forwarder_common::{
     directory::{ABI_VERSION, MAGIC, Meta},
     interface::IFINDEX_MAX,
-    maps,
+    maps, punt,
 };
 
 use super::{Region, Sizes, Tables};
@@ -241,6 +241,8 @@ impl Pins {
         )?;
         let hash = bpf_map_type::BPF_MAP_TYPE_HASH as u32;
         self.create_map(maps::SELF_ADDRESSES, hash, (4, 4), OWN_ADDRESSES, 0)?;
+        let flow = (size_of::<punt::Flow>() as u32, 4);
+        self.create_map(maps::PUNT_FLOWS, hash, flow, punt::FLOWS, 0)?;
         self.create_map(
             LOGS,
             bpf_map_type::BPF_MAP_TYPE_RINGBUF as u32,

@@ -51,8 +51,14 @@ pub fn open(pins: &Pins, sizes: Sizes, purpose: Purpose) -> Result<Opened> {
     }?;
     let mut loader = EbpfLoader::new();
     let shared: &[&str] = match purpose {
-        Purpose::Live => &[maps::DEVICES, maps::SELF_ADDRESSES, maps::PREFIX_COUNTERS, LOGS],
-        Purpose::Trace => &[maps::DEVICES, maps::SELF_ADDRESSES],
+        Purpose::Live => &[
+            maps::DEVICES,
+            maps::SELF_ADDRESSES,
+            maps::PUNT_FLOWS,
+            maps::PREFIX_COUNTERS,
+            LOGS,
+        ],
+        Purpose::Trace => &[maps::DEVICES, maps::SELF_ADDRESSES, maps::PUNT_FLOWS],
     };
     for name in shared {
         loader.map_pin_path(name, Cow::Owned(pins.map(name)));

@@ -10,11 +10,13 @@ use forwarder_common::{
     filter::SourceTable,
     flow::SELF_WORDS,
     interface::{IFINDEX_MAX, Interface},
+    limit::Limiter,
     maps,
     nexthop::{Group, NextHop},
     origin::Origin,
+    punt::{self, Punt, PuntStates},
     reason::Reason,
-    rules::{self, Classes, Limiter, RuleEntry, RuleSet, RuleState},
+    rules::{self, Classes, RuleEntry, RuleSet, RuleState},
     settings::Settings,
 };
 
@@ -97,6 +99,15 @@ impl Sizes {
             (maps::RULE_STATES, self.cpus * SLOTS, size(size_of::<RuleState>())),
             (maps::CLASSES, self.cpus, size(size_of::<Classes>())),
             (maps::LIMITERS, SLOTS, size(size_of::<Limiter>())),
+            (maps::PUNT, 1, size(size_of::<Punt>())),
+            (maps::PUNT_STATES, self.cpus, size(size_of::<PuntStates>())),
+            (
+                maps::PUNT_LIMITERS,
+                punt::LIMITERS as u32,
+                size(size_of::<Limiter>()),
+            ),
+            (maps::PUNT_BUCKETS, (punt::ROWS * punt::BUCKETS) as u32, 8),
+            (maps::PUNT_SEEN, punt::SETS as u32, size(punt::WAYS * 8)),
             (maps::SLOT_DIRECTORY, self.slots, size(size_of::<SlotEntry>())),
             (
                 maps::NEXTHOP_DIRECTORY,
@@ -198,6 +209,12 @@ pub struct Tables {
     pub limiters: Array<Limiter>,
     /// Rule directory.
     pub rule_directory: Array<RuleEntry>,
+    /// Rates of what is passed up.
+    pub punt: Array<Punt>,
+    /// `[cpu]`.
+    pub punt_states: Array<PuntStates>,
+    /// `[class]`, and behind those the reserves.
+    pub punt_limiters: Array<Limiter>,
     /// Own-address bitmap.
     pub self_bits: Region,
     /// `[cpu][port][reason]`.
@@ -259,6 +276,9 @@ impl Tables {
             rule_states: Array::new(region(maps::RULE_STATES)?, cpus * rules::SLOTS),
             limiters: Array::new(region(maps::LIMITERS)?, rules::SLOTS),
             rule_directory: Array::new(region(maps::RULE_DIRECTORY)?, rules::SLOTS),
+            punt: Array::new(region(maps::PUNT)?, 1),
+            punt_states: Array::new(region(maps::PUNT_STATES)?, cpus),
+            punt_limiters: Array::new(region(maps::PUNT_LIMITERS)?, punt::LIMITERS),
             self_bits: region(maps::SELF_BITS)?,
             reason_counters: Array::new(region(maps::REASON_COUNTERS)?, cpus * ports * Reason::SLOTS),
             prefix_counters: Array::new(region(maps::PREFIX_COUNTERS)?, cpus * slots),

@@ -7,11 +7,11 @@ use std::{collections::HashMap, net::IpAddr};
 
 use forwarder_common::{
     Plain,
+    limit::{TICKS, quantum},
     reason::Reason,
     rules::{
         BLOCK, BLOCKS, CLASSES, CONCERNS, Common, LABEL_BLOCKS, LIMIT, MARK, NO_FLAGS, NO_ICMP, NO_PORT,
-        NO_PROTOCOL, PACKETS, PROCEED, PROCEEDING, RULES, STRETCHES, Set4, Set6, TICKS, Verdict, WORDS,
-        concern6,
+        NO_PROTOCOL, PACKETS, PROCEED, PROCEEDING, RULES, STRETCHES, Set4, Set6, Verdict, WORDS, concern6,
     },
 };
 use ipnet::IpNet;
@@ -487,7 +487,5 @@ fn limit(verdict: &mut Verdict, rate: Rate, cpus: u32) {
     verdict.shift = shift as u8;
     verdict.cost = ((SECOND << shift) / per_second) as u64;
     verdict.burst = ticks(rate.burst).min(u64::MAX >> 2);
-    // Small enough that what CPUs have taken and not used is little beside a second.
-    let share = verdict.burst / (8 * u64::from(cpus.max(1)));
-    verdict.quantum = share.clamp(1, 1_000_000 * TICKS);
+    verdict.quantum = quantum(verdict.burst, cpus);
 }

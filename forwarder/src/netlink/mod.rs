@@ -9,6 +9,7 @@
 //! - [`parse`]: octets into our types, pure
 //! - [`watch`]: the stream of changes; [`dump`]: the state as it stands
 //! - [`relayed`]: the same messages from a routing daemon
+//! - [`sockets`]: TCP connections, over `NETLINK_SOCK_DIAG`
 //! - [`command`], [`lookup`]: neighbours to keep alive, and what the kernel would do with a packet
 
 pub mod command;
@@ -19,6 +20,7 @@ pub mod lookup;
 pub mod parse;
 pub mod relayed;
 pub mod socket;
+pub mod sockets;
 #[cfg(test)]
 mod tests;
 pub mod watch;

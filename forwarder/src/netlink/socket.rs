@@ -34,8 +34,12 @@ impl Socket {
     /// Opens one, with a receive buffer of about `receive_buffer` octets: beyond `net.core.rmem_max` where we have
     /// CAP_NET_ADMIN, up to it where we have not.
     pub fn open(receive_buffer: usize) -> Result<Self, Error> {
-        let mut inner =
-            netlink_sys::Socket::new(NETLINK_ROUTE).map_err(Error::os("open a netlink socket"))?;
+        Self::speaking(NETLINK_ROUTE, receive_buffer)
+    }
+
+    /// The same for another of netlink's protocols.
+    pub(crate) fn speaking(protocol: isize, receive_buffer: usize) -> Result<Self, Error> {
+        let mut inner = netlink_sys::Socket::new(protocol).map_err(Error::os("open a netlink socket"))?;
         inner.bind_auto().map_err(Error::os("bind a netlink socket"))?;
         // Without these the kernel is less talkative, not less right: what they filter is filtered here again.
         for (option, result) in [

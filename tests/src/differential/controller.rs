@@ -45,6 +45,8 @@ impl<'a> Controller<'a> {
             );
         }
         config += "[tables]\nroutes = 65536\nipv4-blocks = 4096\nipv6-blocks = 4096\n\n";
+        // Each packet counts, however many of a kind there are.
+        config += "[punt]\nenabled = false\n\n";
         config += more;
         std::fs::write(dir.join("forwarder.toml"), config)?;
         let child = router

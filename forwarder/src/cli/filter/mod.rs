@@ -1,6 +1,7 @@
-//! `forwarder filter`: the rules with what they met, and the rule that a packet would meet.
+//! `forwarder filter`: the rules with what they met, the rule that a packet would meet, and what is let up to the kernel.
 
 mod blackholes;
+mod limits;
 mod show;
 mod test;
 mod words;
@@ -26,6 +27,11 @@ pub enum Command {
         #[command(flatten)]
         format: Format,
     },
+    /// What goes up to the kernel, by class: how much is let up of each and of one source, what passed and what was dropped
+    Limits {
+        #[command(flatten)]
+        format: Format,
+    },
     /// The rule that a packet meets, asked of the real program, leaving no mark in the counters
     Test {
         #[command(flatten)]
@@ -48,6 +54,7 @@ pub fn run(reader: &Reader, command: &Command) -> Result<bool> {
             show::show(&rules, bogons, format.json)
         }
         Command::Blackholes { format } => blackholes::show(&blackholes(reader)?, format.json),
+        Command::Limits { format } => limits::limits(reader, format.json),
         Command::Test { packet, format } => test::test(reader, packet, format.json),
     }
 }

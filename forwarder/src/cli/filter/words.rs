@@ -1,6 +1,9 @@
 //! A rule in words.
 
-use crate::{cli::output::span, stats::RuleRow};
+use crate::{
+    cli::output::{grouped, span},
+    stats::RuleRow,
+};
 
 /// What it does: `drop`, `limit 10 Mbit/s`, `accept, DSCP 8`.
 pub fn action(row: &RuleRow) -> String {
@@ -44,6 +47,15 @@ pub fn packets(number: u64) -> String {
     scaled(number.into(), &["pps", "kpps", "Mpps", "Gpps"])
 }
 
+/// A number: `99,999`, and then `100 k`.
+pub fn count(number: u64) -> String {
+    if number < 100_000 {
+        grouped(number)
+    } else {
+        scaled(number.into(), &["", "k", "M", "G", "T", "P", "E"])
+    }
+}
+
 /// To a tenth, and no tenth where it is none.
 fn scaled(number: u128, units: &[&str]) -> String {
     let mut scale = 1;
@@ -79,6 +91,10 @@ mod tests {
             ]
         );
         assert_eq!(packets(5_000), "5 kpps");
+        assert_eq!(
+            [99_999, 100_000, 12_345_678].map(count),
+            ["99,999", "100 k", "12.3 M"]
+        );
         assert_eq!(bits(u64::MAX), "147573952.6 Tbit/s");
     }
 

@@ -52,6 +52,15 @@ pub fn screen(row: &TraceRow, paint: Paint) -> String {
         ));
     }
     rewrite(row, &mut lines);
+    if let Some(class) = &row.punt_class {
+        let rate = row
+            .punt_rate
+            .map_or("no limit".to_string(), |rate| format!("{rate} packets a second"));
+        let share = row
+            .punt_per_source
+            .map_or(String::new(), |share| format!(", {share} of one source"));
+        lines.push(("limit", format!("{class}: {rate}{share}")));
+    }
     let verdict = match row.verdict.as_str() {
         "forward" => paint.good("forward"),
         "pass" => "pass to the kernel".to_string(),

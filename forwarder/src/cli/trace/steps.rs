@@ -4,6 +4,7 @@ use forwarder_common::{
     fib::Leaf,
     filter::SourceClass,
     nexthop::{BUCKETS, bucket},
+    punt::Class,
     reason::Reason,
     trace::Stage,
 };
@@ -61,6 +62,12 @@ pub struct TraceRow {
     pub next_hop_state: Option<String>,
     /// Largest IP packet it takes.
     pub mtu: Option<u32>,
+    /// Punt class that it is limited by; null where it is not.
+    pub punt_class: Option<String>,
+    /// What that class lets up, packets a second.
+    pub punt_rate: Option<u32>,
+    /// What it lets up of one source.
+    pub punt_per_source: Option<u32>,
     /// Destination MAC before.
     pub destination_mac_before: Option<String>,
     /// Destination MAC after; null where the packet was not touched.
@@ -112,6 +119,14 @@ pub fn row(tables: &Tables, packet: &Packet, ifname: &str, frame: &[u8], traced:
     }
     if stage >= Stage::Fib {
         next_hop(tables, trace, &mut row);
+    }
+    if let Some(class) = trace.punt_class.checked_sub(1).map(|class| class as usize)
+        && let Some(class) = Class::ALL.get(class)
+    {
+        let allowed = tables.punt.get(0).classes[*class as usize];
+        let some = |rate: u32| (rate != 0).then_some(rate);
+        row.punt_class = Some(class.name().to_string());
+        (row.punt_rate, row.punt_per_source) = (some(allowed.per_second), some(allowed.share_per_second));
     }
     if !row.untouched {
         row.destination_mac_after = mac(0, &traced.packet);
@@ -268,6 +283,30 @@ mod tests {
     }
 
     #[test]
+    fn what_goes_up_to_the_kernel_shows_the_class_that_limits_it() {
+        let tables = sample::tables();
+        crate::punt::install(&tables, &crate::config::PuntConfig::default(), false);
+        let described = packet("192.0.2.1", "198.51.100.7", Protocol::Udp);
+        let frame = described.frame().unwrap();
+        let traced = Traced {
+            action: 2,
+            packet: frame.clone(),
+            trace: Trace {
+                stage: Stage::Parse as u32,
+                reason: Reason::TtlExpired as u32,
+                punt_class: Class::TtlExpired as u32 + 1,
+                ..Trace::default()
+            },
+        };
+        let row = row(&tables, &described, "transit0", &frame, &traced);
+        let text = screen(&row, Paint::off());
+        assert!(
+            text.contains("limit     ttl-expired: 2000 packets a second, 200 of one source\n"),
+            "{text}"
+        );
+    }
+
+    #[test]
     fn a_dropped_packet_stops_at_its_stage() {
         let tables = sample::tables();
         let described = packet("10.0.0.1", "198.51.100.7", Protocol::Tcp);
@@ -287,6 +326,7 @@ mod tests {
             Paint::off(),
         );
         assert!(text.contains("filter    source is bogon"), "{text}");
+        assert!(!text.contains("limit "), "{text}");
         assert!(
             !text.contains("fib ") && text.contains("verdict   drop: bogon-source"),
             "{text}"

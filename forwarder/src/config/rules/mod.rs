@@ -6,7 +6,7 @@
 
 mod conditions;
 mod families;
-mod rate;
+pub(super) mod rate;
 #[cfg(test)]
 mod tests;
 mod words;

@@ -4,7 +4,7 @@ use super::Unit;
 
 /// What is wrong with one, and what to write.
 #[derive(Debug)]
-pub(super) struct Fault {
+pub(in crate::config) struct Fault {
     pub message: String,
     pub advice: String,
 }
@@ -79,6 +79,19 @@ pub(super) fn rate(text: &str) -> Result<(Unit, u64), Fault> {
         }
     };
     Ok((unit, per_second as u64))
+}
+
+/// A rate that counts packets, and how many each second.
+pub(in crate::config) fn packets(text: &str) -> Result<u64, Fault> {
+    const ADVICE: &str = "write \"5000pps\"; units: pps, kpps, Mpps, each for a second";
+    let (number, unit) = quantity(text, "a rate", RATES, ADVICE)?;
+    match (unit, u64::try_from(number)) {
+        (Unit::Bytes, _) => fault(
+            format!("the rate {text:?} is in bits, and packets are counted here"),
+            ADVICE,
+        ),
+        (Unit::Packets, number) => Ok(number.unwrap_or(u64::MAX)),
+    }
 }
 
 /// Ten milliseconds of the rate, but no less than a frame.
