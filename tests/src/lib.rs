@@ -7,6 +7,7 @@ pub mod controller;
 pub mod daemon;
 pub mod differential;
 pub mod exabgp;
+pub mod flood;
 pub mod frame;
 pub mod frr;
 pub mod gobgp;
