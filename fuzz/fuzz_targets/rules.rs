@@ -20,6 +20,9 @@ const RULES: usize = 70;
 const PACKETS: usize = 16;
 const INTERFACES: [&str; 3] = ["a", "b", "gone"];
 
+/// The rules that a packet meets, by the compiled tables.
+type Ask = dyn Fn(&Fields, u32) -> Vec<usize>;
+
 fuzz_target!(|data: &[u8]| {
     let mut source = Octets(data);
     let family = if source.byte() & 1 == 0 {
@@ -45,7 +48,7 @@ fuzz_target!(|data: &[u8]| {
     };
     let router = Router { port: &port, cpus: 2 };
     // What does not fit is an error, and there is nothing to ask.
-    let ask: Box<dyn Fn(&Fields, u32) -> Vec<usize>> = match family {
+    let ask: Box<Ask> = match family {
         Family::V4 => match compile::ipv4(&placed, router) {
             Ok(set) => Box::new(move |packet, interface| ask4(&set, packet, interface)),
             Err(_) => return,
@@ -124,20 +127,22 @@ fn ranges(source: &mut Octets<'_>, most: u32) -> Ranges {
 fn rule(source: &mut Octets<'_>, number: usize, family: Family) -> Rule {
     let what = source.number(2) as u16;
     let bit = |at: u32| what >> at & 1 != 0;
-    let mut when = Match::default();
-    when.destination = bit(0).then(|| prefixes(source, family));
-    when.source = bit(1).then(|| prefixes(source, family));
-    when.protocol = bit(2).then(|| ranges(source, 255));
-    when.port = bit(3).then(|| ranges(source, 65_535));
-    when.source_port = bit(4).then(|| ranges(source, 65_535));
-    when.destination_port = bit(5).then(|| ranges(source, 65_535));
-    when.icmp_type = bit(6).then(|| ranges(source, 255));
-    when.icmp_code = bit(7).then(|| ranges(source, 255));
-    when.tcp_flags = bit(8).then(|| ranges(source, TCP_FLAGS_MAX));
-    when.length = bit(9).then(|| ranges(source, 65_535));
-    when.dscp = bit(10).then(|| ranges(source, 63));
-    when.fragment = bit(11).then(|| ranges(source, FRAGMENT_MAX));
-    when.flow_label = bit(12).then(|| ranges(source, 0xf_ffff));
+    let mut when = Match {
+        destination: bit(0).then(|| prefixes(source, family)),
+        source: bit(1).then(|| prefixes(source, family)),
+        protocol: bit(2).then(|| ranges(source, 255)),
+        port: bit(3).then(|| ranges(source, 65_535)),
+        source_port: bit(4).then(|| ranges(source, 65_535)),
+        destination_port: bit(5).then(|| ranges(source, 65_535)),
+        icmp_type: bit(6).then(|| ranges(source, 255)),
+        icmp_code: bit(7).then(|| ranges(source, 255)),
+        tcp_flags: bit(8).then(|| ranges(source, TCP_FLAGS_MAX)),
+        length: bit(9).then(|| ranges(source, 65_535)),
+        dscp: bit(10).then(|| ranges(source, 63)),
+        fragment: bit(11).then(|| ranges(source, FRAGMENT_MAX)),
+        flow_label: bit(12).then(|| ranges(source, 0xf_ffff)),
+        ..Match::default()
+    };
     if bit(13) {
         let names = source.byte();
         let named = |at: &usize| names >> at & 1 != 0;
