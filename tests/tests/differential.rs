@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use anyhow::{Context, Result, bail, ensure};
 use forwarder::filter::sources::{BOGONS4, BOGONS6, EXCEPTIONS4, EXCEPTIONS6};
-use forwarder_common::reason::Reason;
+use forwarder_common::{punt::Class, reason::Reason};
 use forwarder_tests::differential::{
     BATCH, Bench, Routers,
     controller::{Controller, Counters, moved},
@@ -151,7 +151,9 @@ fn a_router_with_forwarder_emits_what_a_plain_router_emits() -> Result<()> {
         forwarded * 5 > received,
         "only {forwarded} of {received} forwarded"
     );
-    for reason in Reason::ALL {
+    // What is too much depends on the clock: limits are off here.
+    let limited = |reason: &&Reason| Class::ALL.iter().any(|class| class.limited() == **reason);
+    for reason in Reason::ALL.iter().filter(|reason| !limited(reason)) {
         ensure!(
             counted.contains_key(reason.name()) != NOT_HERE.contains(reason),
             "{}: counted {:?} times",
