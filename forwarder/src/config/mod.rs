@@ -347,7 +347,7 @@ const DEFAULT_METRICS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Add
 const DEFAULT_TABLES: TablesConfig = TablesConfig {
     routes: 1_536_000,
     ipv4_blocks: 16_384,
-    ipv6_blocks: 81_920,
+    ipv6_blocks: 81_000,
     next_hop_groups: 16_384,
     next_hops: 8_192,
     interfaces: 64,

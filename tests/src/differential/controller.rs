@@ -33,16 +33,20 @@ impl<'a> Controller<'a> {
     /// # Errors
     /// No binary, or it ends.
     pub fn start(router: &'a Namespace, role: impl Fn(&str) -> &'static str, more: &str) -> Result<Self> {
+        Controller::of(router, |name| format!("role = \"{}\"\n", role(name)), more)
+    }
+
+    /// The same with what the configuration says of each port.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn of(router: &'a Namespace, says: impl Fn(&str) -> String, more: &str) -> Result<Self> {
         let bpffs = BpfFs::mount()?;
         let dir = bpffs.path().with_extension("files");
         std::fs::create_dir_all(&dir)?;
         let mut config = String::new();
         for port in PORTS.iter().filter(|port| port.served) {
-            config += &format!(
-                "[[interface]]\nname = \"{}\"\nrole = \"{}\"\n\n",
-                port.name,
-                role(port.name)
-            );
+            config += &format!("[[interface]]\nname = \"{}\"\n{}\n", port.name, says(port.name));
         }
         config += "[tables]\nroutes = 65536\nipv4-blocks = 4096\nipv6-blocks = 4096\n\n";
         // Each packet counts, however many of a kind there are.
