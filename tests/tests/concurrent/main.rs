@@ -155,11 +155,16 @@ fn settle(script: &Script, ledger: &Ledger, by_prefix: &[u64], seen: &Seen) -> R
         let counted = now.since(then).packets;
         ensure!(counted == packets, "{packets} packets, {what} {counted}");
     }
+    let mut discarded = 0;
     for (prefix, net) in script.prefixes.iter().enumerate() {
         let mut own = 0;
         for variant in 0..VARIANTS {
             let packets = seen.groups[script::group(prefix, variant) as usize];
             let counted = ledger.nexthops[script::nexthop(prefix, variant) as usize].packets;
+            if script::answer(prefix, variant) == Answer::Left(Reason::Blackhole) {
+                discarded += counted;
+                continue;
+            }
             ensure!(
                 counted == packets,
                 "{net}: {packets} went to next hop {variant}, which counted {counted}"
@@ -172,6 +177,11 @@ fn settle(script: &Script, ledger: &Ledger, by_prefix: &[u64], seen: &Seen) -> R
             by_prefix[prefix]
         );
     }
+    let blackholes = seen.reasons[Reason::Blackhole.index()];
+    ensure!(
+        discarded == blackholes,
+        "{blackholes} packets met a blackhole, their next hops counted {discarded}"
+    );
     Ok(())
 }
 
