@@ -3,11 +3,15 @@
 use std::{
     fs::{self, File},
     process::{Child, Command, Stdio},
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result};
 
 use crate::lab::Lab;
+
+/// How long a daemon may take to end.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A running daemon, killed on drop.
 pub struct Daemon {
@@ -43,13 +47,20 @@ impl Daemon {
         Ok(())
     }
 
-    /// SIGTERM, and waits for its end.
+    /// SIGTERM, and waits for its end; SIGKILL where that does not come, as with zebra 8.4, which may wait for a thread of its
+    /// own for ever.
     ///
     /// # Errors
     /// The kernel does not tell.
     pub fn stop(mut self) -> Result<()> {
         self.signal(libc::SIGTERM);
-        self.child.wait()?;
+        let until = Instant::now() + PATIENCE;
+        while self.child.try_wait()?.is_none() {
+            if Instant::now() >= until {
+                return self.kill();
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
         Ok(())
     }
 
