@@ -14,6 +14,8 @@ pub enum Freedom {
     EcmpMember,
     /// How often redirects are sent.
     RedirectRate,
+    /// How often routes that say no are answered with an error.
+    ErrorRate,
     /// What routers say unasked.
     Chatter,
     /// IPv4 identification of packets that the router makes.
@@ -33,6 +35,11 @@ pub const FREEDOMS: &[(Freedom, &str)] = &[
     (
         Freedom::EcmpMember,
         "kernel and forwarder hash with seeds of their own: the packet must leave by a member, and be the same but for MACs",
+    ),
+    (
+        Freedom::ErrorRate,
+        "the kernel limits errors about routes that say no (unreachable, prohibit, none) per source by the clock, with what \
+         redirects left (`ip_error`): the first to each source must be the same",
     ),
     (
         Freedom::RedirectRate,
@@ -69,6 +76,7 @@ pub const FREEDOMS: &[(Freedom, &str)] = &[
 #[derive(Default)]
 pub struct Normaliser {
     redirected: HashSet<IpAddr>,
+    refused: HashSet<Ipv4Addr>,
     /// Whether 42.0.0.0/24 and 2a42::/34 are the router's own too.
     pub local_routes: bool,
     /// How often each freedom was taken.
@@ -156,6 +164,18 @@ impl Normaliser {
             && !self.redirected.insert(source)
         {
             self.take(Freedom::RedirectRate);
+            return true;
+        }
+        // Codes of EHOSTUNREACH, ENETUNREACH and EACCES (net/ipv4/route.c).
+        let at = icmp4(frame);
+        if frame.get(12..14) == Some(&[8, 0])
+            && self.own4(frame)
+            && frame.get(23) == Some(&1)
+            && matches!(frame.get(at..at + 2), Some([3, 0 | 1 | 13]))
+            && let Some(source) = address4(frame, 30)
+            && !self.refused.insert(source)
+        {
+            self.take(Freedom::ErrorRate);
             return true;
         }
         false
