@@ -6,7 +6,7 @@
 use crate::{counters::Counter, plain};
 
 /// Version of every layout in this crate.
-pub const ABI_VERSION: u32 = 5;
+pub const ABI_VERSION: u32 = 6;
 /// First word of [`Meta`].
 pub const MAGIC: u64 = u64::from_le_bytes(*b"forwardr");
 
@@ -91,8 +91,12 @@ pub struct SlotEntry {
     pub generation: u32,
     /// Routing protocol of the route (`RTPROT_*`), for display after an adoption.
     pub protocol: u32,
+    /// AS the prefix comes from; 0 where nobody says.
+    pub origin_as: u32,
+    /// AS it is heard from; 0 where nobody says.
+    pub neighbour_as: u32,
 }
-plain!(SlotEntry, 48);
+plain!(SlotEntry, 56);
 
 /// Next-hop directory entry: the identity of an id.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

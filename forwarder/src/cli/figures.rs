@@ -92,11 +92,7 @@ pub fn drops(reader: &Reader, all: bool, json: bool) -> Result<bool> {
 
 /// `forwarder counters`
 pub fn counters(reader: &Reader, by: By, top: Option<usize>, all: bool, json: bool) -> Result<bool> {
-    let name = match by {
-        By::Prefix => "prefix",
-        By::NextHop => "next-hop",
-        By::Interface => "interface",
-    };
+    let name = by.name();
     let limit = top.map(|top| format!("&top={top}")).unwrap_or_default();
     let path = format!("/v1/counters?by={name}&all={all}{limit}");
     let figures = reader.fetch(&path, |tables| stats::counters(tables, by, top, all))?;
@@ -122,6 +118,12 @@ pub fn counters(reader: &Reader, by: By, top: Option<usize>, all: bool, json: bo
     let (head, key): (&[output::Column], Key) = match by {
         By::Prefix => (&[("prefix", false)], |row| vec![or_dash(row.prefix.as_deref())]),
         By::Interface => (&[("sent to", false)], |row| vec![or_dash(row.ifname.as_deref())]),
+        By::OriginAs => (&[("origin AS", false), ("prefixes", true)], |row| {
+            as_cells(&row.origin_as, row)
+        }),
+        By::NeighbourAs => (&[("neighbour AS", false), ("prefixes", true)], |row| {
+            as_cells(&row.neighbour_as, row)
+        }),
         By::NextHop => (
             &[
                 ("next hop", false),
@@ -143,6 +145,13 @@ pub fn counters(reader: &Reader, by: By, top: Option<usize>, all: bool, json: bo
     let rows = rows.iter().map(|row| [key(row), figures(row)].concat());
     output::print(&output::table(&columns, rows, Paint::stdout()))?;
     Ok(true)
+}
+
+fn as_cells(number: &Option<String>, row: &CounterRow) -> Vec<String> {
+    vec![
+        or_dash(number.as_deref()),
+        row.prefixes.map_or("-".into(), grouped),
+    ]
 }
 
 /// Rows in one piece of a printed listing.

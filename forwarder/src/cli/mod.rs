@@ -161,7 +161,7 @@ enum Command {
     Filter(filter::Command),
     /// Forwarded packets and bytes
     Counters {
-        /// prefix, next-hop or interface
+        /// prefix, next-hop, interface, origin-as or neighbour-as
         #[arg(long, value_name = "WHAT", default_value = "prefix", value_parser = by)]
         by: By,
         /// Only the N largest, and one row for the others

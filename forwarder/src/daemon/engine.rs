@@ -26,7 +26,7 @@ use crate::{
     config::Source,
     dataplane::{Dataplane, Tables},
     fib::{
-        Fib, Outcome,
+        Fib, Outcome, Provenance,
         adjacency::Adjacencies,
         path::{Key, Path, Topology, adds_nothing},
         plan::{Known, Plan, Ways},
@@ -315,7 +315,8 @@ impl<D: Dataplane> Engine<D> {
         {
             return Some(Choice {
                 ways: Ways::only(path),
-                protocol: 0,
+                provenance: Provenance::default(),
+                by_kernel: false,
                 class: FIRST,
             });
         }
@@ -390,8 +391,9 @@ impl<D: Dataplane> Engine<D> {
             return;
         }
         let tables = self.dataplane.tables();
-        let have = self.fib.group(tables, prefix);
-        let Some(Choice { ways, protocol, .. }) = wanted else {
+        let slot = self.fib.slot(tables, prefix);
+        let have = slot.map(|slot| self.fib.group_of(tables, slot));
+        let Some(Choice { ways, provenance, .. }) = wanted else {
             self.unplaced.remove(&prefix);
             if let Some(group) = self.fib.withdraw(tables, prefix) {
                 self.adjacencies.release(tables, group);
@@ -400,9 +402,10 @@ impl<D: Dataplane> Engine<D> {
             return;
         };
         let ways = ways.beside_links(&self.world.links);
-        if let Some(group) = have
+        if let (Some(slot), Some(group)) = (slot, have)
             && self.adjacencies.serves(group, &ways)
         {
+            self.fib.note(tables, slot, provenance);
             self.unplaced.remove(&prefix);
             return;
         }
@@ -423,7 +426,7 @@ impl<D: Dataplane> Engine<D> {
                     .unwrap_or(self.punt)
             }
         };
-        match self.fib.announce(tables, prefix, group, protocol) {
+        match self.fib.announce(tables, prefix, group, provenance) {
             Outcome::Installed => {}
             Outcome::Refused => {
                 self.adjacencies.release(tables, group);

@@ -228,6 +228,35 @@ fn a_source_that_is_not_named_only_tells_attributes() {
 }
 
 #[test]
+fn the_directory_says_which_as_a_prefix_is_of_also_where_only_that_changes() {
+    let ases = |engine: &Engine<MemoryDataplane>, prefix: &str| {
+        let tables = engine.view();
+        let slot = engine.fib.slot(tables, net(prefix)).expect("laid");
+        let entry = tables.slot_directory.get(slot as usize);
+        (entry.origin_as, entry.neighbour_as)
+    };
+    let path = |path: &[u32]| {
+        let path = path.to_vec();
+        with(gateway(LOOPBACKS[1]), |attributes| {
+            attributes.as_path = vec![Segment::Sequence(path)]
+        })
+    };
+    // A feed that only tells attributes, of a route that is the kernel's; and of a feed's own.
+    for sources in [&[Source::Kernel][..], &[Source::Bgp, Source::Kernel]] {
+        let mut engine = following(sources, world());
+        announce(&mut engine, via("20.0.0.0/8", OUT, "203.0.113.1"));
+        assert_eq!(ases(&engine, "20.0.0.0/8"), (0, 0));
+        let routes = [[64500, 64501], [64500, 64502], [64503, 64502]];
+        for route in routes {
+            say(&mut engine, ONE, vec![route_of("20.0.0.0/8", path(&route))]);
+            assert_eq!(ases(&engine, "20.0.0.0/8"), (route[1], route[0]), "{sources:?}");
+        }
+        say(&mut engine, ONE, vec![gone("20.0.0.0/8")]);
+        assert_eq!(ases(&engine, "20.0.0.0/8"), (0, 0), "{sources:?}");
+    }
+}
+
+#[test]
 fn where_the_kernel_is_not_named_its_other_routes_are_its_to_carry_out() {
     let mut engine = following(&[Source::Bgp], world());
     announce(&mut engine, via("20.1.0.0/16", OUT, "203.0.113.1"));

@@ -14,7 +14,7 @@ use super::{
     Outcome,
     family::Address,
     prefixes::Prefixes,
-    slots::{RESERVED, Slots, sticky_slot},
+    slots::{Provenance, RESERVED, Slots, sticky_slot},
     stride::{self, Stride, Words},
 };
 use crate::dataplane::Tables;
@@ -104,7 +104,8 @@ impl<A: Address> Half<A> {
     ) {
         match install {
             Some(group) => {
-                self.lay(tables, slots, punt, prefix, Ok(slot), group, 0);
+                let provenance = Provenance::of(&tables.slot_directory.get(slot as usize));
+                self.lay(tables, slots, punt, prefix, Ok(slot), group, provenance);
             }
             None => {
                 self.take(tables, slots, punt, prefix, slot);
@@ -154,15 +155,16 @@ impl<A: Address> Half<A> {
         punt: u32,
         (address, length): (A, u8),
         group: u32,
-        protocol: u8,
+        provenance: Provenance,
     ) -> Outcome {
         let place = self.locate(tables, slots, address, length);
         if let Ok(slot) = place
             && slots.is(tables, slot, State::Live, group)
         {
+            slots.note(tables, slot, provenance);
             return Outcome::Installed;
         }
-        self.lay(tables, slots, punt, (address, length), place, group, protocol)
+        self.lay(tables, slots, punt, (address, length), place, group, provenance)
     }
 
     #[allow(clippy::too_many_arguments, reason = "what is laid, and where")]
@@ -174,7 +176,7 @@ impl<A: Address> Half<A> {
         (address, length): (A, u8),
         place: Result<u32, u32>,
         group: u32,
-        protocol: u8,
+        provenance: Provenance,
     ) -> Outcome {
         let words = self.words(tables);
         let known = place.ok();
@@ -186,7 +188,7 @@ impl<A: Address> Half<A> {
         // A prefix that is new takes the place of what covered it, for all that lies inside it.
         let threaded = known.is_none() && self.index.is_none();
         let cover = place.err().unwrap_or(0);
-        slots.installing(tables, slot, (address, length), group, protocol);
+        slots.installing(tables, slot, (address, length), group, provenance);
         let leaf = leaf_for(tables, group, slot);
         let frozen = match self.index {
             Some(_) => self.frozen(words, address, length),

@@ -33,6 +33,7 @@ mod way;
 use forwarder_common::directory::State;
 use ipnet::IpNet;
 
+pub use self::slots::Provenance;
 use self::{
     family::{Address, prefix_of},
     half::Half,
@@ -112,17 +113,33 @@ impl Fib {
     }
 
     /// Lays a prefix, or gives one that is there another group.
-    pub fn announce(&mut self, tables: &Tables, prefix: IpNet, group: u32, protocol: u8) -> Outcome {
+    pub fn announce(
+        &mut self,
+        tables: &Tables,
+        prefix: IpNet,
+        group: u32,
+        provenance: Provenance,
+    ) -> Outcome {
         let (slots, punt) = (&mut self.slots, self.punt);
         with_family!(
             prefix,
             |address, length| self
                 .v4
-                .announce(tables, slots, punt, (address, length), group, protocol),
+                .announce(tables, slots, punt, (address, length), group, provenance),
             |address, length| self
                 .v6
-                .announce(tables, slots, punt, (address, length), group, protocol)
+                .announce(tables, slots, punt, (address, length), group, provenance)
         )
+    }
+
+    /// The route of a prefix that is laid comes from there now.
+    pub fn note(&self, tables: &Tables, slot: u32, provenance: Provenance) {
+        self.slots.note(tables, slot, provenance);
+    }
+
+    /// The group of a slot.
+    pub fn group_of(&self, tables: &Tables, slot: u32) -> u32 {
+        self.slots.group(tables, slot)
     }
 
     /// Takes a prefix away. Answers the group it had.

@@ -34,6 +34,36 @@ const NEVER: u8 = u8::MAX;
 
 /// Octet offset of the word {length, family, state, reserved, group} in an entry.
 const STATE_WORD: usize = 16;
+/// Octet offsets of the words {generation, protocol} and {origin AS, neighbour AS}.
+const PROVENANCE_WORDS: [usize; 2] = [40, 48];
+
+/// Where a route comes from. No packet depends on it; people and figures do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Provenance {
+    /// Who installed it (`RTPROT_*`).
+    pub protocol: u8,
+    /// AS the prefix comes from; 0 where nobody says.
+    pub origin_as: u32,
+    /// AS it is heard from; 0 where nobody says.
+    pub neighbour_as: u32,
+}
+
+impl Provenance {
+    /// What a directory entry says.
+    pub fn of(entry: &SlotEntry) -> Provenance {
+        Provenance {
+            protocol: entry.protocol as u8,
+            origin_as: entry.origin_as,
+            neighbour_as: entry.neighbour_as,
+        }
+    }
+
+    fn write(self, entry: &mut SlotEntry) {
+        entry.protocol = self.protocol.into();
+        entry.origin_as = self.origin_as;
+        entry.neighbour_as = self.neighbour_as;
+    }
+}
 
 /// Slots: free ones, lengths, and those that wait.
 pub struct Slots {
@@ -156,7 +186,7 @@ impl Slots {
         slot: u32,
         (address, length): (A, u8),
         group: u32,
-        protocol: u8,
+        provenance: Provenance,
     ) {
         let old = tables.slot_directory.get(slot as usize);
         let mut entry = SlotEntry {
@@ -166,9 +196,9 @@ impl Slots {
             state: State::Installing as u8,
             reserved: 0,
             group,
-            protocol: protocol as u32,
             ..old
         };
+        provenance.write(&mut entry);
         let replaced = matches!(
             State::from_number(old.state),
             Some(State::Live | State::Installing)
@@ -197,6 +227,22 @@ impl Slots {
         directory
             .word(slot as usize, STATE_WORD)
             .store(word(&entry, STATE_WORD), Ordering::Release);
+    }
+
+    /// The route of a slot's prefix comes from there now.
+    pub fn note(&self, tables: &Tables, slot: u32, provenance: Provenance) {
+        let old = tables.slot_directory.get(slot as usize);
+        let mut entry = old;
+        provenance.write(&mut entry);
+        if entry == old {
+            return;
+        }
+        for offset in PROVENANCE_WORDS {
+            tables
+                .slot_directory
+                .word(slot as usize, offset)
+                .store(word(&entry, offset), Ordering::Release);
+        }
     }
 
     fn set_state(tables: &Tables, slot: u32, state: State) {

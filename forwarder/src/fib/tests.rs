@@ -111,7 +111,7 @@ proptest! {
         let mut model = BTreeMap::new();
         for (index, (prefix, group, announce)) in steps.iter().enumerate() {
             if *announce {
-                prop_assert_eq!(fib.announce(&tables, *prefix, *group, 0), Outcome::Installed);
+                prop_assert_eq!(fib.announce(&tables, *prefix, *group, Provenance::default()), Outcome::Installed);
                 model.insert(*prefix, *group);
             } else {
                 prop_assert_eq!(fib.withdraw(&tables, *prefix).is_some(), model.remove(prefix).is_some());
@@ -155,7 +155,7 @@ proptest! {
         for (index, prefix) in prefixes.iter().enumerate() {
             let group = 2 + index as u32;
             all.insert(*prefix, group);
-            if fib.announce(&tables, *prefix, group, 0) == Outcome::Installed {
+            if fib.announce(&tables, *prefix, group, Provenance::default()) == Outcome::Installed {
                 installed.insert(*prefix, group);
             }
         }
@@ -189,7 +189,7 @@ proptest! {
         }
         grace(&mut fib, &tables);
         for prefix in fib.take_refused(usize::MAX) {
-            fib.announce(&tables, prefix, all[&prefix], 0);
+            fib.announce(&tables, prefix, all[&prefix], Provenance::default());
         }
         let full = fib.refused() != (0, 0);
         for prefix in &prefixes {
@@ -211,7 +211,12 @@ fn the_default_route_covers_everything_and_a_host_route_one_address() {
         ("192.0.2.7/32", 1500),
         ("2001:db8::7/128", 1501),
     ] {
-        fib.announce(&tables, prefix.parse().expect("prefix"), group, 0);
+        fib.announce(
+            &tables,
+            prefix.parse().expect("prefix"),
+            group,
+            Provenance::default(),
+        );
     }
     let answer = |address: &str| found(&tables, address.parse().expect("address"));
     assert_eq!(answer("255.255.255.255"), Some(2));
@@ -232,8 +237,13 @@ fn a_prefix_that_was_being_laid_when_the_controller_died_is_laid_again() {
     let tables = Tables::heap(Sizes::SMALL);
     let mut fib = Fib::new(&tables, PUNT);
     let prefix: IpNet = "192.0.2.128/25".parse().expect("prefix");
-    fib.announce(&tables, "192.0.2.0/24".parse().expect("prefix"), 2, 0);
-    fib.announce(&tables, prefix, 3, 0);
+    fib.announce(
+        &tables,
+        "192.0.2.0/24".parse().expect("prefix"),
+        2,
+        Provenance::default(),
+    );
+    fib.announce(&tables, prefix, 3, Provenance::default());
     let slot = fib.slot(&tables, prefix).expect("laid");
     for state in [State::Installing, State::Removing] {
         // As a SIGKILL leaves it: some leaves written, the entry not finished.
@@ -291,8 +301,8 @@ fn a_prefix_interrupted_at_any_point_leaves_its_neighbours_alone() {
         ] {
             let tables = Tables::heap(Sizes::SMALL);
             let mut fib = Fib::new(&tables, PUNT);
-            fib.announce(&tables, cover, 2, 0);
-            fib.announce(&tables, prefix, 3, 0);
+            fib.announce(&tables, cover, 2, Provenance::default());
+            fib.announce(&tables, prefix, 3, Provenance::default());
             let slot = fib.slot(&tables, prefix).expect("laid");
             if !linked {
                 fib.withdraw(&tables, prefix);
@@ -346,17 +356,32 @@ fn room_that_comes_back_gives_each_word_its_own_cover() {
         prefix("2a00:0:0:14::/64"),
     );
     for (group, filler) in fillers.into_iter().enumerate() {
-        fib.announce(&tables, filler, 10 + group as u32, 0);
+        fib.announce(&tables, filler, 10 + group as u32, Provenance::default());
     }
-    assert_eq!(fib.announce(&tables, cover, 2, 0), Outcome::Installed);
-    assert_eq!(fib.announce(&tables, inner, 4, 0), Outcome::Refused);
-    assert_eq!(fib.announce(&tables, middle, 3, 0), Outcome::Refused);
+    assert_eq!(
+        fib.announce(&tables, cover, 2, Provenance::default()),
+        Outcome::Installed
+    );
+    assert_eq!(
+        fib.announce(&tables, inner, 4, Provenance::default()),
+        Outcome::Refused
+    );
+    assert_eq!(
+        fib.announce(&tables, middle, 3, Provenance::default()),
+        Outcome::Refused
+    );
     for filler in fillers {
         fib.withdraw(&tables, filler);
     }
     grace(&mut fib, &tables);
-    assert_eq!(fib.announce(&tables, middle, 3, 0), Outcome::Installed);
-    assert_eq!(fib.announce(&tables, inner, 4, 0), Outcome::Installed);
+    assert_eq!(
+        fib.announce(&tables, middle, 3, Provenance::default()),
+        Outcome::Installed
+    );
+    assert_eq!(
+        fib.announce(&tables, inner, 4, Provenance::default()),
+        Outcome::Installed
+    );
     for (address, group) in [
         (cover.addr(), 3),
         (inner.addr(), 4),
@@ -376,9 +401,18 @@ fn two_refused_halves_of_a_word_leave_nothing_behind() {
     let mut fib = Fib::new(&tables, PUNT);
     let [host, low, high] =
         ["192.0.2.1/32", "192.0.2.0/25", "192.0.2.128/25"].map(|text| text.parse::<IpNet>().expect("prefix"));
-    assert_eq!(fib.announce(&tables, host, 2, 0), Outcome::Installed);
-    assert_eq!(fib.announce(&tables, low, 3, 0), Outcome::Refused);
-    assert_eq!(fib.announce(&tables, high, 4, 0), Outcome::Refused);
+    assert_eq!(
+        fib.announce(&tables, host, 2, Provenance::default()),
+        Outcome::Installed
+    );
+    assert_eq!(
+        fib.announce(&tables, low, 3, Provenance::default()),
+        Outcome::Refused
+    );
+    assert_eq!(
+        fib.announce(&tables, high, 4, Provenance::default()),
+        Outcome::Refused
+    );
     // The block goes, all of its words being the same punt: of prefixes longer than the word that is left.
     fib.withdraw(&tables, host);
     for prefix in [low, high] {
@@ -403,22 +437,37 @@ fn a_word_that_thaws_gives_every_prefix_in_it_its_own_answer() {
     let prefix = |text: &str| text.parse::<IpNet>().expect("prefix");
     let answer = |address: &str| found(&tables, address.parse().expect("address"));
     let filler = prefix("203.0.113.1/32");
-    fib.announce(&tables, filler, 2, 0);
+    fib.announce(&tables, filler, 2, Provenance::default());
     let (outer, first, second) = (
         prefix("192.0.2.0/24"),
         prefix("192.0.2.0/26"),
         prefix("192.0.2.64/26"),
     );
-    assert_eq!(fib.announce(&tables, outer, 3, 0), Outcome::Installed);
-    assert_eq!(fib.announce(&tables, first, 4, 0), Outcome::Refused);
-    assert_eq!(fib.announce(&tables, second, 5, 0), Outcome::Refused);
+    assert_eq!(
+        fib.announce(&tables, outer, 3, Provenance::default()),
+        Outcome::Installed
+    );
+    assert_eq!(
+        fib.announce(&tables, first, 4, Provenance::default()),
+        Outcome::Refused
+    );
+    assert_eq!(
+        fib.announce(&tables, second, 5, Provenance::default()),
+        Outcome::Refused
+    );
     assert_eq!(answer("192.0.2.200"), Some(PUNT));
     fib.withdraw(&tables, filler);
     grace(&mut fib, &tables);
-    assert_eq!(fib.announce(&tables, first, 4, 0), Outcome::Installed);
+    assert_eq!(
+        fib.announce(&tables, first, 4, Provenance::default()),
+        Outcome::Installed
+    );
     // The one that is still refused, and no other address, is the kernel's.
     assert_eq!(answer("192.0.2.70"), Some(PUNT));
     assert_eq!((answer("192.0.2.1"), answer("192.0.2.200")), (Some(4), Some(3)));
-    assert_eq!(fib.announce(&tables, second, 5, 0), Outcome::Installed);
+    assert_eq!(
+        fib.announce(&tables, second, 5, Provenance::default()),
+        Outcome::Installed
+    );
     assert_eq!((answer("192.0.2.70"), answer("192.0.2.200")), (Some(5), Some(3)));
 }

@@ -36,10 +36,14 @@ use self::{
 use crate::{
     config::Source,
     fib::{
+        Provenance,
         path::Path,
         plan::{Others, Ways},
     },
-    source::{feed::FeedId, route_tables::RouteTables},
+    source::{
+        feed::{Attributes, FeedId},
+        route_tables::RouteTables,
+    },
 };
 
 /// All routes.
@@ -68,8 +72,10 @@ type Keep<'a> = &'a dyn Fn(&Arc<Path>) -> bool;
 pub struct Choice {
     /// The best way, and the next.
     pub ways: Ways,
-    /// Who installed the best route (`RTPROT_*`).
-    pub protocol: u8,
+    /// Where the best route comes from.
+    pub provenance: Provenance,
+    /// The kernel's route is the best.
+    pub by_kernel: bool,
     /// Whose word it is.
     pub class: Class,
 }
@@ -123,18 +129,30 @@ impl Rib {
     /// if there is one.
     pub fn choose_apart(&self, prefix: IpNet, alike: Alike<'_>) -> Option<Choice> {
         let choice = self.choose_with(prefix, self.kernel.find(prefix), alike);
-        self.with_others(prefix, choice)
+        self.complete(prefix, choice)
     }
 
     /// The same of a prefix in a list of the kernel's.
     pub fn choose_listed(&self, listed: &Listed, alike: Alike<'_>) -> Option<Choice> {
         let choice = self.choose_with(listed.prefix, self.kernel.find_listed(listed), alike);
-        self.with_others(listed.prefix, choice)
+        self.complete(listed.prefix, choice)
     }
 
-    /// With the ways of all other routes of the prefix, those of feeds that only tell attributes among them.
-    fn with_others(&self, prefix: IpNet, choice: Option<Choice>) -> Option<Choice> {
+    /// With what all routes of the prefix say, those of feeds that only tell attributes among them.
+    fn complete(&self, prefix: IpNet, choice: Option<Choice>) -> Option<Choice> {
         let mut choice = choice?;
+        // The kernel does not know ASes. What is ours or next to us is of no AS but our own.
+        if choice.by_kernel && choice.class != FIRST && !self.feeds.is_empty() {
+            let views: Vec<View<'_>> = self.feeds.routes(prefix).collect();
+            if let Some(view) = best_of(&views, |_| true) {
+                choice.provenance = provenance(view.attributes, choice.provenance.protocol);
+            }
+        }
+        Some(self.with_others(prefix, choice))
+    }
+
+    /// With the ways of all other routes of the prefix.
+    fn with_others(&self, prefix: IpNet, mut choice: Choice) -> Choice {
         if self.all_ways {
             let ways = &choice.ways;
             let known = |path: &&Arc<Path>| **path == ways.path || Some(*path) == ways.alternate.as_ref();
@@ -145,7 +163,7 @@ impl Rib {
             let behind = origins.flat_map(|origin| self.cones.interfaces(origin));
             choice.ways.others = Others::of(all.filter(|path| !known(path)), behind);
         }
-        Some(choice)
+        choice
     }
 
     fn choose_with(&self, prefix: IpNet, found: Option<Found<'_>>, alike: Alike<'_>) -> Option<Choice> {
@@ -235,7 +253,11 @@ impl Rib {
                 alternate: alternate.cloned(),
                 others: Others::default(),
             },
-            protocol: found.best.protocol,
+            provenance: Provenance {
+                protocol: found.best.protocol,
+                ..Provenance::default()
+            },
+            by_kernel: true,
             class: self.class_of_found(found),
         }
     }
@@ -314,8 +336,17 @@ fn by_feed(view: &View<'_>, next: Option<&Arc<Path>>) -> Choice {
             alternate: alternate.cloned(),
             others: Others::default(),
         },
-        protocol: view.attributes.protocol,
+        provenance: provenance(view.attributes, view.attributes.protocol),
+        by_kernel: false,
         class: view.class,
+    }
+}
+
+fn provenance(attributes: &Attributes, protocol: u8) -> Provenance {
+    Provenance {
+        protocol,
+        origin_as: attributes.origin_as().unwrap_or(0),
+        neighbour_as: attributes.neighbour_as().unwrap_or(0),
     }
 }
 
@@ -326,7 +357,8 @@ fn refused(punt: &Arc<Path>) -> Choice {
             alternate: None,
             others: Others::default(),
         },
-        protocol: 0,
+        provenance: Provenance::default(),
+        by_kernel: false,
         class: UNLISTED,
     }
 }

@@ -1,6 +1,11 @@
 //! Forwarded packets by prefix, next hop or interface. Each listing adds up to the forwarded total.
 
-use forwarder_common::{counters::Counter, directory::State};
+use std::collections::HashMap;
+
+use forwarder_common::{
+    counters::Counter,
+    directory::{SlotEntry, State},
+};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
@@ -17,23 +22,42 @@ pub enum By {
     NextHop,
     /// Egress interface
     Interface,
+    /// AS that the destination prefix comes from
+    OriginAs,
+    /// AS that it is heard from
+    NeighbourAs,
+}
+
+impl By {
+    const ALL: [By; 5] = [
+        By::Prefix,
+        By::NextHop,
+        By::Interface,
+        By::OriginAs,
+        By::NeighbourAs,
+    ];
+
+    /// The word on the command line and in the API.
+    pub const fn name(self) -> &'static str {
+        match self {
+            By::Prefix => "prefix",
+            By::NextHop => "next-hop",
+            By::Interface => "interface",
+            By::OriginAs => "origin-as",
+            By::NeighbourAs => "neighbour-as",
+        }
+    }
 }
 
 impl std::str::FromStr for By {
     type Err = String;
 
     fn from_str(word: &str) -> Result<By, String> {
-        match word {
-            "prefix" => Ok(By::Prefix),
-            "next-hop" => Ok(By::NextHop),
-            "interface" => Ok(By::Interface),
-            "origin-as" | "account" => Err(format!(
-                "this version does not count by {word}: use prefix, next-hop or interface"
-            )),
-            other => Err(format!(
-                "cannot count by {other:?}: use prefix, next-hop or interface"
-            )),
-        }
+        let found = By::ALL.into_iter().find(|by| by.name() == word);
+        found.ok_or_else(|| {
+            let names = By::ALL.map(By::name).join(", ");
+            format!("cannot count by {word:?}: use one of {names}")
+        })
     }
 }
 
@@ -55,6 +79,15 @@ pub struct CounterRow {
     /// By next hop: "usable", or the reason packets leave with now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<String>,
+    /// By origin AS: the AS, or "(unknown)", "(withdrawn)" or "(others)".
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin_as: Option<String>,
+    /// By neighbour AS: the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub neighbour_as: Option<String>,
+    /// By AS: prefixes that have counted packets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prefixes: Option<u64>,
     /// Packets.
     pub packets: u64,
     /// Octets.
@@ -65,6 +98,8 @@ pub struct CounterRow {
 pub const WITHDRAWN: &str = "(withdrawn)";
 /// What a row says of all that `top` left out.
 pub const OTHERS: &str = "(others)";
+/// What a row says of prefixes that nobody told the AS of: our own, and those without a BGP route.
+pub const UNKNOWN: &str = "(unknown)";
 
 impl CounterRow {
     fn named(by: By, name: String, counter: Counter) -> CounterRow {
@@ -77,6 +112,8 @@ impl CounterRow {
             By::Prefix => row.prefix = Some(name),
             By::NextHop => row.nexthop = Some(name),
             By::Interface => row.ifname = Some(name),
+            By::OriginAs => row.origin_as = Some(name),
+            By::NeighbourAs => row.neighbour_as = Some(name),
         }
         row
     }
@@ -89,6 +126,7 @@ pub fn counters(tables: &Tables, by: By, top: Option<usize>, all: bool) -> Vec<C
         By::Prefix => by_prefix(tables, top, all),
         By::NextHop => by_next_hop(tables),
         By::Interface => by_interface(tables),
+        By::OriginAs | By::NeighbourAs => by_as(tables, by),
     };
     if !all {
         rows.retain(|row| row.packets > 0);
@@ -118,11 +156,11 @@ impl CounterRow {
     }
 }
 
-/// Every slot is read once, so the rows add up to what the program counted, whatever changes meanwhile.
-fn by_prefix(tables: &Tables, top: Option<usize>, all: bool) -> Vec<CounterRow> {
+/// Calls `each` with what every prefix that is laid has counted. Answers what prefixes have that are no more: every slot is
+/// read once, so all together is what the program counted, whatever changes meanwhile.
+fn each_prefix(tables: &Tables, mut each: impl FnMut(Counter, IpNet, &SlotEntry)) -> Counter {
     let mut total = Counter::default();
     let mut live = Counter::default();
-    let mut owners = Vec::new();
     for slot in 0..tables.sizes.slots {
         let entry = prefixes::entry(tables, slot);
         if entry.generation == 0 && slot >= crate::fib::slots::RESERVED {
@@ -133,11 +171,19 @@ fn by_prefix(tables: &Tables, top: Option<usize>, all: bool) -> Vec<CounterRow> 
         if let Some(prefix) = prefixes::owner(&entry) {
             let counter = raw.since(entry.baseline);
             live = live.plus(counter);
-            if all || counter.packets > 0 {
-                owners.push((counter, prefix));
-            }
+            each(counter, prefix, &entry);
         }
     }
+    total.since(live)
+}
+
+fn by_prefix(tables: &Tables, top: Option<usize>, all: bool) -> Vec<CounterRow> {
+    let mut owners = Vec::new();
+    let withdrawn = each_prefix(tables, |counter, prefix, _| {
+        if all || counter.packets > 0 {
+            owners.push((counter, prefix));
+        }
+    });
     // A million names are not made for ten rows: what `top` leaves out is added up here already.
     owners.sort_unstable_by_key(|(counter, prefix)| {
         (std::cmp::Reverse((counter.bytes, counter.packets)), *prefix)
@@ -149,8 +195,35 @@ fn by_prefix(tables: &Tables, top: Option<usize>, all: bool) -> Vec<CounterRow> 
     let named =
         |(counter, prefix): (Counter, IpNet)| CounterRow::named(By::Prefix, prefix.to_string(), counter);
     let mut rows: Vec<CounterRow> = owners.into_iter().map(named).collect();
-    rows.push(CounterRow::named(By::Prefix, WITHDRAWN.into(), total.since(live)));
+    rows.push(CounterRow::named(By::Prefix, WITHDRAWN.into(), withdrawn));
     rows.push(CounterRow::named(By::Prefix, OTHERS.into(), others));
+    rows
+}
+
+fn by_as(tables: &Tables, by: By) -> Vec<CounterRow> {
+    let mut sums: HashMap<u32, (Counter, u64)> = HashMap::new();
+    let withdrawn = each_prefix(tables, |counter, _, entry| {
+        let number = match by {
+            By::NeighbourAs => entry.neighbour_as,
+            _ => entry.origin_as,
+        };
+        let (sum, prefixes) = sums.entry(number).or_default();
+        *sum = sum.plus(counter);
+        *prefixes += u64::from(counter.packets > 0);
+    });
+    let row = |(number, (counter, prefixes)): (u32, (Counter, u64))| {
+        let name = if number == 0 {
+            UNKNOWN.into()
+        } else {
+            number.to_string()
+        };
+        CounterRow {
+            prefixes: Some(prefixes),
+            ..CounterRow::named(by, name, counter)
+        }
+    };
+    let mut rows: Vec<CounterRow> = sums.into_iter().map(row).collect();
+    rows.push(CounterRow::named(by, WITHDRAWN.into(), withdrawn));
     rows
 }
 
@@ -215,7 +288,7 @@ mod tests {
             packets: 30,
             bytes: 3000,
         };
-        for by in [By::Prefix, By::NextHop, By::Interface] {
+        for by in By::ALL {
             for top in [None, Some(0), Some(1), Some(100)] {
                 for all in [false, true] {
                     assert_eq!(
@@ -262,17 +335,26 @@ mod tests {
     }
 
     #[test]
-    fn what_this_version_cannot_count_by_is_said() {
-        assert!(
-            "origin-as"
-                .parse::<By>()
-                .unwrap_err()
-                .contains("this version does not count by origin-as")
+    fn ases_have_the_sum_of_their_prefixes() {
+        let rows = counters(&sample::tables(), By::OriginAs, None, false);
+        assert_eq!(
+            serde_json::to_value(&rows).unwrap(),
+            serde_json::json!([
+                {"origin_as": "64510", "prefixes": 1, "packets": 17, "bytes": 1700},
+                {"origin_as": "(withdrawn)", "packets": 8, "bytes": 800},
+                {"origin_as": "(unknown)", "prefixes": 1, "packets": 5, "bytes": 500},
+            ])
         );
+        let rows = counters(&sample::tables(), By::NeighbourAs, Some(1), false);
+        assert_eq!(rows[0].neighbour_as.as_deref(), Some("64501"));
+    }
+
+    #[test]
+    fn what_cannot_be_counted_by_is_said() {
         assert!(
             "x".parse::<By>()
                 .unwrap_err()
-                .contains("use prefix, next-hop or interface")
+                .contains("use one of prefix, next-hop, interface")
         );
         assert_eq!("next-hop".parse(), Ok(By::NextHop));
     }

@@ -138,6 +138,8 @@ fn prefixes(tables: &Tables) {
                 baseline: count(baseline),
                 generation: 1,
                 protocol: 12,
+                origin_as: if number == 0 { 64_510 } else { 0 },
+                neighbour_as: if number == 0 { 64_501 } else { 0 },
                 ..SlotEntry::default()
             },
         );
