@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use forwarder::dataplane::Dataplane;
 use forwarder::dataplane::kernel::KernelDataplane;
 use forwarder::dataplane::pins::Pins;
-use forwarder::fib::{Fib, Outcome};
+use forwarder::fib::{Fib, Outcome, Provenance};
 use ipnet::IpNet;
 use serde::Serialize;
 use xtask::bench::Options;
@@ -161,7 +161,7 @@ impl Compiler {
         let tables = self.dataplane.tables();
         match group {
             Some(group) => {
-                let outcome = self.fib.announce(tables, prefix, group, 0);
+                let outcome = self.fib.announce(tables, prefix, group, Provenance::default());
                 ensure!(outcome == Outcome::Installed, "no room for {prefix}");
             }
             None => {

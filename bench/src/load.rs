@@ -4,7 +4,7 @@
 use std::hint::black_box;
 
 use anyhow::{Context, Result, ensure};
-use forwarder::fib::{Fib, Outcome};
+use forwarder::fib::{Fib, Outcome, Provenance};
 use forwarder::netlink::dump::{Scope, dump, dump_tables};
 use forwarder::source::route_tables::RouteTables;
 use ipnet::IpNet;
@@ -199,7 +199,7 @@ impl<'a> Arena<'a> {
         let ((), taken) = clocked(|| {
             let mut fib = Fib::new(&tables, PUNT);
             for (prefix, group) in &self.routes {
-                let outcome = fib.announce(&tables, *prefix, *group, 0);
+                let outcome = fib.announce(&tables, *prefix, *group, Provenance::default());
                 ensure!(outcome == Outcome::Installed, "no room for {prefix}");
             }
             Ok(())

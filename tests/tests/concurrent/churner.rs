@@ -6,7 +6,7 @@ use anyhow::{Result, bail, ensure};
 use forwarder::{
     daemon::engine::Engine,
     dataplane::{Sizes, Tables, kernel::KernelDataplane},
-    fib::Outcome,
+    fib::{Outcome, Provenance},
 };
 
 use crate::{
@@ -86,7 +86,7 @@ fn one(
     let before = fib.slot(tables, prefix);
     let group = script::group(update.prefix, variant);
     progress.begin();
-    let outcome = fib.announce(tables, prefix, group, 0);
+    let outcome = fib.announce(tables, prefix, group, Provenance::default());
     progress.end();
     ensure!(outcome == Outcome::Installed, "{prefix} found no room");
     match (before, fib.slot(tables, prefix)) {
