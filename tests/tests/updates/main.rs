@@ -9,7 +9,7 @@ use std::{collections::HashMap, net::IpAddr, sync::atomic::Ordering};
 use anyhow::{Context, Result, ensure};
 use forwarder::{
     dataplane::{Sizes, Tables},
-    fib::{Fib, Outcome, Usage, family::prefix_of, slots::RESERVED},
+    fib::{Fib, Outcome, Provenance, Usage, family::prefix_of, slots::RESERVED},
 };
 use forwarder_common::{directory::State, fib::GROUP_INDIRECT};
 use forwarder_tests::{random::Random, table};
@@ -102,7 +102,9 @@ impl World {
     fn announce(&mut self, number: usize) -> Result<()> {
         let prefix = self.prefixes[number];
         let group = 2 + self.random.below(GROUPS) as u32;
-        let outcome = self.fib.announce(&self.tables, prefix, group, 0);
+        let outcome = self
+            .fib
+            .announce(&self.tables, prefix, group, Provenance::default());
         let standing = match outcome {
             Outcome::Installed => Standing::Laid(group),
             Outcome::Refused => Standing::Refused,
