@@ -306,10 +306,20 @@ impl Tables {
     /// Counts of a slot over all CPUs, as they stand.
     pub fn slot_counter(&self, slot: u32) -> Counter {
         (0..self.sizes.cpus).fold(Counter::default(), |sum, cpu| {
-            let word = || self.pending.word(cpu as usize, 0).load(Ordering::Acquire);
-            let counter = || self.prefix_counters.get((cpu * self.sizes.slots + slot) as usize);
-            sum.plus(Pending::read(slot, word, counter))
+            sum.plus(self.slot_counter_on(cpu, slot))
         })
+    }
+
+    /// Counts of a slot on one CPU.
+    pub fn slot_counter_on(&self, cpu: u32, slot: u32) -> Counter {
+        let word = || self.pending.word(cpu as usize, 0).load(Ordering::Acquire);
+        let counter = || self.prefix_counters.get((cpu * self.sizes.slots + slot) as usize);
+        Pending::read(slot, word, counter)
+    }
+
+    /// Whether a CPU has ever forwarded a packet: its word changes with the first and is hardly ever zero again.
+    pub fn has_counted(&self, cpu: u32) -> bool {
+        self.pending.word(cpu as usize, 0).load(Ordering::Acquire) != 0
     }
 
     /// Counts of a next hop over all CPUs, as they stand.

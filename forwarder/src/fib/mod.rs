@@ -23,6 +23,7 @@ pub mod origin;
 pub mod path;
 pub mod plan;
 pub mod prefixes;
+pub mod readings;
 pub mod recursion;
 mod refusal;
 pub mod slots;
@@ -33,12 +34,12 @@ mod way;
 use forwarder_common::directory::State;
 use ipnet::IpNet;
 
-pub use self::slots::Provenance;
 use self::{
     family::{Address, prefix_of},
     half::Half,
     slots::Slots,
 };
+pub use self::{readings::Readings, slots::Provenance};
 use crate::{dataplane::Tables, with_family};
 
 /// What became of an announcement.
@@ -130,6 +131,11 @@ impl Fib {
                 .v6
                 .announce(tables, slots, punt, (address, length), group, provenance)
         )
+    }
+
+    /// From now on readings of slots that come to stand for something else are left there.
+    pub fn leave_readings(&mut self, readings: Readings) {
+        self.slots.leave_readings(readings);
     }
 
     /// The route of a prefix that is laid comes from there now.

@@ -12,6 +12,7 @@ use ipnet::IpNet;
 use super::{
     family::{Address, prefix_of},
     half::leaf_for,
+    readings::{Reading, Readings},
     tree::Tree,
 };
 use crate::dataplane::Tables;
@@ -72,6 +73,8 @@ pub struct Slots {
     free: Vec<u32>,
     retired: Vec<u32>,
     waiting: Vec<u32>,
+    /// For whoever adds up by prefix, where anybody does.
+    readings: Option<Readings>,
 }
 
 impl Slots {
@@ -88,7 +91,13 @@ impl Slots {
             free: (RESERVED..slots).rev().collect(),
             retired: Vec::new(),
             waiting: Vec::new(),
+            readings: None,
         }
+    }
+
+    /// From now on readings of slots that come to stand for something else are left there.
+    pub fn leave_readings(&mut self, readings: Readings) {
+        self.readings = Some(readings);
     }
 
     /// Reads the directory: `each` gets every slot that belongs to a prefix, in order. Retired slots are free again: no
@@ -203,7 +212,9 @@ impl Slots {
             State::from_number(old.state),
             Some(State::Live | State::Installing)
         );
-        if !replaced {
+        if replaced {
+            self.leave_reading(tables, slot, old, &entry);
+        } else {
             // A slot that was never used has counted nothing; reading its counters would only cost cache lines. A packet
             // of the prefix before that a CPU has yet to count is in the baseline: it changes places, not the sum.
             entry.baseline = if old.generation == 0 {
@@ -211,6 +222,15 @@ impl Slots {
             } else {
                 tables.slot_counter(slot)
             };
+            if let Some(readings) = &self.readings
+                && entry.baseline != old.baseline
+            {
+                readings.leave(Reading {
+                    slot,
+                    entry: old,
+                    counter: entry.baseline,
+                });
+            }
             entry.generation = old.generation.wrapping_add(1);
             self.tree.set_length(slot, length);
         }
@@ -237,11 +257,28 @@ impl Slots {
         if entry == old {
             return;
         }
+        self.leave_reading(tables, slot, old, &entry);
         for offset in PROVENANCE_WORDS {
             tables
                 .slot_directory
                 .word(slot as usize, offset)
                 .store(word(&entry, offset), Ordering::Release);
+        }
+    }
+
+    /// Where a prefix is about to be of another network.
+    fn leave_reading(&self, tables: &Tables, slot: u32, old: SlotEntry, new: &SlotEntry) {
+        let Some(readings) = &self.readings else { return };
+        if (old.origin_as, old.neighbour_as) == (new.origin_as, new.neighbour_as) {
+            return;
+        }
+        let counter = tables.slot_counter(slot);
+        if counter != old.baseline {
+            readings.leave(Reading {
+                slot,
+                entry: old,
+                counter,
+            });
         }
     }
 

@@ -17,11 +17,13 @@ pub mod lookup;
 pub mod names;
 pub mod path;
 pub mod prefixes;
+pub mod rates;
 pub mod residue;
 pub mod routes;
 pub mod rules;
 #[cfg(test)]
 pub(crate) mod sample;
+pub mod sampler;
 pub mod status;
 
 pub use blackholes::{BlackholeRow, blackholes};

@@ -1,0 +1,375 @@
+//! What every prefix and every network has forwarded since the last pass, exactly.
+//!
+//! A pass looks at every slot's counter, and at the directory only where it moved. The controller writes the directory at the
+//! same time; what keeps the sums exact is the order: it leaves a [`Reading`] of a slot before the directory says that the
+//! slot is another's, and a pass takes waiting readings between looking at the directory and using what it saw.
+
+use std::collections::HashMap;
+
+use foldhash::fast::RandomState;
+use forwarder_common::{counters::Counter, directory::SlotEntry};
+use ipnet::IpNet;
+
+use super::anchors::Anchors;
+use crate::{
+    dataplane::Tables,
+    fib::{Readings, family::prefix_of, readings::Reading, slots::RESERVED},
+    stats::prefixes::entry,
+};
+
+/// What a prefix did in the last pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Active {
+    /// The prefix.
+    pub prefix: IpNet,
+    /// Its network; 0 where nobody says.
+    pub origin_as: u32,
+    /// The network it is heard from.
+    pub neighbour_as: u32,
+    /// Forwarded to it.
+    pub to: Counter,
+}
+
+/// A sum by key.
+pub type Sums<K> = HashMap<K, Counter, RandomState>;
+
+/// Sums since the last commit.
+#[derive(Default)]
+pub struct Totals {
+    /// By prefix.
+    pub prefixes: Sums<IpNet>,
+    /// By the network it comes from.
+    pub origins: Sums<u32>,
+    /// By the network it is heard from.
+    pub neighbours: Sums<u32>,
+    /// By the network it comes from and the port it was sent to, where a prefix has one way out.
+    pub origins_by_port: Sums<(u32, u16)>,
+}
+
+impl Totals {
+    /// All of it.
+    pub fn sum(&self) -> Counter {
+        self.prefixes
+            .values()
+            .fold(Counter::default(), |sum, counter| sum.plus(*counter))
+    }
+}
+
+/// Adds up.
+pub struct Prefixes {
+    /// Up to where.
+    pub anchors: Anchors,
+    /// Slots whose anchor moved since the last commit, a bit each.
+    moved: Vec<u64>,
+    /// Since then.
+    pub totals: Totals,
+    /// What moved in the last pass.
+    pub active: Vec<Active>,
+    readings: Readings,
+    ports: HashMap<u32, Option<u16>, RandomState>,
+}
+
+impl Prefixes {
+    /// Nothing added up yet.
+    pub fn new(slots: u32, readings: Readings) -> Prefixes {
+        Prefixes {
+            anchors: Anchors::new(slots),
+            moved: vec![0; slots.div_ceil(64) as usize],
+            totals: Totals::default(),
+            active: Vec::new(),
+            readings,
+            ports: HashMap::default(),
+        }
+    }
+
+    /// Everything counted up to now is left out.
+    pub fn begin_here(&mut self, tables: &Tables) {
+        self.readings.take();
+        for slot in RESERVED..self.anchors.slots() {
+            let (entry, counter) = read(tables, slot);
+            if entry.generation != 0 {
+                self.set(slot, entry.generation, counter);
+            }
+        }
+    }
+
+    /// Looks at every slot.
+    pub fn pass(&mut self, tables: &Tables) {
+        self.active.clear();
+        self.ports.clear();
+        self.take_readings(tables);
+        let cpus = counting_cpus(tables);
+        for slot in RESERVED..self.anchors.slots() {
+            let counter = slot_counter(tables, &cpus, slot);
+            if !self.anchors.is_at(slot, counter) {
+                self.look(tables, slot);
+            }
+        }
+        self.take_readings(tables);
+    }
+
+    fn look(&mut self, tables: &Tables, slot: u32) {
+        let (mut seen, mut counter) = read(tables, slot);
+        if self.readings.any() {
+            self.take_readings(tables);
+            (seen, counter) = read(tables, slot);
+        }
+        self.add(
+            tables,
+            &Reading {
+                slot,
+                entry: seen,
+                counter,
+            },
+        );
+    }
+
+    fn take_readings(&mut self, tables: &Tables) {
+        if self.readings.any() {
+            for reading in self.readings.take() {
+                self.add(tables, &reading);
+            }
+        }
+    }
+
+    fn add(&mut self, tables: &Tables, reading: &Reading) {
+        let Reading { slot, entry, counter } = *reading;
+        let more = self
+            .anchors
+            .since(slot, entry.generation, entry.baseline, counter);
+        let Some(more) = more.filter(|more| *more != Counter::default()) else {
+            return;
+        };
+        let Some(prefix) = prefix_of(entry.family, entry.address, entry.length) else {
+            return;
+        };
+        self.set(slot, entry.generation, counter);
+        let totals = &mut self.totals;
+        add(&mut totals.prefixes, prefix, more);
+        add(&mut totals.origins, entry.origin_as, more);
+        add(&mut totals.neighbours, entry.neighbour_as, more);
+        let port = self
+            .ports
+            .entry(entry.group)
+            .or_insert_with(|| sole_port(tables, entry.group));
+        if let Some(port) = *port {
+            add(&mut totals.origins_by_port, (entry.origin_as, port), more);
+        }
+        self.active.push(Active {
+            prefix,
+            origin_as: entry.origin_as,
+            neighbour_as: entry.neighbour_as,
+            to: more,
+        });
+    }
+
+    fn set(&mut self, slot: u32, generation: u32, counter: Counter) {
+        self.anchors.set(slot, generation, counter);
+        self.moved[slot as usize / 64] |= 1 << (slot % 64);
+    }
+
+    /// Slots whose anchor moved since the last commit, with their words.
+    pub fn moved(&self) -> impl Iterator<Item = (u32, [u64; 2])> {
+        self.moved.iter().enumerate().flat_map(move |(index, word)| {
+            let bits = (0..64).filter(move |bit| word >> bit & 1 != 0);
+            bits.map(move |bit| index as u32 * 64 + bit)
+                .map(|slot| (slot, self.anchors.get(slot)))
+        })
+    }
+
+    /// What was added up is kept.
+    pub fn committed(&mut self) {
+        self.moved.fill(0);
+        // New maps: a flood of prefixes in one interval does not stay in memory for ever.
+        self.totals = Totals::default();
+    }
+}
+
+fn add<K: std::hash::Hash + Eq>(sums: &mut Sums<K>, key: K, more: Counter) {
+    let sum = sums.entry(key).or_default();
+    *sum = sum.plus(more);
+}
+
+/// A slot's entry and its counter that belong together.
+fn read(tables: &Tables, slot: u32) -> (SlotEntry, Counter) {
+    let mut seen = entry(tables, slot);
+    loop {
+        let counter = tables.slot_counter(slot);
+        let again = entry(tables, slot);
+        if again == seen {
+            return (seen, counter);
+        }
+        seen = again;
+    }
+}
+
+/// CPUs that have forwarded anything: their word changes with the first packet and is never zero again.
+fn counting_cpus(tables: &Tables) -> Vec<u32> {
+    let all = 0..tables.sizes.cpus;
+    all.filter(|cpu| tables.has_counted(*cpu)).collect()
+}
+
+fn slot_counter(tables: &Tables, cpus: &[u32], slot: u32) -> Counter {
+    cpus.iter().fold(Counter::default(), |sum, cpu| {
+        sum.plus(tables.slot_counter_on(*cpu, slot))
+    })
+}
+
+/// The port by which a group sends all of its packets, where there is one.
+fn sole_port(tables: &Tables, group: u32) -> Option<u16> {
+    if group >= tables.sizes.groups {
+        return None;
+    }
+    let entry = tables.groups.get(group as usize);
+    let port = |id: u16| {
+        let known = u32::from(id) < tables.sizes.nexthops;
+        known.then(|| tables.nexthops.get(usize::from(id)).port)
+    };
+    let first = port(entry.buckets[0])?;
+    let rest = if entry.width <= 1 {
+        &[][..]
+    } else {
+        &entry.buckets[..]
+    };
+    (first != 0 && rest.iter().all(|id| port(*id) == Some(first))).then_some(first)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{
+        dataplane::Sizes,
+        fib::{Fib, Provenance},
+    };
+
+    const PUNT: u32 = 1;
+    const SIZES: Sizes = Sizes {
+        slots: RESERVED + 6,
+        ..Sizes::SMALL
+    };
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Announce(usize, u32, u32),
+        Withdraw(usize),
+        Grace,
+        Forward(usize, u32, u64),
+        Pass,
+        Commit,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            3 => (0..9usize, 0..3u32, 2..5u32).prop_map(|(at, asn, group)| Step::Announce(at, asn, group)),
+            2 => (0..9usize).prop_map(Step::Withdraw),
+            2 => Just(Step::Grace),
+            6 => (0..9usize, 0..2u32, 1..9u64).prop_map(|(at, cpu, packets)| Step::Forward(at, cpu, packets)),
+            1 => Just(Step::Pass),
+            1 => Just(Step::Commit),
+        ]
+    }
+
+    fn prefix(at: usize) -> IpNet {
+        match at {
+            0..6 => format!("10.{at}.0.0/16").parse().expect("prefix"),
+            _ => format!("2001:db8:{at}::/48").parse().expect("prefix"),
+        }
+    }
+
+    /// What the program does: the packet before is counted, and this one is put down.
+    fn forward(tables: &Tables, cpu: u32, slot: u32) {
+        use forwarder_common::counters::Pending;
+        let place = tables.pending.word(cpu as usize, 0);
+        let before = place.load(std::sync::atomic::Ordering::Relaxed);
+        let pending = Pending::slot(before);
+        if pending != 0 {
+            let at = (cpu * SIZES.slots + pending) as usize;
+            let counter = tables.prefix_counters.get(at).plus(Counter {
+                packets: 1,
+                bytes: Pending::bytes(before),
+            });
+            tables.prefix_counters.set(at, &counter);
+        }
+        let word = Pending::packet(Pending::none(before), slot, 100);
+        place.store(word, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    fn grow<K: Copy + Ord>(sums: &mut std::collections::BTreeMap<K, u64>, key: K, packets: u64) {
+        *sums.entry(key).or_default() += packets;
+    }
+
+    fn packets<K: Copy + Ord>(sums: &Sums<K>) -> Vec<(K, u64)> {
+        let mut list: Vec<_> = sums.iter().map(|(key, sum)| (*key, sum.packets)).collect();
+        list.sort_unstable();
+        list
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+        /// With six slots for nine prefixes most are reused, often several times between two passes.
+        #[test]
+        fn whatever_routes_do_every_packet_is_added_up_once_and_where_it_belongs(
+            steps in prop::collection::vec(step(), 1..120),
+        ) {
+            let tables = Tables::heap(SIZES);
+            let readings = Readings::default();
+            let mut fib = Fib::new(&tables, PUNT);
+            fib.leave_readings(readings.clone());
+            let mut sampler = Prefixes::new(SIZES.slots, readings);
+            let (mut by_prefix, mut by_as) = (std::collections::BTreeMap::new(), std::collections::BTreeMap::new());
+            let mut laid = HashMap::new();
+            let mut kept = Totals::default();
+            let mut live = 0;
+            let keep = |kept: &mut Totals, sampler: &mut Prefixes| {
+                for (prefix, sum) in &sampler.totals.prefixes {
+                    add(&mut kept.prefixes, *prefix, *sum);
+                }
+                for (asn, sum) in &sampler.totals.origins {
+                    add(&mut kept.origins, *asn, *sum);
+                }
+                sampler.committed();
+            };
+            for step in steps {
+                match step {
+                    Step::Announce(at, origin_as, group) => {
+                        let provenance = Provenance { origin_as, ..Provenance::default() };
+                        if fib.announce(&tables, prefix(at), group, provenance) == crate::fib::Outcome::Installed {
+                            laid.insert(at, origin_as);
+                        }
+                    }
+                    Step::Withdraw(at) => {
+                        fib.withdraw(&tables, prefix(at));
+                        laid.remove(&at);
+                    }
+                    Step::Grace => {
+                        fib.grace_begins();
+                        fib.grace_over(&tables);
+                    }
+                    Step::Forward(at, cpu, count) => {
+                        let slot = fib.slot(&tables, prefix(at));
+                        if let (Some(asn), Some(slot)) = (laid.get(&at), slot) {
+                            (0..count).for_each(|_| forward(&tables, cpu, slot));
+                            grow(&mut by_prefix, prefix(at), count);
+                            grow(&mut by_as, *asn, count);
+                        }
+                    }
+                    Step::Pass => {
+                        sampler.pass(&tables);
+                        live += sampler.active.iter().map(|active| active.to.packets).sum::<u64>();
+                    }
+                    Step::Commit => keep(&mut kept, &mut sampler),
+                }
+            }
+            sampler.pass(&tables);
+            live += sampler.active.iter().map(|active| active.to.packets).sum::<u64>();
+            keep(&mut kept, &mut sampler);
+            prop_assert_eq!(packets(&kept.prefixes), by_prefix.clone().into_iter().collect::<Vec<_>>());
+            prop_assert_eq!(packets(&kept.origins), by_as.into_iter().collect::<Vec<_>>());
+            prop_assert_eq!(live, by_prefix.values().sum::<u64>());
+            prop_assert_eq!(kept.sum().bytes, live * 100);
+        }
+    }
+}
