@@ -258,6 +258,11 @@ pub struct SeriesId {
 }
 
 impl SeriesId {
+    /// As it was given before, by its two parts.
+    pub const fn new(kind: Kind, id: u32) -> SeriesId {
+        SeriesId { kind, id }
+    }
+
     /// Which figures.
     pub const fn kind(self) -> Kind {
         self.kind

@@ -19,6 +19,7 @@ use crate::stats::{
     self, By, Routes,
     lookup::lookup,
     path::Paths,
+    rates::rates,
     routes::Selection,
     status::{self, Now},
 };
@@ -61,6 +62,7 @@ pub fn figures(context: Arc<ApiContext>, limits: Limits) -> Router {
         .route("/v1/interfaces", get(interfaces))
         .route("/v1/drops", get(drops))
         .route("/v1/counters", get(counters))
+        .route("/v1/top", get(top))
         .route("/v1/routes", get(routes))
         .route("/v1/candidates", get(candidates))
         .route("/v1/lookup", get(lookup_one))
@@ -88,8 +90,8 @@ fn refused(status: StatusCode, why: impl Into<String>) -> Response {
 async fn nothing() -> Response {
     refused(
         StatusCode::NOT_FOUND,
-        "no such path: /v1/status, /v1/interfaces, /v1/drops, /v1/counters, /v1/routes, /v1/candidates, /v1/lookup, \
-         /v1/filter, /v1/blackholes, /metrics",
+        "no such path: /v1/status, /v1/interfaces, /v1/drops, /v1/counters, /v1/top, /v1/routes, /v1/candidates, /v1/lookup, \
+         /v1/filter, /v1/blackholes, /v1/limits, /metrics",
     )
 }
 
@@ -200,6 +202,44 @@ async fn counters(Shared(server): Shared<Server>, query: Asked<CountersQuery>) -
                 .rows(move |context| stats::counters(&context.tables, by, top, all))
                 .await
         }
+        Err(why) => refused(StatusCode::BAD_REQUEST, why),
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TopQuery {
+    by: Option<String>,
+    #[serde(default = "TopQuery::rows")]
+    top: usize,
+}
+
+impl TopQuery {
+    fn rows() -> usize {
+        20
+    }
+}
+
+async fn top(Shared(server): Shared<Server>, query: Asked<TopQuery>) -> Response {
+    let TopQuery { by, top } = match query {
+        Ok(Query(query)) => query,
+        Err(why) => return refused(StatusCode::BAD_REQUEST, why.body_text()),
+    };
+    match by.as_deref().unwrap_or("prefix").parse::<By>() {
+        Ok(by @ (By::Prefix | By::OriginAs | By::NeighbourAs)) => {
+            let rows = move |context: &ApiContext| match context.live.read() {
+                Ok(live) => rates(&live, by, top),
+                Err(poisoned) => rates(&poisoned.into_inner(), by, top),
+            };
+            server.rows(rows).await
+        }
+        Ok(other) => refused(
+            StatusCode::BAD_REQUEST,
+            format!(
+                "no rates are kept by {}: ask for prefix, origin-as or neighbour-as, or take two readings of /v1/counters",
+                other.name()
+            ),
+        ),
         Err(why) => refused(StatusCode::BAD_REQUEST, why),
     }
 }

@@ -26,7 +26,7 @@ use crate::{
     daemon::state::State,
     dataplane::Tables,
     stats,
-    stats::{Candidates, LinkStats},
+    stats::{Candidates, LinkStats, rates::Live},
 };
 
 /// What the API reads.
@@ -39,6 +39,8 @@ pub struct ApiContext {
     pub link_stats: Box<LinkStats>,
     /// Every source's routes for a prefix.
     pub candidates: Box<Candidates>,
+    /// What moved between the last two passes of the sampler.
+    pub live: Arc<RwLock<Live>>,
 }
 
 impl ApiContext {

@@ -36,6 +36,7 @@ impl Drop for Dir {
 
 fn context() -> Arc<ApiContext> {
     Arc::new(ApiContext {
+        live: Arc::default(),
         tables: Arc::new(sample::tables()),
         state: Arc::new(RwLock::new(State {
             pid: 7,

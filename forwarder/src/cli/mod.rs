@@ -27,11 +27,9 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::{
     config,
+    dataplane::pins::DEFAULT_BPFFS,
     stats::{By, routes::Selection},
 };
-
-/// Where the pins are, unless the command line says otherwise.
-pub const DEFAULT_BPFFS: &str = "/sys/fs/bpf/forwarder";
 
 /// An XDP fast path for Linux edge routers: packets follow the kernel's routes, filtered and counted.
 #[derive(Debug, Parser)]
@@ -98,6 +96,9 @@ enum Command {
         /// Keep what every feed reads, octet by octet with its time, in files of this directory
         #[arg(long, value_name = "DIR")]
         record: Option<PathBuf>,
+        /// Keep samples of the past in this directory, whatever the configuration says; "off": none
+        #[arg(long, value_name = "DIR")]
+        history: Option<PathBuf>,
     },
     /// Keep what a feed says, octet by octet with its time, in a file, until Ctrl-C
     Record {
@@ -218,7 +219,8 @@ fn run(cli: Cli) -> Result<bool> {
             file,
             interface,
             record,
-        } => operate::run(&cli.places, &file.config, &interface, record),
+            history,
+        } => operate::run(&cli.places, &file.config, &interface, record, history.as_deref()),
         Command::Record { words, file } => record::record(&words, &file.config),
         Command::Check { file } => operate::check(&file.config),
         Command::Detach { format } => operate::detach(&cli.places.bpffs, format.json),

@@ -10,12 +10,18 @@ use tracing_subscriber::EnvFilter;
 
 use super::{Places, output};
 use crate::{
-    config::{self, Config},
+    config::{self, Config, HistoryConfig},
     daemon,
 };
 
 /// `forwarder run`
-pub fn run(places: &Places, file: &Path, interfaces: &[String], record: Option<PathBuf>) -> Result<bool> {
+pub fn run(
+    places: &Places,
+    file: &Path,
+    interfaces: &[String],
+    record: Option<PathBuf>,
+    history: Option<&Path>,
+) -> Result<bool> {
     let config = if interfaces.is_empty() {
         config::load(file)?
     } else {
@@ -28,6 +34,19 @@ pub fn run(places: &Places, file: &Path, interfaces: &[String], record: Option<P
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
         .init();
+    let history = match history {
+        None => config.history.clone(),
+        Some(word) if word == Path::new("off") => HistoryConfig {
+            enabled: Some(false),
+            ..config.history.clone()
+        },
+        Some(directory) => HistoryConfig {
+            enabled: Some(true),
+            directory: Some(std::path::absolute(directory)?),
+            ..config.history.clone()
+        },
+    };
+    let config = Config { history, ..config };
     let socket = places.socket.clone().unwrap_or_else(|| config.api.socket.clone());
     daemon::run(daemon::RunOptions {
         config,
@@ -110,6 +129,12 @@ fn summary(config: &Config) -> String {
         .api
         .metrics
         .map_or("off".to_string(), |address| address.to_string());
+    let history = &config.history;
+    let kept = match (history.enabled, history.retention.days) {
+        (Some(false), _) => "off".to_string(),
+        (_, days) => format!("{}, {days} days", history.place().display()),
+    };
+    text += &format!("  history: {kept}\n");
     text + &format!("  socket: {}; metrics: {metrics}\n", config.api.socket.display())
 }
 

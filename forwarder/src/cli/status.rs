@@ -8,6 +8,7 @@ use super::{
     reader::{Reader, link_stats},
 };
 use crate::{
+    daemon::state::HistoryState,
     source::{bgp, feed::SessionView},
     stats::{
         self, StatusRow,
@@ -97,6 +98,9 @@ fn screen(row: &StatusRow, paint: Paint) -> String {
     ));
     for (index, line) in bogons::lines(&row.bogons, paint).into_iter().enumerate() {
         lines.push((if index == 0 { "bogons" } else { "" }, line));
+    }
+    if let Some(history) = &row.history {
+        lines.push(("history", history_line(history)));
     }
     let sums = if row.ingress_residue == 0 && row.egress_residue == 0 {
         paint.good("every packet accounted once")
@@ -265,6 +269,30 @@ fn heartbeat(row: &StatusRow, paint: Paint) -> String {
     } else {
         format!("{age} ({limit})")
     }
+}
+
+/// What the history has, and how much room that takes.
+fn history_line(history: &HistoryState) -> String {
+    if !history.enabled {
+        return "off".into();
+    }
+    let place = &history.directory;
+    if let Some(why) = history.why.as_ref().filter(|_| !history.is_problem) {
+        return format!("none: {why}");
+    }
+    let (Some(first), Some(last)) = (history.first, history.last) else {
+        return format!("{place}: nothing yet; the first interval ends within five minutes");
+    };
+    let length = u64::try_from(last - first).unwrap_or(0);
+    let room = history.disk_free_bytes.map_or(String::new(), |free| {
+        format!(", {} free on the disk", octets(free))
+    });
+    format!(
+        "{place}: {} samples of 5 minutes over {}, {}{room}",
+        grouped(history.intervals),
+        span(length),
+        octets(history.bytes),
+    )
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use crate::source::route_tables::{MOST, RouteTables, TABLE_LOCAL, TABLE_MAIN};
 use super::bgp::Written as Bgp;
 use super::check::Check;
 use super::fpm::Fpm;
+use super::history::Written as History;
 use super::punt::Written as Punt;
 use super::rules::Written as Rule;
 use super::{
@@ -35,6 +36,8 @@ struct File {
     tables: Tables,
     #[serde(default)]
     api: Api,
+    #[serde(default)]
+    history: History,
     account: Option<Spanned<IgnoredAny>>,
 }
 
@@ -167,6 +170,7 @@ impl Check<'_> {
             punt: self.punt(&file.punt)?,
             tables: self.tables(&file.tables)?,
             api: self.api(&file.api)?,
+            history: self.history(&file.history)?,
         })
     }
 

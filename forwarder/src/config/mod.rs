@@ -8,6 +8,7 @@ mod check;
 mod error;
 mod file;
 mod fpm;
+mod history;
 mod prefixes;
 mod punt;
 mod rules;
@@ -28,6 +29,7 @@ use serde::{Deserialize, Serialize};
 pub use bgp::{BgpConfig, BgpNeighbour, Limits as BgpLimits, Secret};
 pub use error::ConfigError;
 pub use fpm::FpmConfig;
+pub use history::HistoryConfig;
 pub use prefixes::read_list;
 pub use punt::PuntConfig;
 pub use rules::MOST_RULES;
@@ -284,6 +286,8 @@ pub struct Config {
     pub tables: TablesConfig,
     /// Socket and metrics.
     pub api: ApiConfig,
+    /// Samples of the past.
+    pub history: HistoryConfig,
 }
 
 impl Config {
@@ -332,6 +336,7 @@ impl Config {
                 socket: DEFAULT_SOCKET.into(),
                 metrics: Some(DEFAULT_METRICS),
             },
+            history: HistoryConfig::default(),
         })
     }
 

@@ -17,6 +17,7 @@ pub mod ports;
 mod publish;
 mod rule_slots;
 pub mod rules;
+mod sampler;
 mod serve;
 pub mod state;
 
@@ -54,8 +55,10 @@ use crate::{
         Dataplane,
         attach::{self, Programs},
         kernel::KernelDataplane,
-        pins::{Pins, network_namespace, possible_cpus},
+        pins::{DEFAULT_BPFFS, Pins, network_namespace, possible_cpus},
     },
+    fib::Readings,
+    locked::locked,
     netlink,
     punt::follow::Follower,
     source::{feed::FeedId, kernel::KernelSource},
@@ -90,7 +93,7 @@ pub fn run(options: RunOptions) -> Result<()> {
     let _lock = pins.lock()?;
     // A set that an earlier controller left stays, whatever happens here; what this start makes goes if it fails.
     let adopted = pins.exist();
-    let started = prepare(&pins, &options.config).and_then(|()| Controller::start(&pins, &options));
+    let started = prepare(&pins, &options.config).and_then(|()| Controller::start(&pins, &options, !adopted));
     let mut controller = match started {
         Ok(controller) => controller,
         Err(why) => {
@@ -197,6 +200,9 @@ struct Controller {
     /// When the gate opens in any case.
     gate_until: Option<Instant>,
     server: Option<std::thread::JoinHandle<()>>,
+    sampler: Option<std::thread::JoinHandle<()>>,
+    /// What the sampler tells.
+    sampled: sampler::Told,
     /// What punt classes count, from second to second.
     limits: stats::limits::Watch,
     /// The sums of law 2, from second to second.
@@ -207,13 +213,16 @@ struct Controller {
 }
 
 impl Controller {
-    fn start(pins: &Pins, options: &RunOptions) -> Result<Controller> {
+    /// `fresh`: the maps were made by this start.
+    fn start(pins: &Pins, options: &RunOptions, fresh: bool) -> Result<Controller> {
         let config = &options.config;
         let managed = keepalive::gateways_of(pins)?;
         let dataplane = KernelDataplane::open(pins)?;
         let programs = Programs::load(pins, dataplane.tables().sizes)?;
         let routes = &config.routes;
         let mut engine = Engine::with_sources(dataplane, &routes.sources, routes.tables.clone())?;
+        let readings = Readings::default();
+        engine.fib.leave_readings(readings.clone());
         if let Some(bgp) = &routes.bgp {
             engine.rib.feeds.drop_with(&bgp.blackhole_communities);
         }
@@ -234,10 +243,21 @@ impl Controller {
         // The server answers while the first dump is read.
         let link_stats = driver_counts()?;
         let (asker, asks) = asks::channel(source.waker());
+        let needs = sampler::Needs {
+            config: config.history.clone(),
+            // A lab's controller keeps none unless it is told where: there is one place for all of them.
+            by_default: options.bpffs == Path::new(DEFAULT_BPFFS),
+            readings,
+            state: Arc::clone(&state),
+            fresh,
+            stop: Arc::clone(&stop),
+        };
+        let (sampled, sampler) = sampler::start(pins, needs)?;
         let known = Known {
             state: Arc::clone(&state),
             link_stats: Arc::clone(&link_stats),
             asker,
+            live: Arc::clone(&sampled.live),
             again: Box::new(bogons.again()),
         };
         // Before the first dump: what was found laid waits for those that will speak for it.
@@ -269,6 +289,8 @@ impl Controller {
             gate_until,
             max_age: routes.max_age,
             server: Some(server),
+            sampler: Some(sampler),
+            sampled,
             limits: stats::limits::Watch::default(),
             residues: stats::residue::Watch::default(),
             link_stats,
@@ -519,7 +541,11 @@ impl Controller {
         let blackholes = self.blackholes(now, elapsed);
         let limits = self.limits.rows(self.engine.view(), elapsed);
         problems.extend(limits.iter().filter_map(stats::limits::problem));
+        let history = locked(&self.sampled.history).clone();
+        let missing = history.why.as_ref().filter(|_| history.is_problem);
+        problems.extend(missing.map(|why| format!("the history is not written: {why}")));
         if let Ok(mut state) = self.state.write() {
+            state.history = history;
             state.rules = rules;
             state.blackholes = blackholes;
             state.bogons = if self.interfaces.filters_any() {
@@ -563,8 +589,8 @@ impl Controller {
 
     fn finish(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
-        if let Some(server) = self.server.take() {
-            let _ = server.join();
+        for thread in [self.server.take(), self.sampler.take()].into_iter().flatten() {
+            let _ = thread.join();
         }
     }
 }

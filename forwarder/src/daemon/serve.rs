@@ -14,7 +14,7 @@ use crate::{
     dataplane::{attach::Programs, pins::Pins},
     locked::locked,
     netlink::command::Commander,
-    stats::LinkStats,
+    stats::{LinkStats, rates::Live},
 };
 
 /// What the API tells that is not in the maps.
@@ -25,6 +25,8 @@ pub struct Known {
     pub link_stats: Arc<LinkStats>,
     /// What only the engine can answer.
     pub asker: Asker,
+    /// What moved lately.
+    pub live: Arc<RwLock<Live>>,
     /// What SIGHUP asks for.
     pub again: Box<dyn Fn() + Send>,
 }
@@ -53,6 +55,7 @@ pub fn serve(
         state,
         link_stats,
         asker,
+        live,
         again,
     } = known;
     let context = ApiContext {
@@ -60,6 +63,7 @@ pub fn serve(
         state,
         link_stats: Box::new(move |ifindex| link_stats(ifindex)),
         candidates: Box::new(move |selection| asker.ask(selection)),
+        live,
     };
     let mut logger = aya_log::EbpfLogger::init(programs.ebpf()).ok();
     let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -44,8 +44,34 @@ pub struct State {
     pub bogons: Vec<BogonList>,
     /// Punt classes.
     pub limits: Vec<LimitRow>,
+    /// Samples of the past.
+    pub history: HistoryState,
     /// What is wrong, in sentences.
     pub problems: Vec<String>,
+}
+
+/// The history: samples of five minutes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HistoryState {
+    /// It is to be kept.
+    pub enabled: bool,
+    /// That it is not written is a problem: somebody asked for it, or there is one.
+    pub is_problem: bool,
+    /// Where it is.
+    pub directory: String,
+    /// Octets of its files.
+    pub bytes: u64,
+    /// Octets that the file system has left.
+    pub disk_free_bytes: Option<u64>,
+    /// Intervals in it.
+    pub intervals: u64,
+    /// When the first begins, seconds since 1970.
+    pub first: Option<i64>,
+    /// When the last ends.
+    pub last: Option<i64>,
+    /// Why it is not written now.
+    pub why: Option<String>,
 }
 
 /// A list of bogons, as it is in force.

@@ -29,6 +29,9 @@ use forwarder_common::{
 
 use super::{Region, Sizes, Tables};
 
+/// Where pins are, unless somebody says otherwise.
+pub const DEFAULT_BPFFS: &str = "/sys/fs/bpf/forwarder";
+
 /// `BPF_F_MMAPABLE`.
 const MMAPABLE: u32 = 1 << 10;
 /// `BPF_FS_MAGIC`, include/uapi/linux/magic.h.

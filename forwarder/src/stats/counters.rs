@@ -1,10 +1,10 @@
 //! Forwarded packets by prefix, next hop or interface. Each listing adds up to the forwarded total.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, net::IpAddr};
 
 use forwarder_common::{
     counters::Counter,
-    directory::{SlotEntry, State},
+    directory::{NextHopEntry, SlotEntry, State},
 };
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -227,6 +227,50 @@ fn by_as(tables: &Tables, by: By) -> Vec<CounterRow> {
     rows
 }
 
+/// The neighbour of a next hop that is in use, if it has one.
+fn neighbour(tables: &Tables, id: u32, entry: &NextHopEntry) -> Option<(IpAddr, path::Hop)> {
+    let in_use = matches!(State::from_number(entry.state), Some(State::Live));
+    let hop = path::next_hop(tables, id).filter(|_| in_use)?;
+    Some((hop.via?, hop))
+}
+
+const fn family_of(entry: &NextHopEntry) -> &'static str {
+    if entry.packet_family == 6 { "ipv6" } else { "ipv4" }
+}
+
+/// A next hop in use that is a neighbour.
+pub struct NextHopCounter {
+    /// Its id.
+    pub id: u32,
+    /// Its address.
+    pub nexthop: String,
+    /// Family of the packets: "ipv4", "ipv6".
+    pub af: &'static str,
+    /// Egress interface.
+    pub ifname: String,
+    /// What the id has counted.
+    pub counter: Counter,
+    /// What of that was for neighbours before this one.
+    pub baseline: Counter,
+}
+
+/// Every next hop in use that is a neighbour.
+pub fn next_hops(tables: &Tables) -> Vec<NextHopCounter> {
+    let hop = |id: u32| {
+        let entry = tables.nexthop_directory.get(id as usize);
+        let (address, hop) = neighbour(tables, id, &entry)?;
+        Some(NextHopCounter {
+            id,
+            nexthop: address.to_string(),
+            af: family_of(&entry),
+            ifname: hop.ifname.unwrap_or_default(),
+            counter: tables.nexthop_counter(id),
+            baseline: entry.baseline,
+        })
+    };
+    (0..tables.sizes.nexthops).filter_map(hop).collect()
+}
+
 fn by_next_hop(tables: &Tables) -> Vec<CounterRow> {
     let mut rows = Vec::new();
     // Before the others, of which it is a part: so the rest is not less than nothing.
@@ -237,15 +281,13 @@ fn by_next_hop(tables: &Tables) -> Vec<CounterRow> {
         let raw = tables.nexthop_counter(id);
         total = total.plus(raw);
         let entry = tables.nexthop_directory.get(id as usize);
-        let in_use = matches!(State::from_number(entry.state), Some(State::Live));
-        let Some(hop) = path::next_hop(tables, id).filter(|_| in_use) else {
+        let Some((address, hop)) = neighbour(tables, id, &entry) else {
             continue;
         };
-        let Some(address) = hop.via else { continue };
         let counter = raw.since(entry.baseline);
         live = live.plus(counter);
         rows.push(CounterRow {
-            af: Some(if entry.packet_family == 6 { "ipv6" } else { "ipv4" }.into()),
+            af: Some(family_of(&entry).into()),
             ifname: hop.ifname,
             state: Some(hop.state),
             ..CounterRow::named(By::NextHop, address.to_string(), counter)

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{InterfaceRow, prefixes};
 use crate::{
-    daemon::state::{BogonList, State, Usage},
+    daemon::state::{BogonList, HistoryState, State, Usage},
     dataplane::Tables,
     fib::slots::RESERVED,
     source::feed::{FeedTable, SessionView},
@@ -87,6 +87,9 @@ pub struct StatusRow {
     /// Lists of bogons in force; empty where no interface is filtered, or no controller runs.
     #[serde(default)]
     pub bogons: Vec<BogonRow>,
+    /// The history; null while no controller runs.
+    #[serde(default)]
+    pub history: Option<HistoryState>,
     /// What is wrong, in sentences.
     pub problems: Vec<String>,
 }
@@ -237,9 +240,11 @@ pub fn status(tables: &Tables, state: Option<&State>, interfaces: &[InterfaceRow
         strangers: state.map_or(0, |state| state.strangers),
         crowded: state.map_or(0, |state| state.crowded),
         bogons: Vec::new(),
+        history: None,
         problems: Vec::new(),
     };
     if let Some(state) = state {
+        row.history = Some(state.history.clone());
         row.bogons = state.bogons.iter().map(|list| bogons(list, now)).collect();
         row.sources = state.feeds.iter().map(|feed| source(feed, now)).collect();
         row.problems.clone_from(&state.problems);

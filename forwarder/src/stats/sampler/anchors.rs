@@ -67,6 +67,11 @@ impl Anchors {
         self.0[slot as usize]
     }
 
+    /// Nothing was added up.
+    pub fn clear(&mut self) {
+        self.0 = vec![[0; 2]; self.0.len()];
+    }
+
     /// Puts them back; a slot that there is not is left out.
     pub fn put(&mut self, slot: u32, words: [u64; 2]) {
         if let Some(place) = self.0.get_mut(slot as usize) {

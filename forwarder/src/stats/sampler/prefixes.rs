@@ -66,6 +66,8 @@ pub struct Prefixes {
     /// What moved in the last pass.
     pub active: Vec<Active>,
     readings: Readings,
+    /// CPUs that have forwarded anything.
+    cpus: Vec<u32>,
     ports: HashMap<u32, Option<u16>, RandomState>,
 }
 
@@ -78,6 +80,7 @@ impl Prefixes {
             totals: Totals::default(),
             active: Vec::new(),
             readings,
+            cpus: Vec::new(),
             ports: HashMap::default(),
         }
     }
@@ -98,7 +101,10 @@ impl Prefixes {
         self.active.clear();
         self.ports.clear();
         self.take_readings(tables);
-        let cpus = counting_cpus(tables);
+        let fresh = |cpu: &u32| !self.cpus.contains(cpu) && tables.has_counted(*cpu);
+        let fresh: Vec<u32> = (0..tables.sizes.cpus).filter(fresh).collect();
+        self.cpus.extend(fresh);
+        let cpus = self.cpus.clone();
         for slot in RESERVED..self.anchors.slots() {
             let counter = slot_counter(tables, &cpus, slot);
             if !self.anchors.is_at(slot, counter) {
@@ -201,12 +207,6 @@ fn read(tables: &Tables, slot: u32) -> (SlotEntry, Counter) {
         }
         seen = again;
     }
-}
-
-/// CPUs that have forwarded anything: their word changes with the first packet and is never zero again.
-fn counting_cpus(tables: &Tables) -> Vec<u32> {
-    let all = 0..tables.sizes.cpus;
-    all.filter(|cpu| tables.has_counted(*cpu)).collect()
 }
 
 fn slot_counter(tables: &Tables, cpus: &[u32], slot: u32) -> Counter {

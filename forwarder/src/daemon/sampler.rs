@@ -1,0 +1,322 @@
+//! The thread that reads counters: rates for screens every ten seconds, samples for the history every five minutes.
+//!
+//! It reads the maps as anybody may, and shares nothing with the controller's loop but the readings that the compiler leaves:
+//! a history that cannot be written, or a disk that takes a second to answer, concerns nobody else.
+
+use std::{
+    collections::HashMap,
+    path::Path,
+    sync::{
+        Arc, Mutex, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use anyhow::{Context, Result};
+use forwarder_history::{Direction, Error, History, INTERVAL, Series, Work};
+use tracing::{info, warn};
+
+use super::state::{HistoryState, State};
+use crate::{
+    clock,
+    config::HistoryConfig,
+    dataplane::{Tables, pins::Pins},
+    fib::Readings,
+    locked::locked,
+    netlink::command::Commander,
+    stats::{
+        names,
+        rates::Live,
+        sampler::{
+            prefixes::Prefixes,
+            recorder::{Identity, Recorder},
+            schedule::Clocks,
+            series::{Standing, forwarded_total, of_drivers, standing},
+        },
+    },
+};
+
+/// How often counters are read.
+const PASS: i64 = 10_000;
+/// How often the thread looks whether it is time.
+const LOOK: Duration = Duration::from_millis(200);
+/// How long after a failure the history is opened again.
+const AGAIN: u64 = 30_000;
+
+/// What the thread tells.
+#[derive(Clone, Default)]
+pub struct Told {
+    /// The last pass.
+    pub live: Arc<RwLock<Live>>,
+    /// The history.
+    pub history: Arc<Mutex<HistoryState>>,
+}
+
+/// What it needs.
+pub struct Needs {
+    /// The configuration's word on the history.
+    pub config: HistoryConfig,
+    /// It is kept where nobody said anything.
+    pub by_default: bool,
+    /// What the compiler leaves.
+    pub readings: Readings,
+    /// The controller's state: rules.
+    pub state: Arc<RwLock<State>>,
+    /// The maps were made by this start.
+    pub fresh: bool,
+    /// Told to stop.
+    pub stop: Arc<AtomicBool>,
+}
+
+/// Starts it.
+///
+/// # Errors
+/// The maps cannot be opened, or no thread begins.
+pub fn start(pins: &Pins, needs: Needs) -> Result<(Told, JoinHandle<()>)> {
+    let tables = pins.open(false)?;
+    let told = Told::default();
+    let enabled = needs
+        .config
+        .enabled
+        .unwrap_or(needs.by_default || needs.config.is_asked_for());
+    *locked(&told.history) = HistoryState {
+        enabled,
+        directory: needs.config.place().display().to_string(),
+        ..HistoryState::default()
+    };
+    let mut sampler = Sampler {
+        identity: Identity {
+            maps: u64::from(tables.settings.get(0).hash_seed) << 32 | tables.meta.get(0).netns & 0xffff_ffff,
+            boot: boot_id(),
+        },
+        prefixes: Prefixes::new(tables.sizes.slots, needs.readings.clone()),
+        commands: Commander::open()?,
+        recorder: None,
+        enabled,
+        again: 0,
+        described: HashMap::new(),
+        idle: true,
+        tables,
+        told: told.clone(),
+        needs,
+    };
+    let thread = std::thread::Builder::new()
+        .name("sampler".into())
+        .spawn(move || sampler.run())
+        .context("cannot start the sampler's thread")?;
+    Ok((told, thread))
+}
+
+/// Which start of the machine this is (random.c `proc_do_uuid`); empty where nobody says.
+fn boot_id() -> String {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    text.trim().to_string()
+}
+
+fn now() -> Clocks {
+    Clocks {
+        wall: clock::since_1970().as_millis() as i64,
+        boot: clock::boot_milliseconds(),
+    }
+}
+
+struct Sampler {
+    tables: Tables,
+    prefixes: Prefixes,
+    commands: Commander,
+    recorder: Option<Recorder>,
+    /// There is to be one.
+    enabled: bool,
+    /// When to open the history again.
+    again: u64,
+    identity: Identity,
+    /// What the history was told about interfaces.
+    described: HashMap<(String, &'static str), String>,
+    /// The history has nothing to tidy up.
+    idle: bool,
+    told: Told,
+    needs: Needs,
+}
+
+impl Sampler {
+    fn run(&mut self) {
+        let mut last: Option<Clocks> = None;
+        let mut tidied = 0;
+        while !self.needs.stop.load(Ordering::Relaxed) {
+            let now = now();
+            let due = last.is_none_or(|last| {
+                now.wall.div_euclid(PASS) != last.wall.div_euclid(PASS) || now.boot - last.boot >= PASS as u64
+            });
+            if due {
+                self.turn(now, last.map(|last| now.boot - last.boot));
+                last = Some(now);
+            } else if !self.idle && now.boot - tidied >= 1_000 {
+                tidied = now.boot;
+                self.tidy(now);
+            }
+            std::thread::sleep(LOOK);
+        }
+    }
+
+    fn turn(&mut self, now: Clocks, since: Option<u64>) {
+        if self.enabled && self.recorder.is_none() && now.boot >= self.again {
+            self.open(now);
+        }
+        // Before the pass: what comes meanwhile is of a prefix, or waits.
+        let total = forwarded_total(&self.tables);
+        self.prefixes.pass(&self.tables);
+        let live = Live {
+            seconds: since.map_or(0.0, |milliseconds| milliseconds as f64 / 1000.0),
+            at: (now.wall / 1000) as u64,
+            active: self.prefixes.active.clone(),
+        };
+        match self.told.live.write() {
+            Ok(mut place) => *place = live,
+            Err(poisoned) => *poisoned.into_inner() = live,
+        }
+        let Some(recorder) = &mut self.recorder else {
+            if !self.enabled {
+                self.prefixes.committed();
+            }
+            return;
+        };
+        let commands = &mut self.commands;
+        let mut drivers = |ifindex| commands.link_stats(ifindex).ok();
+        let mut list = Vec::new();
+        of_drivers(&self.tables, &mut drivers, &mut list);
+        let noticed = recorder.notice(&list);
+        let result = match noticed {
+            Ok(()) if recorder.is_due(now) => self.commit(now, total),
+            other => other,
+        };
+        self.tell(result);
+    }
+
+    fn open(&mut self, now: Clocks) {
+        // What was added up without a history is added up again from where the history ends.
+        self.prefixes = Prefixes::new(self.tables.sizes.slots, self.needs.readings.clone());
+        let config = &self.needs.config;
+        let opened = History::open(config.place(), config.retention).and_then(|history| {
+            Recorder::resume(
+                history,
+                self.identity.clone(),
+                Duration::from_secs(INTERVAL as u64),
+                (&self.tables, &mut self.prefixes),
+                self.needs.fresh,
+                now,
+            )
+        });
+        match opened {
+            Ok(recorder) => {
+                self.recorder = Some(recorder);
+                self.idle = false;
+                self.tell(Ok(()));
+            }
+            Err(why) => {
+                self.again = now.boot + AGAIN;
+                self.tell(Err(why));
+            }
+        }
+    }
+
+    fn commit(&mut self, now: Clocks, total: forwarder_common::counters::Counter) -> Result<(), Error> {
+        let facts = self.facts();
+        let Some(recorder) = &mut self.recorder else {
+            return Ok(());
+        };
+        for (ifname, name, value) in facts {
+            let key = (ifname, name);
+            if self.described.get(&key) != Some(&value) {
+                let series = Series::Interface {
+                    ifname: key.0.clone(),
+                    direction: Direction::In,
+                };
+                recorder.describe(&series, name, &value)?;
+                self.described.insert(key, value);
+            }
+        }
+        let rules = match self.needs.state.read() {
+            Ok(state) => state.rules.clone(),
+            Err(poisoned) => poisoned.into_inner().rules.clone(),
+        };
+        let commands = &mut self.commands;
+        let mut drivers = |ifindex| commands.link_stats(ifindex).ok();
+        let list: Vec<Standing> = standing(&self.tables, &mut drivers, &rules);
+        recorder.commit(&self.tables, &mut self.prefixes, &list, total, now)?;
+        self.idle = false;
+        Ok(())
+    }
+
+    /// What reports want to know of interfaces.
+    fn facts(&self) -> Vec<(String, &'static str, String)> {
+        let roles = match self.needs.state.read() {
+            Ok(state) => state.roles.clone(),
+            Err(poisoned) => poisoned.into_inner().roles.clone(),
+        };
+        let mut facts = Vec::new();
+        for (_, entry) in names::ports(&self.tables) {
+            let ifname = names::ifname(&entry);
+            if let Some(role) = roles.get(&ifname) {
+                facts.push((ifname.clone(), "role", role.name().to_string()));
+            }
+            if let Some(speed) = speed(&ifname) {
+                facts.push((ifname, "speed", speed.to_string()));
+            }
+        }
+        facts
+    }
+
+    /// Packs finished days, a slice at a time.
+    fn tidy(&mut self, now: Clocks) {
+        let Some(recorder) = &mut self.recorder else {
+            return;
+        };
+        match recorder.maintain(now) {
+            Ok(work) => self.idle = work == Work::Nothing,
+            Err(why) => {
+                self.idle = true;
+                self.tell(Err(why));
+            }
+        }
+    }
+
+    fn tell(&mut self, result: Result<(), Error>) {
+        let figures = self
+            .recorder
+            .as_ref()
+            .and_then(|recorder| recorder.figures().ok());
+        let error = result.err();
+        // Nobody asked for it, and another controller has the place, or it is not ours to write in: then there is none.
+        let elsewhere = matches!(error, Some(Error::Busy { .. } | Error::Directory { .. }));
+        let why = error.map(|why| why.to_string());
+        let mut told = locked(&self.told.history);
+        if why != told.why {
+            match &why {
+                Some(why) => warn!("the history is not written: {why}"),
+                None if told.why.is_some() => info!("the history is written again"),
+                None => {}
+            }
+        }
+        told.why = why;
+        told.is_problem = self.needs.config.is_asked_for() || !elsewhere;
+        if let Some(figures) = figures {
+            told.bytes = figures.bytes + figures.log_bytes;
+            told.intervals = figures.intervals;
+            told.first = figures.first;
+            told.last = figures.last;
+            told.disk_free_bytes = figures.disk_free_bytes;
+        }
+    }
+}
+
+/// Bits a second that a link can carry; `None` where its driver does not say.
+fn speed(ifname: &str) -> Option<u64> {
+    let path = Path::new("/sys/class/net").join(ifname).join("speed");
+    let megabits: i64 = std::fs::read_to_string(path).ok()?.trim().parse().ok()?;
+    u64::try_from(megabits)
+        .ok()
+        .filter(|speed| *speed > 0)
+        .map(|speed| speed * 1_000_000)
+}

@@ -1,0 +1,532 @@
+//! From counters to samples of the history.
+//!
+//! A commit writes what every counter did since the last one, and with it up to where that is, in one transaction. If it fails
+//! (no room, a directory that went), nothing is lost: sums go on, the interval grows, and the next commit that succeeds has
+//! all of it, with its true length.
+
+use std::{collections::HashMap, time::Duration};
+
+use foldhash::fast::RandomState;
+use forwarder_common::counters::Counter;
+use forwarder_history::{Direction, Error, History, Interval, Kind, Sample, Series, SeriesId, State, Work};
+
+use super::{
+    prefixes::Prefixes,
+    schedule::{Clocks, Schedule},
+    series::{Standing, forwarded_total},
+    state::{self, Kept},
+};
+use crate::{dataplane::Tables, stats::names};
+
+/// Commits after which the whole state is written again, so that what a start reads does not grow.
+const WHOLE_EVERY: u32 = 12;
+
+/// What the sums belong to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Of the pinned maps: drawn when they are made.
+    pub maps: u64,
+    /// Of this start of the machine.
+    pub boot: String,
+}
+
+/// What a commit did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Committed {
+    /// Samples written.
+    pub samples: usize,
+}
+
+/// Writes the history.
+pub struct Recorder {
+    history: History,
+    identity: Identity,
+    schedule: Schedule,
+    /// Counters as they were at the last commit, by key, and what they counted.
+    known: HashMap<u64, (SeriesId, Counter), RandomState>,
+    attributed: Counter,
+    unattributed: Counter,
+    since_whole: u32,
+}
+
+impl Recorder {
+    /// Goes on where the history ends, if that is of these maps. Otherwise: where `fresh` says that the maps are new, from their
+    /// beginning; else from now on.
+    ///
+    /// # Errors
+    /// The history cannot be read.
+    pub fn resume(
+        history: History,
+        identity: Identity,
+        length: Duration,
+        (tables, prefixes): (&Tables, &mut Prefixes),
+        fresh: bool,
+        now: Clocks,
+    ) -> Result<Recorder, Error> {
+        let mut recorder = Recorder {
+            history,
+            schedule: Schedule::new(length, now),
+            known: HashMap::default(),
+            attributed: Counter::default(),
+            unattributed: Counter::default(),
+            since_whole: WHOLE_EVERY,
+            identity,
+        };
+        let mut kept = None;
+        for state in recorder.history.state()? {
+            let Some(read) = state::decode(&state, &mut prefixes.anchors) else {
+                tracing::warn!("the history's state cannot be read; counting goes on from now");
+                kept = None;
+                break;
+            };
+            kept = Some(read);
+        }
+        let ours = kept
+            .as_ref()
+            .is_some_and(|kept| kept.maps == recorder.identity.maps);
+        if !ours {
+            prefixes.anchors.clear();
+        }
+        if let Some(kept) = kept {
+            recorder.take_over(kept, length, now, ours);
+        }
+        if !ours && !fresh {
+            prefixes.begin_here(tables);
+            recorder.attributed = forwarded_total(tables);
+        }
+        Ok(recorder)
+    }
+
+    fn take_over(&mut self, kept: Kept, length: Duration, now: Clocks, ours: bool) {
+        let same_boot = kept.boot == self.identity.boot;
+        let driver = |series: SeriesId| matches!(series.kind(), Kind::InterfaceIn | Kind::InterfaceOut);
+        let valid = |series| if driver(series) { same_boot } else { ours };
+        let counters = kept.counters.into_iter();
+        self.known = counters
+            .filter(|(_, series, _)| valid(*series))
+            .map(|(key, series, counter)| (key, (series, counter)))
+            .collect();
+        if ours {
+            self.attributed = kept.attributed;
+            self.unattributed = kept.unattributed;
+        }
+        // The time in between belongs to the interval that runs, as what was counted in it does.
+        if ours && same_boot && kept.ended.boot <= now.boot {
+            self.schedule = Schedule::new(length, kept.ended);
+        }
+    }
+
+    /// Begins to follow drivers' counters that nobody looked at yet.
+    ///
+    /// # Errors
+    /// The history cannot be read.
+    pub fn notice(&mut self, drivers: &[Standing]) -> Result<(), Error> {
+        for one in drivers {
+            if !self.known.contains_key(&one.key) {
+                let id = self.history.series_id(&one.series)?;
+                self.known.insert(one.key, (id, one.counter));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether an interval is over.
+    pub fn is_due(&self, now: Clocks) -> bool {
+        self.schedule.is_over(now)
+    }
+
+    /// Notes something for reports.
+    ///
+    /// # Errors
+    /// The history cannot be read.
+    pub fn describe(&mut self, series: &Series, name: &str, value: &str) -> Result<(), Error> {
+        self.history.describe(series, name, value)
+    }
+
+    /// Packs finished days and forgets old ones, a slice of the work.
+    ///
+    /// # Errors
+    /// The history cannot be written.
+    pub fn maintain(&mut self, now: Clocks) -> Result<Work, Error> {
+        self.history.maintain(now.wall.div_euclid(1000))
+    }
+
+    /// The history in figures.
+    ///
+    /// # Errors
+    /// The history cannot be read.
+    pub fn figures(&self) -> Result<forwarder_history::Figures, Error> {
+        self.history.figures()
+    }
+
+    /// Writes what was counted since the last commit. `total` is all that was forwarded, read *before* the pass that
+    /// `prefixes` has just made, so that no packet that is under way counts as of no prefix.
+    ///
+    /// # Errors
+    /// Nothing was written; what was counted waits.
+    pub fn commit(
+        &mut self,
+        tables: &Tables,
+        prefixes: &mut Prefixes,
+        standing: &[Standing],
+        total: Counter,
+        now: Clocks,
+    ) -> Result<Committed, Error> {
+        let mut samples = Vec::new();
+        let mut push = |series: SeriesId, counter: Counter| {
+            if counter != Counter::default() {
+                samples.push(Sample {
+                    series,
+                    packets: counter.packets,
+                    bytes: counter.bytes,
+                });
+            }
+        };
+        let history = &mut self.history;
+        let direction = Direction::Out;
+        let totals = &prefixes.totals;
+        for (prefix, sum) in &totals.prefixes {
+            let prefix = *prefix;
+            push(history.series_id(&Series::Prefix { prefix, direction })?, *sum);
+        }
+        for (asn, sum) in &totals.origins {
+            push(
+                history.series_id(&Series::OriginAs { asn: *asn, direction })?,
+                *sum,
+            );
+        }
+        for (asn, sum) in &totals.neighbours {
+            push(
+                history.series_id(&Series::NeighbourAs { asn: *asn, direction })?,
+                *sum,
+            );
+        }
+        for ((asn, port), sum) in &totals.origins_by_port {
+            if let Some(ifname) = names::port_name(tables, u32::from(*port)) {
+                let series = Series::OriginAsVia {
+                    asn: *asn,
+                    ifname,
+                    direction,
+                };
+                push(history.series_id(&series)?, *sum);
+            }
+        }
+        let attributed = self.attributed.plus(totals.sum());
+        let missing = total.since(attributed).since(self.unattributed);
+        // Less than nothing: packets that came between the two readings. The next interval has them.
+        let missing = if (missing.packets as i64) > 0 {
+            missing
+        } else {
+            Counter::default()
+        };
+        push(history.series_id(&Series::Unattributed { direction })?, missing);
+        let mut known = Vec::with_capacity(standing.len());
+        for one in standing {
+            let id = history.series_id(&one.series)?;
+            for (id, counter) in since(self.known.get(&one.key).copied(), id, one) {
+                push(id, counter);
+            }
+            if one.counter != Counter::default() {
+                known.push((one.key, id, one.counter));
+            }
+        }
+        let mut schedule = self.schedule;
+        let ended = schedule.end(now);
+        let kept = Kept {
+            maps: self.identity.maps,
+            boot: self.identity.boot.clone(),
+            ended: schedule.began(),
+            attributed,
+            unattributed: self.unattributed.plus(missing),
+            counters: known,
+        };
+        let interval = Interval {
+            start: ended.start,
+            milliseconds: ended.milliseconds,
+            samples,
+        };
+        let whole = self.since_whole >= WHOLE_EVERY;
+        let written = if whole {
+            state::encode(&kept, prefixes.anchors.words())
+        } else {
+            state::encode(&kept, prefixes.moved())
+        };
+        let state = if whole {
+            State::Whole(&written)
+        } else {
+            State::Patch(&written)
+        };
+        self.history.commit(&interval, state)?;
+        self.since_whole = if whole { 1 } else { self.since_whole + 1 };
+        let known = kept.counters.into_iter();
+        self.known = known
+            .map(|(key, series, counter)| (key, (series, counter)))
+            .collect();
+        self.attributed = kept.attributed;
+        self.unattributed = kept.unattributed;
+        self.schedule = schedule;
+        prefixes.committed();
+        Ok(Committed {
+            samples: interval.samples.len(),
+        })
+    }
+}
+
+/// What a counter did since it was read last: for what it counted then, and for what it counts now.
+fn since(known: Option<(SeriesId, Counter)>, id: SeriesId, one: &Standing) -> Vec<(SeriesId, Counter)> {
+    match (known, one.baseline) {
+        (Some((before, known)), Some(baseline)) if before != id => vec![
+            (before, at_least_none(baseline.since(known))),
+            (id, one.counter.since(baseline)),
+        ],
+        (Some((_, known)), Some(_)) => vec![(id, one.counter.since(known))],
+        (None, Some(baseline)) => vec![(id, one.counter.since(baseline))],
+        // A driver that begins again: its interface was made anew.
+        (Some((_, known)), None)
+            if one.counter.packets < known.packets || one.counter.bytes < known.bytes =>
+        {
+            vec![(id, one.counter)]
+        }
+        (Some((_, known)), None) => vec![(id, one.counter.since(known))],
+        // It counts since the machine started, or longer than anybody looked: that is of no interval.
+        (None, None) => Vec::new(),
+    }
+}
+
+/// A difference that cannot be less than nothing.
+fn at_least_none(counter: Counter) -> Counter {
+    if (counter.packets as i64) < 0 {
+        Counter::default()
+    } else {
+        counter
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use forwarder_common::{counters::Pending, directory::PortEntry, reason::Reason};
+    use forwarder_history::{Reader, Retention, Which};
+    use ipnet::IpNet;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{
+        daemon::ports::NATIVE,
+        dataplane::Sizes,
+        fib::{Fib, Provenance, Readings, slots::RESERVED},
+        stats::sampler::series::standing,
+    };
+
+    const SIZES: Sizes = Sizes {
+        slots: RESERVED + 6,
+        ..Sizes::SMALL
+    };
+    const LENGTH: Duration = Duration::from_secs(300);
+
+    #[derive(Clone, Copy, Debug)]
+    enum Step {
+        Announce(usize, u32),
+        Withdraw(usize),
+        Forward(usize, u64),
+        Pass,
+        Commit,
+        Kill,
+        Full,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            3 => (0..9usize, 1..3u32).prop_map(|(at, asn)| Step::Announce(at, asn)),
+            2 => (0..9usize).prop_map(Step::Withdraw),
+            6 => (0..9usize, 1..90u64).prop_map(|(at, packets)| Step::Forward(at, packets)),
+            2 => Just(Step::Pass),
+            2 => Just(Step::Commit),
+            1 => Just(Step::Kill),
+            1 => Just(Step::Full),
+        ]
+    }
+
+    fn prefix(at: usize) -> IpNet {
+        format!("10.{at}.0.0/16").parse().expect("prefix")
+    }
+
+    fn tables() -> Tables {
+        let tables = Tables::heap(SIZES);
+        let mut name = [0; 16];
+        name[..5].copy_from_slice(b"core0");
+        let entry = PortEntry {
+            name,
+            ifindex: 7,
+            state: NATIVE,
+            ..PortEntry::default()
+        };
+        tables.port_directory.set(1, &entry);
+        // As after the first packet.
+        let word = tables.pending.word(0, 0);
+        word.store(Pending::none(0), std::sync::atomic::Ordering::Relaxed);
+        tables
+    }
+
+    fn count(packets: u64) -> Counter {
+        Counter {
+            packets,
+            bytes: packets * 100,
+        }
+    }
+
+    fn forward(tables: &Tables, slot: u32, packets: u64) {
+        let reason = Reason::SLOTS + Reason::Forwarded.index();
+        for (array, at) in [
+            (&tables.reason_counters, reason),
+            (&tables.prefix_counters, slot as usize),
+        ] {
+            array.set(at, &array.get(at).plus(count(packets)));
+        }
+    }
+
+    /// A controller's sampler, from start to SIGKILL.
+    struct Life {
+        readings: Readings,
+        prefixes: Prefixes,
+        recorder: Recorder,
+    }
+
+    fn begin(directory: &std::path::Path, tables: &Tables, now: Clocks, fresh: bool) -> Life {
+        let readings = Readings::default();
+        let mut prefixes = Prefixes::new(SIZES.slots, readings.clone());
+        let history = History::open(directory, Retention::default()).expect("a history");
+        let identity = Identity {
+            maps: 7,
+            boot: "one".into(),
+        };
+        let recorder = Recorder::resume(history, identity, LENGTH, (tables, &mut prefixes), fresh, now)
+            .expect("resumed");
+        Life {
+            readings,
+            prefixes,
+            recorder,
+        }
+    }
+
+    fn sum(reader: &Reader, kind: Kind) -> Counter {
+        let mut sum = Counter::default();
+        let each = |value: forwarder_history::Value| {
+            sum = sum.plus(Counter {
+                packets: value.packets,
+                bytes: value.bytes,
+            });
+        };
+        reader
+            .read(kind, Which::All, 0..=i64::MAX, each)
+            .expect("samples");
+        sum
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+        /// Whatever routes do and whenever the controller is killed or the disk is full, what is in the history is what was
+        /// forwarded: of prefixes, of networks, of interfaces. And no interval is doubled or lost.
+        #[test]
+        fn the_sum_of_the_history_is_what_was_forwarded(steps in prop::collection::vec(step(), 1..60)) {
+            let directory = tempfile::tempdir().expect("a directory");
+            let tables = tables();
+            let mut now = Clocks { wall: 1_700_000_100_000, boot: 50_000 };
+            let mut life = begin(directory.path(), &tables, now, true);
+            let mut fib = Fib::new(&tables, 1);
+            fib.leave_readings(life.readings.clone());
+            let commit = |life: &mut Life, now: Clocks| {
+                let total = forwarded_total(&tables);
+                life.prefixes.pass(&tables);
+                let list = standing(&tables, &mut |_| None, &[]);
+                life.recorder.commit(&tables, &mut life.prefixes, &list, total, now)
+            };
+            // A sampler killed before its first commit has left nothing.
+            commit(&mut life, now).expect("room");
+            for step in steps {
+                now.wall += 7_000;
+                now.boot += 7_000;
+                match step {
+                    Step::Announce(at, origin_as) => {
+                        let provenance = Provenance { origin_as, ..Provenance::default() };
+                        fib.announce(&tables, prefix(at), 2, provenance);
+                    }
+                    Step::Withdraw(at) => {
+                        fib.withdraw(&tables, prefix(at));
+                        fib.grace_begins();
+                        fib.grace_over(&tables);
+                    }
+                    Step::Forward(at, packets) => {
+                        if let Some(slot) = fib.slot(&tables, prefix(at)) {
+                            forward(&tables, slot, packets);
+                        }
+                    }
+                    Step::Pass => life.prefixes.pass(&tables),
+                    Step::Commit => {
+                        commit(&mut life, now).expect("room");
+                    }
+                    Step::Kill => {
+                        drop(life);
+                        life = begin(directory.path(), &tables, now, false);
+                        fib.leave_readings(life.readings.clone());
+                    }
+                    Step::Full => {
+                        life.recorder.history.limit_pages(1).expect("a limit");
+                        let _ = commit(&mut life, now);
+                        life.recorder.history.limit_pages(u32::MAX - 1).expect("no limit");
+                    }
+                }
+            }
+            commit(&mut life, now).expect("room");
+            let forwarded = forwarded_total(&tables);
+            let reader = History::open_read(directory.path()).expect("a reader");
+            let by_prefix = sum(&reader, Kind::PrefixOut);
+            let rest = sum(&reader, Kind::UnattributedOut);
+            prop_assert_eq!(by_prefix.plus(rest), forwarded);
+            prop_assert_eq!(sum(&reader, Kind::ForwardedIn), forwarded);
+            prop_assert_eq!(sum(&reader, Kind::OriginAsOut), by_prefix);
+            prop_assert_eq!(sum(&reader, Kind::NeighbourAsOut), by_prefix);
+            let intervals = reader.intervals(0, i64::MAX).expect("intervals");
+            let length: u64 = intervals.iter().map(|interval| interval.milliseconds).sum();
+            prop_assert_eq!(length, (now.wall - intervals[0].start * 1_000) as u64);
+        }
+    }
+
+    #[test]
+    fn without_its_history_a_sampler_begins_where_it_is_and_a_drivers_past_is_of_no_interval() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let tables = tables();
+        let mut fib = Fib::new(&tables, 1);
+        fib.announce(&tables, prefix(0), 2, Provenance::default());
+        let slot = fib.slot(&tables, prefix(0)).expect("laid");
+        forward(&tables, slot, 1_000);
+        let mut now = Clocks {
+            wall: 1_700_000_100_000,
+            boot: 50_000,
+        };
+        let mut life = begin(directory.path(), &tables, now, false);
+        let mut received = 5_000;
+        for more in [0, 30] {
+            forward(&tables, slot, more);
+            received += more;
+            now.wall += 300_000;
+            now.boot += 300_000;
+            let total = forwarded_total(&tables);
+            life.prefixes.pass(&tables);
+            let mut drivers = |_| {
+                Some(crate::netlink::command::LinkStats {
+                    rx_packets: received,
+                    ..Default::default()
+                })
+            };
+            let list = standing(&tables, &mut drivers, &[]);
+            life.recorder
+                .commit(&tables, &mut life.prefixes, &list, total, now)
+                .expect("room");
+        }
+        let reader = History::open_read(directory.path()).expect("a reader");
+        assert_eq!(sum(&reader, Kind::PrefixOut), count(30));
+        assert_eq!(sum(&reader, Kind::UnattributedOut), count(0));
+        assert_eq!(sum(&reader, Kind::InterfaceIn).packets, 30);
+    }
+}
