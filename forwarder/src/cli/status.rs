@@ -288,8 +288,8 @@ fn history_line(history: &HistoryState) -> String {
         format!(", {} free on the disk", octets(free))
     });
     format!(
-        "{place}: {} samples of 5 minutes over {}, {}{room}",
-        grouped(history.intervals),
+        "{place}: {} over {}, {}{room}",
+        counted(history.intervals, "interval"),
         span(length),
         octets(history.bytes),
     )

@@ -1,15 +1,22 @@
 //! `[history]`: samples of the past, and where they are kept.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
-use forwarder_history::{DEFAULT_DIRECTORY, Retention};
+use forwarder_history::{DEFAULT_DIRECTORY, INTERVAL, Retention};
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::{ConfigError, check::Check};
+use super::{ConfigError, check::Check, file::Age};
 
 /// Days at most: more than a century is a mistake.
 const MOST_DAYS: u32 = 36_600;
+/// Milliseconds of what is billed.
+const FIVE_MINUTES: u128 = INTERVAL as u128 * 1_000;
+/// Milliseconds at least: counters are read every ten seconds.
+const SHORTEST: u128 = 10_000;
 
 /// Samples of the past.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,12 +27,20 @@ pub struct HistoryConfig {
     pub directory: Option<PathBuf>,
     /// For how long.
     pub retention: Retention,
+    /// How long a sample spans, seconds.
+    pub interval: Option<u32>,
 }
 
 impl HistoryConfig {
     /// Whether somebody asked for it, so that it is a problem where there is none.
     pub fn is_asked_for(&self) -> bool {
         self.enabled == Some(true) || self.enabled.is_none() && self.directory.is_some()
+    }
+
+    /// How long a sample spans. What is billed is five minutes.
+    pub fn interval(&self) -> Duration {
+        let seconds = self.interval.map_or(INTERVAL as u64, u64::from);
+        Duration::from_secs(seconds)
     }
 
     /// Where it is kept.
@@ -41,6 +56,7 @@ pub(super) struct Written {
     enabled: Option<bool>,
     directory: Option<Spanned<PathBuf>>,
     retention: Option<Spanned<String>>,
+    interval: Option<Spanned<Age>>,
 }
 
 impl Check<'_> {
@@ -66,7 +82,20 @@ impl Check<'_> {
                 self.error(at, message, "write \"90days\", \"13months\" or \"5years\"")
             })
         });
+        let interval = written.interval.as_ref().map(|at| {
+            let length = at.get_ref().0.as_millis();
+            let fits = length >= SHORTEST && FIVE_MINUTES.is_multiple_of(length);
+            fits.then_some((length / 1_000) as u32).ok_or_else(|| {
+                let message = "interval is no part of five minutes".to_string();
+                self.error(
+                    at,
+                    message,
+                    "write \"5m\", which is what carriers bill by, or for a lab \"10s\" or \"1m\"",
+                )
+            })
+        });
         Ok(HistoryConfig {
+            interval: interval.transpose()?,
             enabled: written.enabled,
             directory: directory.transpose()?,
             retention: retention.transpose()?.unwrap_or_default(),
@@ -108,6 +137,9 @@ mod tests {
         );
         let some = history("[history]\ndirectory = \"/srv/h\"\nretention = \"2 years\"\n").expect("sound");
         assert!(some.is_asked_for());
+        assert_eq!(some.interval(), Duration::from_secs(300));
+        let lab = history("[history]\ninterval = \"10s\"\n").expect("sound");
+        assert_eq!(lab.interval(), Duration::from_secs(10));
         assert_eq!((some.place(), some.retention.days), (Path::new("/srv/h"), 732));
         assert!(
             !history("[history]\nenabled = false\ndirectory = \"/srv/h\"\n")
@@ -128,6 +160,9 @@ mod tests {
             ("retention = \"13\"", "write \"90days\""),
             ("retention = \"0days\"", "write \"90days\""),
             ("retention = \"99999999999years\"", "write \"90days\""),
+            ("interval = \"7s\"", "no part of five minutes"),
+            ("interval = \"40s\"", "no part of five minutes"),
+            ("interval = \"0\"", "no part of five minutes"),
             ("rentention = \"1year\"", "unknown key"),
         ] {
             let why = history(&format!("[history]\n{line}\n")).expect_err(line);

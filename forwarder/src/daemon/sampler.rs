@@ -15,7 +15,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use forwarder_history::{Direction, Error, History, INTERVAL, Series, Work};
+use forwarder_history::{Direction, Error, History, Series, Work};
 use tracing::{info, warn};
 
 use super::state::{HistoryState, State};
@@ -202,7 +202,7 @@ impl Sampler {
             Recorder::resume(
                 history,
                 self.identity.clone(),
-                Duration::from_secs(INTERVAL as u64),
+                config.interval(),
                 (&self.tables, &mut self.prefixes),
                 self.needs.fresh,
                 now,

@@ -222,6 +222,9 @@ impl Recorder {
         push(history.series_id(&Series::Unattributed { direction })?, missing);
         let mut known = Vec::with_capacity(standing.len());
         for one in standing {
+            if one.counter == Counter::default() && !self.known.contains_key(&one.key) {
+                continue;
+            }
             let id = history.series_id(&one.series)?;
             for (id, counter) in since(self.known.get(&one.key).copied(), id, one) {
                 push(id, counter);
