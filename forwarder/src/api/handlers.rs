@@ -227,11 +227,7 @@ async fn top(Shared(server): Shared<Server>, query: Asked<TopQuery>) -> Response
     };
     match by.as_deref().unwrap_or("prefix").parse::<By>() {
         Ok(by @ (By::Prefix | By::OriginAs | By::NeighbourAs)) => {
-            let rows = move |context: &ApiContext| match context.live.read() {
-                Ok(live) => rates(&live, by, top),
-                Err(poisoned) => rates(&poisoned.into_inner(), by, top),
-            };
-            server.rows(rows).await
+            server.rows(move |context| rates(&context.live(), by, top)).await
         }
         Ok(other) => refused(
             StatusCode::BAD_REQUEST,

@@ -22,7 +22,10 @@ use std::{
 use anyhow::{Context as _, Result};
 use tokio::net::TcpListener;
 
+pub use metrics::ProgramCost;
+
 use crate::{
+    config::MetricsConfig,
     daemon::state::State,
     dataplane::Tables,
     stats,
@@ -40,7 +43,11 @@ pub struct ApiContext {
     /// Every source's routes for a prefix.
     pub candidates: Box<Candidates>,
     /// What moved between the last two passes of the sampler.
-    pub live: Arc<RwLock<Live>>,
+    pub live: Arc<RwLock<Arc<Live>>>,
+    /// Which metrics are asked for.
+    pub metrics: MetricsConfig,
+    /// What the program cost; `None` where the kernel does not say.
+    pub program_cost: Box<dyn Fn() -> Option<ProgramCost> + Send + Sync>,
 }
 
 impl ApiContext {
@@ -49,6 +56,14 @@ impl ApiContext {
         match self.state.read() {
             Ok(state) => state.clone(),
             // A writer that panicked half-way leaves an older value: still the best there is.
+            Err(poisoned) => poisoned.into_inner().clone(),
+        }
+    }
+
+    /// What moved lately.
+    pub fn live(&self) -> Arc<Live> {
+        match self.live.read() {
+            Ok(live) => live.clone(),
             Err(poisoned) => poisoned.into_inner().clone(),
         }
     }

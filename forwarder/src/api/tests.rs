@@ -37,6 +37,8 @@ impl Drop for Dir {
 fn context() -> Arc<ApiContext> {
     Arc::new(ApiContext {
         live: Arc::default(),
+        metrics: Default::default(),
+        program_cost: Box::new(|| None),
         tables: Arc::new(sample::tables()),
         state: Arc::new(RwLock::new(State {
             pid: 7,
@@ -176,11 +178,7 @@ fn every_path_answers_rows() {
 fn a_wrong_question_is_told_what_is_wrong() {
     let api = start();
     for (path, status, words) in [
-        (
-            "/v1/counters?by=account",
-            400,
-            "this version does not count by account",
-        ),
+        ("/v1/counters?by=colour", 400, "use one of prefix, next-hop"),
         ("/v1/counters?top=x", 400, "top"),
         (
             "/v1/routes?prefix=nonsense",

@@ -13,6 +13,7 @@ use super::bgp::Written as Bgp;
 use super::check::Check;
 use super::fpm::Fpm;
 use super::history::Written as History;
+use super::metrics::Written as Metrics;
 use super::punt::Written as Punt;
 use super::rules::Written as Rule;
 use super::{
@@ -38,6 +39,8 @@ struct File {
     api: Api,
     #[serde(default)]
     history: History,
+    #[serde(default)]
+    metrics: Metrics,
     account: Option<Spanned<IgnoredAny>>,
 }
 
@@ -171,6 +174,7 @@ impl Check<'_> {
             tables: self.tables(&file.tables)?,
             api: self.api(&file.api)?,
             history: self.history(&file.history)?,
+            metrics: self.metrics(&file.metrics)?,
         })
     }
 

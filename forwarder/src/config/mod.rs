@@ -9,6 +9,7 @@ mod error;
 mod file;
 mod fpm;
 mod history;
+mod metrics;
 mod prefixes;
 mod punt;
 mod rules;
@@ -30,6 +31,7 @@ pub use bgp::{BgpConfig, BgpNeighbour, Limits as BgpLimits, Secret};
 pub use error::ConfigError;
 pub use fpm::FpmConfig;
 pub use history::HistoryConfig;
+pub use metrics::MetricsConfig;
 pub use prefixes::read_list;
 pub use punt::PuntConfig;
 pub use rules::MOST_RULES;
@@ -288,6 +290,8 @@ pub struct Config {
     pub api: ApiConfig,
     /// Samples of the past.
     pub history: HistoryConfig,
+    /// Metrics beyond what everybody needs.
+    pub metrics: MetricsConfig,
 }
 
 impl Config {
@@ -337,6 +341,7 @@ impl Config {
                 metrics: Some(DEFAULT_METRICS),
             },
             history: HistoryConfig::default(),
+            metrics: MetricsConfig::default(),
         })
     }
 

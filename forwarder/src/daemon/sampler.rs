@@ -4,7 +4,7 @@
 //! a history that cannot be written, or a disk that takes a second to answer, concerns nobody else.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     path::Path,
     sync::{
         Arc, Mutex, RwLock,
@@ -15,7 +15,9 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use forwarder_common::counters::Counter;
 use forwarder_history::{Direction, Error, History, Series, Work};
+use ipnet::IpNet;
 use tracing::{info, warn};
 
 use super::state::{HistoryState, State};
@@ -28,6 +30,7 @@ use crate::{
     netlink::command::Commander,
     stats::{
         names,
+        prefixes::ListedRow,
         rates::Live,
         sampler::{
             prefixes::Prefixes,
@@ -49,7 +52,7 @@ const AGAIN: u64 = 30_000;
 #[derive(Clone, Default)]
 pub struct Told {
     /// The last pass.
-    pub live: Arc<RwLock<Live>>,
+    pub live: Arc<RwLock<Arc<Live>>>,
     /// The history.
     pub history: Arc<Mutex<HistoryState>>,
 }
@@ -60,6 +63,8 @@ pub struct Needs {
     pub config: HistoryConfig,
     /// It is kept where nobody said anything.
     pub by_default: bool,
+    /// Prefixes that `[metrics]` names.
+    pub listed: Vec<IpNet>,
     /// What the compiler leaves.
     pub readings: Readings,
     /// The controller's state: rules.
@@ -97,6 +102,11 @@ pub fn start(pins: &Pins, needs: Needs) -> Result<(Told, JoinHandle<()>)> {
         enabled,
         again: 0,
         described: HashMap::new(),
+        listed: needs
+            .listed
+            .iter()
+            .map(|prefix| (*prefix, Counter::default()))
+            .collect(),
         idle: true,
         tables,
         told: told.clone(),
@@ -132,6 +142,8 @@ struct Sampler {
     /// When to open the history again.
     again: u64,
     identity: Identity,
+    /// What prefixes that `[metrics]` names forwarded since the start.
+    listed: BTreeMap<IpNet, Counter>,
     /// What the history was told about interfaces.
     described: HashMap<(String, &'static str), String>,
     /// The history has nothing to tidy up.
@@ -167,14 +179,24 @@ impl Sampler {
         // Before the pass: what comes meanwhile is of a prefix, or waits.
         let total = forwarded_total(&self.tables);
         self.prefixes.pass(&self.tables);
+        for active in &self.prefixes.active {
+            if let Some(sum) = self.listed.get_mut(&active.prefix) {
+                *sum = sum.plus(active.to);
+            }
+        }
+        let listed = self.listed.iter().map(|(prefix, counter)| ListedRow {
+            prefix: *prefix,
+            counter: *counter,
+        });
         let live = Live {
+            listed: listed.collect(),
             seconds: since.map_or(0.0, |milliseconds| milliseconds as f64 / 1000.0),
             at: (now.wall / 1000) as u64,
             active: self.prefixes.active.clone(),
         };
         match self.told.live.write() {
-            Ok(mut place) => *place = live,
-            Err(poisoned) => *poisoned.into_inner() = live,
+            Ok(mut place) => *place = live.into(),
+            Err(poisoned) => *poisoned.into_inner() = live.into(),
         }
         let Some(recorder) = &mut self.recorder else {
             if !self.enabled {
@@ -221,7 +243,7 @@ impl Sampler {
         }
     }
 
-    fn commit(&mut self, now: Clocks, total: forwarder_common::counters::Counter) -> Result<(), Error> {
+    fn commit(&mut self, now: Clocks, total: Counter) -> Result<(), Error> {
         let facts = self.facts();
         let Some(recorder) = &mut self.recorder else {
             return Ok(());

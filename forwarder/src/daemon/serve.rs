@@ -10,8 +10,8 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{RunOptions, TICK, asks::Asker, state::State};
 use crate::{
-    api::{Api, ApiContext},
-    dataplane::{attach::Programs, pins::Pins},
+    api::{Api, ApiContext, ProgramCost},
+    dataplane::{attach::Programs, pins::Pins, program::XDP},
     locked::locked,
     netlink::command::Commander,
     stats::{LinkStats, rates::Live},
@@ -26,7 +26,7 @@ pub struct Known {
     /// What only the engine can answer.
     pub asker: Asker,
     /// What moved lately.
-    pub live: Arc<RwLock<Live>>,
+    pub live: Arc<RwLock<Arc<Live>>>,
     /// What SIGHUP asks for.
     pub again: Box<dyn Fn() + Send>,
 }
@@ -38,6 +38,23 @@ pub fn driver_counts() -> Result<Arc<LinkStats>> {
         let mut commands = locked(&commands);
         commands.link_stats(ifindex).ok().map(|stats| stats.rx_packets)
     }))
+}
+
+/// Asks the kernel what the program cost, where the administrator has it counted. Only he may: to enable it takes
+/// CAP_SYS_ADMIN.
+fn program_cost(pins: &Pins) -> Box<dyn Fn() -> Option<ProgramCost> + Send + Sync> {
+    let pin = pins.programs().join(XDP);
+    Box::new(move || {
+        let enabled = std::fs::read_to_string("/proc/sys/kernel/bpf_stats_enabled").ok()?;
+        if enabled.trim() == "0" {
+            return None;
+        }
+        let info = aya::programs::ProgramInfo::from_pin(&pin).ok()?;
+        Some(ProgramCost {
+            nanoseconds: info.run_time().as_nanos() as u64,
+            runs: info.run_count(),
+        })
+    })
 }
 
 /// Starts it.
@@ -64,6 +81,8 @@ pub fn serve(
         link_stats: Box::new(move |ifindex| link_stats(ifindex)),
         candidates: Box::new(move |selection| asker.ask(selection)),
         live,
+        metrics: options.config.metrics.clone(),
+        program_cost: program_cost(pins),
     };
     let mut logger = aya_log::EbpfLogger::init(programs.ebpf()).ok();
     let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -32,6 +32,7 @@ pub use counters::{By, CounterRow, counters};
 pub use drops::{DropRow, drops};
 pub use interfaces::{InterfaceRow, interfaces};
 pub use limits::{LimitRow, limits};
+pub use rates::RateRow;
 pub use routes::{RouteRow, Routes};
 pub use rules::RuleRow;
 pub use status::{StatusRow, status};

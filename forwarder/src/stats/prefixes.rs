@@ -11,6 +11,15 @@ use crate::{
     fib::{family::prefix_of, slots::RESERVED},
 };
 
+/// A prefix that somebody asked to have counted by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListedRow {
+    /// The prefix.
+    pub prefix: IpNet,
+    /// Forwarded to it since the controller started.
+    pub counter: Counter,
+}
+
 /// A directory entry of which no word is newer than another. The controller may be writing it; a few tries suffice.
 pub fn entry(tables: &Tables, slot: u32) -> SlotEntry {
     let mut seen = tables.slot_directory.get(slot as usize);

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     counters::{By, OTHERS, UNKNOWN},
+    prefixes::ListedRow,
     sampler::prefixes::Active,
 };
 
@@ -19,6 +20,8 @@ pub struct Live {
     pub at: u64,
     /// Prefixes that forwarded anything meanwhile. One that was heard from two networks is in it twice.
     pub active: Vec<Active>,
+    /// Prefixes that `[metrics]` names.
+    pub listed: Vec<ListedRow>,
 }
 
 /// A prefix or a network, and its rate.
@@ -173,6 +176,7 @@ mod tests {
                 active("198.51.100.0/24", 0, 300),
                 active("2001:db8::/32", 64_510, 500),
             ],
+            listed: Vec::new(),
         };
         let short = |by, top| -> Vec<(String, u64, u64, u64)> {
             let rows = rates(&live, by, top).into_iter();

@@ -1,0 +1,115 @@
+//! How the controller and its tables are.
+
+use std::fmt;
+
+use super::{Snapshot, families::Families};
+
+impl Snapshot {
+    pub(super) fn health(&self, families: &mut Families) -> fmt::Result {
+        let row = &self.status;
+        let af = |v4: u64, v6: u64| {
+            [
+                (vec![("af", "ipv4")], v4 as f64),
+                (vec![("af", "ipv6")], v6 as f64),
+            ]
+        };
+        families.gauges(
+            "forwarder_prefixes",
+            "Prefixes laid in the forwarding table",
+            af(row.prefixes_ipv4, row.prefixes_ipv6),
+        )?;
+        let lists = row.bogons.iter().flat_map(|list| {
+            let labels = |af| vec![("list", list.name.as_str()), ("af", af)];
+            [
+                (labels("ipv4"), list.ipv4 as f64),
+                (labels("ipv6"), list.ipv6 as f64),
+            ]
+        });
+        let help = "Bogon prefixes in force, by the list they are from";
+        families.gauges("forwarder_bogon_prefixes", help, lists)?;
+        families.gauges(
+            "forwarder_refused_prefixes",
+            "Prefixes that found no room and are left to the kernel",
+            af(row.refused_ipv4.unwrap_or(0), row.refused_ipv6.unwrap_or(0)),
+        )?;
+        let tables = [
+            ("routes", row.slots_used, row.slots_size),
+            (
+                "ipv4-blocks",
+                row.ipv4_blocks_used.unwrap_or(0),
+                row.ipv4_blocks_size,
+            ),
+            (
+                "ipv6-blocks",
+                row.ipv6_blocks_used.unwrap_or(0),
+                row.ipv6_blocks_size,
+            ),
+            ("next-hop-groups", row.groups_used, row.groups_size),
+            ("next-hops", row.next_hops_used, row.next_hops_size),
+        ];
+        families.gauges(
+            "forwarder_table_used",
+            "Entries in use, by table",
+            tables.map(|(table, used, _)| (vec![("table", table)], used as f64)),
+        )?;
+        families.gauges(
+            "forwarder_table_size",
+            "Entries there are, by table",
+            tables.map(|(table, _, size)| (vec![("table", table)], size as f64)),
+        )?;
+        if let Some(age) = row.heartbeat_age {
+            let help = "Seconds since the controller last said that the tables are true";
+            families.gauges("forwarder_heartbeat_age_seconds", help, [(Vec::new(), age)])?;
+        }
+        let stale = if row.stale { 1.0 } else { 0.0 };
+        let help = "1 when packets pass to the kernel because the heartbeat is too old";
+        families.gauges("forwarder_stale", help, [(Vec::new(), stale)])?;
+        let help = "Problems that `forwarder status` tells";
+        families.gauges(
+            "forwarder_problems",
+            help,
+            [(Vec::new(), row.problems.len() as f64)],
+        )?;
+        let version = vec![("version", row.version.as_str())];
+        families.gauges("forwarder_build_info", "The program", [(version, 1.0)])
+    }
+
+    /// Where a history is to be kept.
+    pub(super) fn history(&self, families: &mut Families) -> fmt::Result {
+        let history = &self.state.history;
+        if !history.enabled {
+            return Ok(());
+        }
+        let one = |value: f64| [(Vec::new(), value)];
+        let help = "1 while the history is written";
+        families.gauges(
+            "forwarder_history_up",
+            help,
+            one(f64::from(u8::from(history.why.is_none()))),
+        )?;
+        families.gauges(
+            "forwarder_history_size_bytes",
+            "Octets of the history's files",
+            one(history.bytes as f64),
+        )?;
+        let help = "When the last interval of the history ended, seconds since 1970";
+        let last = history.last.map(|last| (Vec::new(), last as f64));
+        families.gauges("forwarder_history_last_interval_timestamp_seconds", help, last)?;
+        let help = "Octets that the history's file system has left";
+        let free = history.disk_free_bytes.map(|free| (Vec::new(), free as f64));
+        families.gauges("forwarder_history_disk_free_bytes", help, free)
+    }
+
+    /// Where the administrator has set kernel.bpf_stats_enabled.
+    pub(super) fn cost(&self, families: &mut Families) -> fmt::Result {
+        let Some(cost) = self.program else { return Ok(()) };
+        let help = "Times the program ran, while kernel.bpf_stats_enabled was set";
+        families.counters("forwarder_program_runs", help, [(Vec::new(), cost.runs)])?;
+        let help = "Nanoseconds the program ran, while kernel.bpf_stats_enabled was set";
+        families.counters(
+            "forwarder_program_run_nanoseconds",
+            help,
+            [(Vec::new(), cost.nanoseconds)],
+        )
+    }
+}

@@ -1,0 +1,129 @@
+use std::sync::{Arc, RwLock};
+
+use forwarder_common::counters::Counter;
+
+use super::*;
+use crate::{
+    config::MetricsConfig,
+    daemon::state::{Feed, HistoryState},
+    stats::{BlackholeRow, LimitRow, RuleRow, rates::Live, sample, sampler::prefixes::Active},
+};
+
+fn rule(origin: &str, name: &str, packets: u64) -> RuleRow {
+    RuleRow {
+        origin: origin.into(),
+        name: name.into(),
+        session: (origin == "flowspec").then(|| "guard".into()),
+        state: "active".into(),
+        packets,
+        bytes: packets * 100,
+        ..RuleRow::default()
+    }
+}
+
+/// A controller that has something to say of everything.
+pub(super) fn everything() -> ApiContext {
+    let prefix = "198.51.100.0/24".parse().expect("prefix");
+    let counter = Counter {
+        packets: 5,
+        bytes: 5_000,
+    };
+    let live = Live {
+        seconds: 10.0,
+        at: 1,
+        active: vec![Active {
+            prefix,
+            origin_as: 64_510,
+            neighbour_as: 64_501,
+            to: counter,
+        }],
+        listed: vec![ListedRow { prefix, counter }],
+    };
+    let state = State {
+        roles: sample::roles(),
+        feeds: vec![Feed {
+            kind: "bgp".into(),
+            name: "bird".into(),
+            state: "live".into(),
+            last_change: 1,
+            ..Feed::default()
+        }],
+        rules: vec![
+            rule("config", "ntp", 7),
+            rule("flowspec", "one", 2),
+            rule("flowspec", "two", 3),
+        ],
+        blackholes: vec![BlackholeRow {
+            bytes_per_second: 90,
+            ..BlackholeRow::default()
+        }],
+        limits: vec![LimitRow {
+            class: "arp".into(),
+            rate: Some(100),
+            dropped_packets: 4,
+            ..LimitRow::default()
+        }],
+        history: HistoryState {
+            enabled: true,
+            last: Some(1_700_000_000),
+            disk_free_bytes: Some(1 << 30),
+            ..HistoryState::default()
+        },
+        ..State::default()
+    };
+    ApiContext {
+        tables: Arc::new(sample::tables()),
+        state: Arc::new(RwLock::new(state)),
+        link_stats: Box::new(|_| Some(1_045)),
+        candidates: Box::new(|_| None),
+        live: Arc::new(RwLock::new(live.into())),
+        metrics: MetricsConfig {
+            top_prefixes: 3,
+            top_networks: 3,
+            ..MetricsConfig::default()
+        },
+        program_cost: Box::new(|| {
+            Some(ProgramCost {
+                nanoseconds: 1_000,
+                runs: 10,
+            })
+        }),
+    }
+}
+
+#[test]
+fn everything_there_is_has_a_metric() {
+    let text = text(&everything()).expect("text");
+    for line in [
+        "forwarder_rule_matched_packets_total{origin=\"config\",rule=\"ntp\"} 7",
+        "forwarder_rule_matched_packets_total{origin=\"flowspec\",rule=\"guard\"} 5",
+        "forwarder_rules{origin=\"flowspec\",session=\"guard\",state=\"active\"} 2.0",
+        "forwarder_blackhole_bytes_per_second 90.0",
+        "forwarder_punt_dropped_packets_total{class=\"arp\"} 4",
+        "forwarder_punt_limit_packets_per_second{class=\"arp\"} 100.0",
+        "forwarder_prefix_bytes_total{prefix=\"198.51.100.0/24\"} 5000",
+        "forwarder_top_prefix_bytes_per_second{prefix=\"198.51.100.0/24\"} 500.0",
+        "forwarder_top_network_bytes_per_second{origin_as=\"64510\"} 500.0",
+        "forwarder_history_up 1.0",
+        "forwarder_history_last_interval_timestamp_seconds 1700000000.0",
+        "forwarder_program_run_nanoseconds_total 1000",
+        "forwarder_interface_info{ifname=\"transit0\",role=\"transit\",mode=\"native\"} 1.0",
+    ] {
+        assert!(
+            text.lines().any(|known| known == line),
+            "{line} is not in:\n{text}"
+        );
+    }
+}
+
+#[test]
+fn where_nobody_asks_for_them_there_are_no_series_by_prefix_or_network() {
+    let mut context = everything();
+    context.metrics = MetricsConfig::default();
+    context.live = Arc::default();
+    let text = text(&context).expect("text");
+    assert!(
+        !text.contains("prefix=") && !text.contains("origin_as="),
+        "{text}"
+    );
+}
