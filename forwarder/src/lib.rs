@@ -11,6 +11,7 @@ pub mod clock;
 pub mod config;
 pub mod daemon;
 pub mod dataplane;
+pub mod driver;
 pub mod fib;
 pub mod filter;
 mod first_octets;

@@ -11,6 +11,7 @@ pub mod flood;
 pub mod frame;
 pub mod frr;
 pub mod gobgp;
+pub mod known;
 pub mod lab;
 pub mod ledger;
 pub mod operator;

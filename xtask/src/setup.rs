@@ -17,9 +17,10 @@ use anyhow::{Result, anyhow, bail};
 use crate::{ebpf, sh};
 
 /// Programs that the labs, the demo and the tests run, with the Debian package of each. What every Debian has is not here.
-const PROGRAMS: [(&str, &str); 18] = [
+const PROGRAMS: [(&str, &str); 19] = [
     ("bird", "bird2"),
     ("birdc", "bird2"),
+    ("chromium", "chromium"),
     ("ethtool", "ethtool"),
     ("exabgp", "exabgp"),
     ("gobgp", "gobgpd"),

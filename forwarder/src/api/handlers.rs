@@ -1,6 +1,6 @@
 //! What is answered to whom.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{convert::Infallible, io, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -11,10 +11,11 @@ use axum::{
     routing::get,
 };
 use hyper::body::Bytes;
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use tokio::{sync::Semaphore, task, time};
 
-use super::{ApiContext, body::Pieces, metrics};
+use super::{ApiContext, body::Pieces, endpoints::ENDPOINTS, metrics, openapi::DOCUMENT};
 use crate::stats::{
     self, By, Routes,
     lookup::lookup,
@@ -32,66 +33,104 @@ const LISTINGS: usize = 2;
 const TURN_WITHIN: Duration = Duration::from_secs(10);
 /// Prefixes in one piece of a listing.
 const PIECE: usize = 1024;
+/// Prefixes of one page, or rows of counters, that may be asked for.
+pub(super) const PAGE_MOST: usize = 10_000;
+/// Those that come to a browser that does not say how many.
+const PAGE: usize = 1_000;
 
-/// How much is done at a time, socket and metrics together.
+/// How much is done at a time.
 #[derive(Clone)]
 pub struct Limits {
     work: Arc<Semaphore>,
     listings: Arc<Semaphore>,
 }
 
-impl Default for Limits {
-    fn default() -> Limits {
+impl Limits {
+    /// Of the socket and of Prometheus, together.
+    pub fn of_operators() -> Limits {
         Limits {
             work: Arc::new(Semaphore::new(AT_WORK)),
             listings: Arc::new(Semaphore::new(LISTINGS)),
         }
     }
+
+    /// Of browsers: whatever they ask for, nobody else waits for it.
+    pub fn of_browsers() -> Limits {
+        Limits {
+            work: Arc::new(Semaphore::new(1)),
+            listings: Arc::new(Semaphore::new(1)),
+        }
+    }
 }
 
+/// Who asks.
 #[derive(Clone)]
-struct Server {
+pub struct Server {
     context: Arc<ApiContext>,
     limits: Limits,
+    /// Over TCP: no listing is without an end.
+    bounded: bool,
 }
 
 /// What the Unix socket serves.
 pub fn figures(context: Arc<ApiContext>, limits: Limits) -> Router {
-    Router::new()
-        .route("/v1/status", get(status))
-        .route("/v1/interfaces", get(interfaces))
-        .route("/v1/drops", get(drops))
-        .route("/v1/counters", get(counters))
-        .route("/v1/top", get(top))
-        .route("/v1/routes", get(routes))
-        .route("/v1/candidates", get(candidates))
-        .route("/v1/lookup", get(lookup_one))
-        .route("/v1/filter", get(filter))
-        .route("/v1/blackholes", get(blackholes))
-        .route("/v1/limits", get(punt))
-        .route("/metrics", get(scrape))
-        .fallback(nothing)
-        .with_state(Server { context, limits })
+    endpoints(Server {
+        context: context.clone(),
+        limits: limits.clone(),
+        bounded: false,
+    })
+    .merge(scrapes(context, limits))
 }
 
-/// What the loopback serves.
+/// Metrics alone.
 pub fn scrapes(context: Arc<ApiContext>, limits: Limits) -> Router {
     Router::new()
         .route("/metrics", get(scrape))
         .fallback(nothing)
-        .with_state(Server { context, limits })
+        .method_not_allowed_fallback(only_get)
+        .with_state(Server {
+            context,
+            limits,
+            bounded: true,
+        })
 }
 
-fn refused(status: StatusCode, why: impl Into<String>) -> Response {
+/// The rows, for a page.
+pub fn for_page(context: Arc<ApiContext>) -> Router {
+    endpoints(Server {
+        context,
+        limits: Limits::of_browsers(),
+        bounded: true,
+    })
+}
+
+fn endpoints(server: Server) -> Router {
+    let mut router = Router::new().route("/v1/openapi.json", get(document));
+    for endpoint in ENDPOINTS {
+        router = router.route(endpoint.path, (endpoint.handler)());
+    }
+    router.method_not_allowed_fallback(only_get).with_state(server)
+}
+
+async fn document() -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], DOCUMENT.as_str()).into_response()
+}
+
+pub(super) fn refused(status: StatusCode, why: impl Into<String>) -> Response {
     let body = serde_json::json!({ "error": why.into() }).to_string();
     (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
 }
 
 async fn nothing() -> Response {
+    let paths: Vec<&str> = ENDPOINTS.iter().map(|endpoint| endpoint.path).collect();
+    let why = format!("no such path: {}, /v1/openapi.json, /metrics", paths.join(", "));
+    refused(StatusCode::NOT_FOUND, why)
+}
+
+async fn only_get() -> Response {
     refused(
-        StatusCode::NOT_FOUND,
-        "no such path: /v1/status, /v1/interfaces, /v1/drops, /v1/counters, /v1/top, /v1/routes, /v1/candidates, /v1/lookup, \
-         /v1/filter, /v1/blackholes, /v1/limits, /metrics",
+        StatusCode::METHOD_NOT_ALLOWED,
+        "nothing can be changed from here: ask with GET",
     )
 }
 
@@ -126,15 +165,28 @@ impl Server {
         })
     }
 
+    /// The same for what may be refused.
+    pub(super) async fn rows_or<T: Serialize + Send + 'static, E: Send + 'static>(
+        &self,
+        job: impl FnOnce(&ApiContext) -> Result<Vec<T>, E> + Send + 'static,
+        refuse: impl FnOnce(E) -> Response,
+    ) -> Response {
+        let work = move |context: &ApiContext| job(context).map(|rows| encode(&rows));
+        match self.work(work).await {
+            Ok(Ok(Ok(body))) => ([(header::CONTENT_TYPE, "application/json")], body).into_response(),
+            Ok(Ok(Err(why))) => refused(StatusCode::INTERNAL_SERVER_ERROR, why.to_string()),
+            Ok(Err(why)) => refuse(why),
+            Err(response) => response,
+        }
+    }
+
+    /// Rows.
     async fn rows<T: Serialize + Send + 'static>(
         &self,
         job: impl FnOnce(&ApiContext) -> Vec<T> + Send + 'static,
     ) -> Response {
-        match self.work(move |context| encode(&job(context))).await {
-            Ok(Ok(body)) => ([(header::CONTENT_TYPE, "application/json")], body).into_response(),
-            Ok(Err(why)) => refused(StatusCode::INTERNAL_SERVER_ERROR, why.to_string()),
-            Err(response) => response,
-        }
+        let sure = move |context: &ApiContext| Ok::<_, Infallible>(job(context));
+        self.rows_or(sure, |never| match never {}).await
     }
 }
 
@@ -144,7 +196,7 @@ fn encode<T: Serialize>(rows: &[T]) -> serde_json::Result<Vec<u8>> {
     Ok(body)
 }
 
-async fn status(Shared(server): Shared<Server>) -> Response {
+pub(super) async fn status(Shared(server): Shared<Server>) -> Response {
     server
         .rows(|context| {
             let interfaces = context.interfaces();
@@ -158,20 +210,20 @@ async fn status(Shared(server): Shared<Server>) -> Response {
         .await
 }
 
-async fn interfaces(Shared(server): Shared<Server>) -> Response {
+pub(super) async fn interfaces(Shared(server): Shared<Server>) -> Response {
     server.rows(ApiContext::interfaces).await
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct DropsQuery {
+pub(super) struct DropsQuery {
     #[serde(default)]
     all: bool,
 }
 
-type Asked<T> = Result<Query<T>, QueryRejection>;
+pub(super) type Asked<T> = Result<Query<T>, QueryRejection>;
 
-async fn drops(Shared(server): Shared<Server>, query: Asked<DropsQuery>) -> Response {
+pub(super) async fn drops(Shared(server): Shared<Server>, query: Asked<DropsQuery>) -> Response {
     match query {
         Ok(Query(DropsQuery { all })) => {
             server
@@ -184,17 +236,27 @@ async fn drops(Shared(server): Shared<Server>, query: Asked<DropsQuery>) -> Resp
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct CountersQuery {
+pub(super) struct CountersQuery {
     by: Option<String>,
     top: Option<usize>,
     #[serde(default)]
     all: bool,
 }
 
-async fn counters(Shared(server): Shared<Server>, query: Asked<CountersQuery>) -> Response {
+pub(super) async fn counters(Shared(server): Shared<Server>, query: Asked<CountersQuery>) -> Response {
     let CountersQuery { by, top, all } = match query {
         Ok(Query(query)) => query,
         Err(why) => return refused(StatusCode::BAD_REQUEST, why.body_text()),
+    };
+    let top = match top {
+        Some(top) if server.bounded && top > PAGE_MOST => {
+            return refused(
+                StatusCode::BAD_REQUEST,
+                format!("top may be at most {PAGE_MOST} here; on the Unix socket it may be more"),
+            );
+        }
+        None if server.bounded => Some(PAGE),
+        top => top,
     };
     match by.as_deref().unwrap_or("prefix").parse::<By>() {
         Ok(by) => {
@@ -208,7 +270,7 @@ async fn counters(Shared(server): Shared<Server>, query: Asked<CountersQuery>) -
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct TopQuery {
+pub(super) struct TopQuery {
     by: Option<String>,
     #[serde(default = "TopQuery::rows")]
     top: usize,
@@ -220,11 +282,14 @@ impl TopQuery {
     }
 }
 
-async fn top(Shared(server): Shared<Server>, query: Asked<TopQuery>) -> Response {
+pub(super) async fn top(Shared(server): Shared<Server>, query: Asked<TopQuery>) -> Response {
     let TopQuery { by, top } = match query {
         Ok(Query(query)) => query,
         Err(why) => return refused(StatusCode::BAD_REQUEST, why.body_text()),
     };
+    if top > PAGE_MOST {
+        return refused(StatusCode::BAD_REQUEST, format!("top may be at most {PAGE_MOST}"));
+    }
     match by.as_deref().unwrap_or("prefix").parse::<By>() {
         Ok(by @ (By::Prefix | By::OriginAs | By::NeighbourAs)) => {
             server.rows(move |context| rates(&context.live(), by, top)).await
@@ -242,11 +307,11 @@ async fn top(Shared(server): Shared<Server>, query: Asked<TopQuery>) -> Response
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct LookupQuery {
+pub(super) struct LookupQuery {
     address: std::net::IpAddr,
 }
 
-async fn lookup_one(Shared(server): Shared<Server>, query: Asked<LookupQuery>) -> Response {
+pub(super) async fn lookup_one(Shared(server): Shared<Server>, query: Asked<LookupQuery>) -> Response {
     match query {
         Ok(Query(LookupQuery { address })) => {
             server
@@ -257,34 +322,84 @@ async fn lookup_one(Shared(server): Shared<Server>, query: Asked<LookupQuery>) -
     }
 }
 
-async fn punt(Shared(server): Shared<Server>) -> Response {
+pub(super) async fn punt(Shared(server): Shared<Server>) -> Response {
     server.rows(|context| context.state().limits).await
 }
 
-async fn filter(Shared(server): Shared<Server>) -> Response {
+pub(super) async fn filter(Shared(server): Shared<Server>) -> Response {
     server.rows(|context| context.state().rules).await
 }
 
-async fn blackholes(Shared(server): Shared<Server>) -> Response {
+pub(super) async fn blackholes(Shared(server): Shared<Server>) -> Response {
     server.rows(|context| context.state().blackholes).await
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct RoutesQuery {
+pub(super) struct RoutesQuery {
     #[serde(default)]
     prefix: String,
+    limit: Option<usize>,
+    after: Option<IpNet>,
 }
 
-async fn routes(Shared(server): Shared<Server>, query: Asked<RoutesQuery>) -> Response {
-    let prefix = match query {
-        Ok(Query(query)) => query.prefix,
+impl RoutesQuery {
+    /// Where one page ends; `None`: the listing is sent whole.
+    fn page(&self, bounded: bool) -> Result<Option<usize>, String> {
+        match self.limit {
+            Some(limit) if !(1..=PAGE_MOST).contains(&limit) => {
+                Err(format!("limit may be from 1 to {PAGE_MOST}"))
+            }
+            Some(limit) => Ok(Some(limit)),
+            None if bounded => Ok(Some(PAGE)),
+            None if self.after.is_some() => Err("after goes with limit".into()),
+            None => Ok(None),
+        }
+    }
+}
+
+/// One page, with the address of the next.
+async fn page(server: Server, query: RoutesQuery, selection: Selection, limit: usize) -> Response {
+    let page = server
+        .work(move |context| {
+            let mut routes = Routes::new(&context.tables, selection);
+            if let Some(after) = query.after {
+                routes = routes.after(after);
+            }
+            let rows = routes.take(limit);
+            let next = routes.last().map(|last| {
+                format!(
+                    "</v1/routes?prefix={}&limit={limit}&after={last}>; rel=\"next\"",
+                    query.prefix
+                )
+            });
+            encode(&rows).map(|body| (body, next))
+        })
+        .await;
+    match page {
+        Ok(Ok((body, next))) => {
+            let next = next.map(|next| [(header::LINK, next)]);
+            ([(header::CONTENT_TYPE, "application/json")], next, body).into_response()
+        }
+        Ok(Err(why)) => refused(StatusCode::INTERNAL_SERVER_ERROR, why.to_string()),
+        Err(response) => response,
+    }
+}
+
+pub(super) async fn routes(Shared(server): Shared<Server>, query: Asked<RoutesQuery>) -> Response {
+    let query = match query {
+        Ok(Query(query)) => query,
         Err(why) => return refused(StatusCode::BAD_REQUEST, why.body_text()),
     };
-    let selection = match prefix.parse::<Selection>() {
+    let selection = match query.prefix.parse::<Selection>() {
         Ok(selection) => selection,
         Err(why) => return refused(StatusCode::BAD_REQUEST, why),
     };
+    match query.page(server.bounded) {
+        Ok(Some(limit)) => return page(server, query, selection, limit).await,
+        Ok(None) => {}
+        Err(why) => return refused(StatusCode::BAD_REQUEST, why),
+    }
     let turn = time::timeout(TURN_WITHIN, server.limits.listings.clone().acquire_owned());
     let Ok(Ok(permit)) = turn.await else {
         return refused(
@@ -315,7 +430,14 @@ async fn routes(Shared(server): Shared<Server>, query: Asked<RoutesQuery>) -> Re
     ([(header::CONTENT_TYPE, "application/json")], Body::new(pieces)).into_response()
 }
 
-async fn candidates(Shared(server): Shared<Server>, query: Asked<RoutesQuery>) -> Response {
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct CandidatesQuery {
+    #[serde(default)]
+    prefix: String,
+}
+
+pub(super) async fn candidates(Shared(server): Shared<Server>, query: Asked<CandidatesQuery>) -> Response {
     let prefix = match query {
         Ok(Query(query)) => query.prefix,
         Err(why) => return refused(StatusCode::BAD_REQUEST, why.body_text()),

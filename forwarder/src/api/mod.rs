@@ -1,21 +1,29 @@
-//! Figures over HTTP, read-only: JSON rows on a Unix socket, Prometheus metrics on the loopback.
+//! Figures over HTTP, read-only: JSON rows on a Unix socket; Prometheus metrics, and a web page with its rows, on the loopback.
 //!
 //! Whoever may open the socket may be slow, greedy or hostile; the controller must not notice. So: few connections, short
 //! deadlines, small buffers, no request body, one request per connection, and the work itself on threads that the packet
 //! path's upkeep does not share.
 
 mod body;
+mod endpoints;
 mod handlers;
+mod history;
 pub mod metrics;
+mod openapi;
+mod page;
 mod server;
 mod socket;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_page;
+#[cfg(test)]
+mod tests_schema;
 
 use std::{
     future::Future,
     net::SocketAddr,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Arc, RwLock},
 };
 
@@ -25,7 +33,7 @@ use tokio::net::TcpListener;
 pub use metrics::ProgramCost;
 
 use crate::{
-    config::MetricsConfig,
+    config::{ApiConfig, MetricsConfig},
     daemon::state::State,
     dataplane::Tables,
     stats,
@@ -78,15 +86,16 @@ impl ApiContext {
 pub struct Api {
     socket: socket::Bound,
     metrics: Option<TcpListener>,
+    page: bool,
 }
 
 impl Api {
-    /// Listens on the socket, and for metrics where an address is given.
+    /// Listens on the socket, and for metrics and the page where the configuration has an address.
     ///
     /// # Errors
-    /// Another controller answers there, or the kernel's refusal.
-    pub async fn bind(socket: &Path, metrics: Option<SocketAddr>) -> Result<Api> {
-        let metrics = match metrics {
+    /// Another controller answers there, there is no such group, or the kernel's refusal.
+    pub async fn bind(socket: &Path, config: &ApiConfig) -> Result<Api> {
+        let metrics = match config.metrics {
             None => None,
             Some(address) => Some(TcpListener::bind(address).await.with_context(|| {
                 format!(
@@ -95,8 +104,9 @@ impl Api {
             })?),
         };
         Ok(Api {
-            socket: socket::Bound::bind(socket)?,
+            socket: socket::Bound::bind(socket, config.group.as_deref())?,
             metrics,
+            page: config.page,
         })
     }
 
@@ -107,33 +117,32 @@ impl Api {
 
     /// Serves until `shutdown` is done, then removes the socket.
     pub async fn serve(self, context: Arc<ApiContext>, shutdown: impl Future<Output = ()> + Send) {
-        let limits = handlers::Limits::default();
+        let limits = handlers::Limits::of_operators();
         let figures = handlers::figures(context.clone(), limits.clone());
-        let scrapes = handlers::scrapes(context, limits);
-        let Api { socket, metrics } = self;
+        let loopback = self.metrics_address().is_some_and(|at| at.ip().is_loopback());
+        let Api {
+            socket,
+            metrics,
+            page,
+        } = self;
+        let scrapes = handlers::scrapes(context.clone(), limits);
+        let shown = || page::guarded(page::files().merge(handlers::for_page(context)));
+        let over_tcp = match (loopback, page) {
+            // Whoever scrapes here is on this machine, and can ask as a browser would.
+            (true, true) => page::guarded(scrapes).merge(shown()),
+            (true, false) => page::guarded(scrapes),
+            (false, true) => page::labelled(scrapes).merge(shown()),
+            (false, false) => page::labelled(scrapes),
+        };
         tokio::select! {
             () = shutdown => {}
             () = server::accept(&socket.listener, figures) => {}
             () = async {
                 match &metrics {
-                    Some(listener) => server::accept(listener, scrapes).await,
+                    Some(listener) => server::accept(listener, over_tcp).await,
                     None => std::future::pending().await,
                 }
             } => {}
         }
     }
-}
-
-/// Listens and serves until `shutdown` is done.
-///
-/// # Errors
-/// As [`Api::bind`].
-pub async fn serve(
-    context: Arc<ApiContext>,
-    socket: PathBuf,
-    metrics: Option<SocketAddr>,
-    shutdown: impl Future<Output = ()> + Send,
-) -> Result<()> {
-    Api::bind(&socket, metrics).await?.serve(context, shutdown).await;
-    Ok(())
 }

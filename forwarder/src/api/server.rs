@@ -2,7 +2,11 @@
 
 use std::{future::Future, io, sync::Arc, time::Duration};
 
-use axum::Router;
+use axum::{
+    Router,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+};
 use hyper::server::conn::http1;
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -15,8 +19,12 @@ use tokio::{
     time,
 };
 
-/// Connections at a time; more are closed at once.
+use super::handlers;
+
+/// Connections at a time.
 const CONNECTIONS: usize = 64;
+/// So many more are told that there are too many; what comes beyond that is closed at once.
+const TOLD: usize = 64;
 /// From the connection to the end of the request's headers.
 pub const HEADERS_WITHIN: Duration = Duration::from_secs(5);
 /// From the connection to the end of the answer.
@@ -50,7 +58,11 @@ impl Listener for TcpListener {
 
 /// Serves whoever connects, for ever.
 pub async fn accept<L: Listener>(listener: &L, service: Router) {
-    let room = Arc::new(Semaphore::new(CONNECTIONS));
+    let (room, told) = (
+        Arc::new(Semaphore::new(CONNECTIONS)),
+        Arc::new(Semaphore::new(TOLD)),
+    );
+    let crowded = Router::new().fallback(too_many);
     loop {
         let stream = match listener.next().await {
             Ok(stream) => stream,
@@ -61,17 +73,20 @@ pub async fn accept<L: Listener>(listener: &L, service: Router) {
                 continue;
             }
         };
-        let Ok(permit) = room.clone().try_acquire_owned() else {
-            continue;
+        let (permit, service) = match room.clone().try_acquire_owned() {
+            Ok(permit) => (permit, service.clone()),
+            Err(_) => match told.clone().try_acquire_owned() {
+                Ok(permit) => (permit, crowded.clone()),
+                Err(_) => continue,
+            },
         };
-        let service = TowerToHyperService::new(service.clone());
         tokio::spawn(async move {
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEADERS_WITHIN)
                 .keep_alive(false)
                 .max_buf_size(HEADER_OCTETS)
-                .serve_connection(TokioIo::new(stream), service);
+                .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
             match time::timeout(ANSWER_WITHIN, connection).await {
                 Ok(Ok(())) => {}
                 Ok(Err(why)) => tracing::debug!(%why, "a client of the API went wrong"),
@@ -80,4 +95,10 @@ pub async fn accept<L: Listener>(listener: &L, service: Router) {
             drop(permit);
         });
     }
+}
+
+async fn too_many() -> Response {
+    let again = [(header::RETRY_AFTER, "1")];
+    let why = "too many connections at a time: try again";
+    (again, handlers::refused(StatusCode::SERVICE_UNAVAILABLE, why)).into_response()
 }

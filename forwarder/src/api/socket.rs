@@ -1,9 +1,10 @@
 //! The Unix socket: ours alone, readable by its group, gone when we are.
 
 use std::{
+    ffi::CString,
     fs,
-    io::ErrorKind,
-    os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt},
+    io::{self, ErrorKind},
+    os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown},
     path::{Path, PathBuf},
 };
 
@@ -22,8 +23,9 @@ pub struct Bound {
 
 impl Bound {
     /// Listens at `path`. The file of a dead controller is replaced, that of a live one is an error.
-    pub fn bind(path: &Path) -> Result<Bound> {
+    pub fn bind(path: &Path, group: Option<&str>) -> Result<Bound> {
         let shown = path.display();
+        let group = group.map(group_id).transpose()?;
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))?;
         }
@@ -48,10 +50,13 @@ impl Bound {
         let _ = fs::remove_file(&new);
         let listener = UnixListener::bind(&new).with_context(|| format!("cannot listen on {shown}"))?;
         let finish = || {
+            if group.is_some() {
+                chown(&new, None, group)?;
+            }
             fs::set_permissions(&new, fs::Permissions::from_mode(MODE))?;
             let inode = fs::symlink_metadata(&new)?.ino();
             fs::rename(&new, path)?;
-            Ok::<u64, std::io::Error>(inode)
+            Ok::<u64, io::Error>(inode)
         };
         let inode = finish().with_context(|| format!("cannot listen on {shown}"))?;
         Ok(Bound {
@@ -67,6 +72,45 @@ impl Drop for Bound {
         // Not the socket of a controller that took our place.
         if fs::symlink_metadata(&self.path).is_ok_and(|file| file.ino() == self.inode) {
             let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Octets for a group's entry; one with so many members that it does not fit is tried again with twice as many.
+const ENTRY: usize = 4096;
+const ENTRY_MOST: usize = 1 << 20;
+
+/// The number of a group.
+fn group_id(name: &str) -> Result<u32> {
+    let word = CString::new(name).with_context(|| format!("{name:?} is no name of a group"))?;
+    let mut room = ENTRY;
+    loop {
+        let mut buffer = vec![0; room];
+        // SAFETY: all zeros is a value of this structure of numbers and pointers.
+        let mut entry: libc::group = unsafe { std::mem::zeroed() };
+        let mut found = std::ptr::null_mut();
+        // SAFETY: every pointer is to memory of ours that outlives the call, the buffer as long as it says.
+        let errno = unsafe {
+            libc::getgrnam_r(
+                word.as_ptr(),
+                &raw mut entry,
+                buffer.as_mut_ptr(),
+                buffer.len(),
+                &raw mut found,
+            )
+        };
+        match errno {
+            0 if !found.is_null() => return Ok(entry.gr_gid),
+            libc::ERANGE if room < ENTRY_MOST => room *= 2,
+            0 | libc::ENOENT => {
+                bail!(
+                    "there is no group {name:?}: make it (groupadd --system {name}), or name another as group in [api]"
+                )
+            }
+            errno => {
+                return Err(io::Error::from_raw_os_error(errno))
+                    .with_context(|| format!("cannot look up the group {name:?}"));
+            }
         }
     }
 }

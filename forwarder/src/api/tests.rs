@@ -1,16 +1,19 @@
 use std::{
     io::{Read, Write},
     os::unix::{fs::PermissionsExt, net::UnixStream},
+    path::PathBuf,
     time::{Duration, Instant},
 };
 
-use super::*;
-use crate::stats::sample;
+use forwarder_history::{Direction, History, Interval, Retention, Sample, Series};
 
-struct Running {
+use super::*;
+use crate::{daemon::state::HistoryState, stats::sample};
+
+pub(super) struct Running {
     _dir: Dir,
     socket: PathBuf,
-    metrics: SocketAddr,
+    pub(super) metrics: SocketAddr,
     stop: Option<tokio::sync::oneshot::Sender<()>>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
@@ -34,7 +37,37 @@ impl Drop for Dir {
     }
 }
 
-fn context() -> Arc<ApiContext> {
+/// A history of one interval: transit0 received 30 packets and sent 70.
+fn history(directory: &Path) -> HistoryState {
+    let mut history = History::open(directory, Retention::default()).unwrap();
+    let sample = |history: &mut History, direction, packets| {
+        let series = Series::Interface {
+            ifname: "transit0".into(),
+            direction,
+        };
+        Sample {
+            series: history.series_id(&series).unwrap(),
+            packets,
+            bytes: packets * 100,
+        }
+    };
+    let samples = vec![
+        sample(&mut history, Direction::In, 30),
+        sample(&mut history, Direction::Out, 70),
+    ];
+    let interval = Interval {
+        start: 1_750_000_000,
+        milliseconds: 300_000,
+        samples,
+    };
+    history.commit(&interval, forwarder_history::State::Same).unwrap();
+    HistoryState {
+        directory: directory.to_str().unwrap().into(),
+        ..HistoryState::default()
+    }
+}
+
+fn context(history: HistoryState) -> Arc<ApiContext> {
     Arc::new(ApiContext {
         live: Arc::default(),
         metrics: Default::default(),
@@ -43,13 +76,14 @@ fn context() -> Arc<ApiContext> {
         state: Arc::new(RwLock::new(State {
             pid: 7,
             roles: sample::roles(),
+            history,
             rules: vec![stats::RuleRow {
                 name: "ntp".into(),
                 ..Default::default()
             }],
             ..State::default()
         })),
-        link_stats: Box::new(|_| Some(1045)),
+        link_stats: Box::new(|_| Some(sample::link(1045))),
         candidates: Box::new(|selection| {
             (selection != "192.0.2.0/24".parse().unwrap()).then(|| {
                 vec![stats::CandidateRow {
@@ -61,20 +95,41 @@ fn context() -> Arc<ApiContext> {
     })
 }
 
-fn start() -> Running {
+/// Metrics and page at an address.
+pub(super) fn on(address: &str) -> ApiConfig {
+    ApiConfig {
+        metrics: Some(address.parse().unwrap()),
+        ..ApiConfig::default()
+    }
+}
+
+/// Nothing but the socket.
+fn off() -> ApiConfig {
+    ApiConfig {
+        metrics: None,
+        ..ApiConfig::default()
+    }
+}
+
+pub(super) fn start() -> Running {
+    serve(on("127.0.0.1:0"))
+}
+
+/// A controller's API with this configuration.
+pub(super) fn serve(config: ApiConfig) -> Running {
     let dir = Dir::new();
     let socket = dir.0.join("below/forwarder.sock");
     let (stop, stopped) = tokio::sync::oneshot::channel();
     let (tell, told) = std::sync::mpsc::channel();
     let path = socket.clone();
+    let past = history(&dir.0.join("history"));
     let thread = std::thread::spawn(move || {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         runtime.block_on(async {
-            let api = Api::bind(&path, Some("127.0.0.1:0".parse().unwrap()))
-                .await
-                .unwrap();
-            tell.send(api.metrics_address().unwrap()).unwrap();
-            api.serve(context(), async { drop(stopped.await) }).await;
+            let api = Api::bind(&path, &config).await.unwrap();
+            let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+            tell.send(api.metrics_address().unwrap_or(nowhere)).unwrap();
+            api.serve(context(past), async { drop(stopped.await) }).await;
         });
     });
     Running {
@@ -87,15 +142,19 @@ fn start() -> Running {
 }
 
 impl Running {
-    fn ask(&self, path: &str) -> (u16, String) {
+    pub(super) fn ask(&self, path: &str) -> (u16, String) {
         let stream = UnixStream::connect(&self.socket).unwrap();
         exchange(stream, path)
     }
 
-    fn rows(&self, path: &str) -> Vec<serde_json::Value> {
+    pub(super) fn rows(&self, path: &str) -> Vec<serde_json::Value> {
         let (status, body) = self.ask(path);
         assert_eq!(status, 200, "{body}");
         serde_json::from_str(&body).unwrap()
+    }
+
+    pub(super) fn socket(&self) -> &Path {
+        &self.socket
     }
 
     fn stop(mut self) -> PathBuf {
@@ -105,8 +164,14 @@ impl Running {
     }
 }
 
-fn exchange(mut stream: impl Read + Write, path: &str) -> (u16, String) {
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: forwarder\r\n\r\n").unwrap();
+pub(super) fn exchange(stream: impl Read + Write, path: &str) -> (u16, String) {
+    let (status, _, body) = request(stream, &format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+    (status, body)
+}
+
+/// Status, headers in lower case, body.
+pub(super) fn request(mut stream: impl Read + Write, request: &str) -> (u16, String, String) {
+    stream.write_all(request.as_bytes()).unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
@@ -116,7 +181,7 @@ fn exchange(mut stream: impl Read + Write, path: &str) -> (u16, String) {
     } else {
         body.to_string()
     };
-    (status, body)
+    (status, head.to_lowercase(), body)
 }
 
 fn unchunk(mut rest: &str) -> String {
@@ -175,6 +240,26 @@ fn every_path_answers_rows() {
 }
 
 #[test]
+fn the_past_is_told_of_what_has_one() {
+    let api = start();
+    assert_eq!(
+        api.rows("/v1/history/names?of=interface"),
+        [serde_json::json!({"of": "interface", "name": "transit0"})]
+    );
+    let rows = api.rows("/v1/history?of=interface&name=transit0&from=1749999000&to=1750001000");
+    assert_eq!(
+        rows,
+        [serde_json::json!({
+            "time": 1_750_000_000, "milliseconds": 300_000, "samples": 1,
+            "in_packets": 30, "in_bytes": 3000, "in_bytes_per_second_most": 10,
+            "out_packets": 70, "out_bytes": 7000, "out_bytes_per_second_most": 23
+        })]
+    );
+    let none = api.rows("/v1/history?of=interface&name=transit0&from=1&to=2");
+    assert!(none.is_empty(), "nothing was watched then");
+}
+
+#[test]
 fn a_wrong_question_is_told_what_is_wrong() {
     let api = start();
     for (path, status, words) in [
@@ -186,7 +271,27 @@ fn a_wrong_question_is_told_what_is_wrong() {
             "neither a prefix nor an address",
         ),
         ("/v1/routes?prefiks=::/0", 400, "prefiks"),
+        ("/v1/routes?limit=0", 400, "limit may be from 1 to 10000"),
+        ("/v1/routes?limit=10001", 400, "limit may be"),
+        ("/v1/routes?limit=-1", 400, "limit"),
+        ("/v1/routes?after=192.0.2.0/24", 400, "after goes with limit"),
+        ("/v1/routes?limit=1&after=x", 400, "after"),
         ("/v1/lookup", 400, "address"),
+        ("/v1/top?by=interface", 400, "no rates are kept by interface"),
+        ("/v1/top?top=10001", 400, "at most 10000"),
+        ("/v1/history?of=x&name=y", 400, "one of interface"),
+        ("/v1/history?of=interface&name=eth9", 400, "has no history"),
+        (
+            "/v1/history?of=interface&name=transit0&from=2&to=1",
+            400,
+            "from must be before to",
+        ),
+        (
+            "/v1/history?of=interface&name=transit0&points=0",
+            400,
+            "points may be",
+        ),
+        ("/v1/history?of=origin-as&name=AS1", 400, "write 64500"),
         ("/", 404, "/v1/status"),
     ] {
         let (got, body) = api.ask(path);
@@ -217,12 +322,6 @@ fn metrics_are_openmetrics() {
     ] {
         assert!(text.lines().any(|l| l == line), "{line} is not in:\n{text}");
     }
-    let stream = std::net::TcpStream::connect(api.metrics).unwrap();
-    assert_eq!(
-        exchange(stream, "/v1/routes").0,
-        404,
-        "the loopback serves metrics only"
-    );
 }
 
 #[test]
@@ -230,7 +329,7 @@ fn a_second_controller_is_refused_and_a_dead_ones_socket_replaced() {
     let api = start();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let why = runtime
-        .block_on(Api::bind(&api.socket, None))
+        .block_on(Api::bind(&api.socket, &off()))
         .err()
         .unwrap()
         .to_string();
@@ -239,10 +338,10 @@ fn a_second_controller_is_refused_and_a_dead_ones_socket_replaced() {
     let path = dir.0.join("s");
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
     assert!(path.exists());
-    runtime.block_on(async { drop(Api::bind(&path, None).await.unwrap()) });
+    runtime.block_on(async { drop(Api::bind(&path, &off()).await.unwrap()) });
     std::fs::write(&path, "not a socket").unwrap();
     let why = runtime
-        .block_on(Api::bind(&path, None))
+        .block_on(Api::bind(&path, &off()))
         .err()
         .unwrap()
         .to_string();

@@ -255,12 +255,12 @@ mod tests {
 
     #[test]
     fn wrong_words_are_usage_errors_that_name_the_right_ones() {
-        let error = Cli::try_parse_from(["forwarder", "counters", "--by", "account"]).unwrap_err();
+        let error = Cli::try_parse_from(["forwarder", "counters", "--by", "colour"]).unwrap_err();
         assert_eq!(error.exit_code(), 2);
         assert!(
             error
                 .to_string()
-                .contains("this version does not count by account"),
+                .contains("cannot count by \"colour\": use one of prefix"),
             "{error}"
         );
         let error = Cli::try_parse_from(["forwarder", "routes", "nonsense"]).unwrap_err();

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     config,
     dataplane::{Tables, pins::Pins},
-    netlink::command::Commander,
+    driver::Drivers,
     stats,
 };
 
@@ -115,10 +115,8 @@ impl Reader {
     }
 }
 
-/// What a driver has received, by netlink; for figures without a controller.
+/// What drivers say; for figures without a controller.
 pub fn link_stats() -> Box<stats::LinkStats> {
-    Box::new(|ifindex| {
-        let mut commander = Commander::open().ok()?;
-        commander.link_stats(ifindex).ok().map(|stats| stats.rx_packets)
-    })
+    let drivers = Drivers::open();
+    Box::new(move |ifindex| drivers.as_ref().ok()?.counts(ifindex))
 }

@@ -303,7 +303,7 @@ mod tests {
     #[test]
     fn the_screen_says_what_matters() {
         let tables = sample::tables();
-        let interfaces = stats::interfaces(&tables, &sample::roles(), &|_| Some(1042));
+        let interfaces = stats::interfaces(&tables, &sample::roles(), &|_| Some(sample::link(1042)));
         let now = Now {
             monotonic_ns: 200_000_000_000,
             unix_seconds: 0,

@@ -94,6 +94,8 @@ struct Tables {
 struct Api {
     socket: Option<Spanned<PathBuf>>,
     metrics: Option<Spanned<String>>,
+    group: Option<Spanned<String>>,
+    page: Option<Spanned<bool>>,
 }
 
 /// A table of the kernel: a name or a number.
@@ -391,8 +393,42 @@ impl Check<'_> {
             Some(at) if at.get_ref() == "off" => None,
             Some(at) => Some(self.socket(at, at.get_ref(), "127.0.0.1:9177 or [::1]:9177, or \"off\"")?),
         };
-        Ok(ApiConfig { socket, metrics })
+        let group = match &written.group {
+            None => None,
+            Some(at) if group_fault(at.get_ref()) => {
+                return Err(self.error(
+                    at,
+                    format!("{:?} cannot be the name of a group", at.get_ref()),
+                    "`getent group` lists the groups",
+                ));
+            }
+            Some(at) => Some(at.get_ref().clone()),
+        };
+        let page = match (&written.page, metrics) {
+            (Some(at), None) if *at.get_ref() => {
+                return Err(self.error(
+                    at,
+                    "the page is served beside metrics, which are off".into(),
+                    "give metrics an address, or leave page out",
+                ));
+            }
+            (Some(at), _) => *at.get_ref(),
+            // What others reach is not shown to them unasked.
+            (None, metrics) => metrics.is_some_and(|at| at.ip().is_loopback()),
+        };
+        Ok(ApiConfig {
+            socket,
+            group,
+            metrics,
+            page,
+        })
     }
+}
+
+/// What no system has as the name of a group (useradd(8): shells and files would read it otherwise).
+fn group_fault(name: &str) -> bool {
+    let odd = |letter: char| letter.is_whitespace() || letter.is_control() || ":,/".contains(letter);
+    name.is_empty() || name.len() > 32 || name.starts_with('-') || name.contains(odd)
 }
 
 /// Reads and checks what later versions have, too.

@@ -269,8 +269,23 @@ const _: () = assert!(MAX_ROUTES < SLOT_MAX);
 pub struct ApiConfig {
     /// Unix socket.
     pub socket: PathBuf,
-    /// Prometheus metrics; `None` = off.
+    /// The group that may ask there; `None` = that of the controller.
+    pub group: Option<String>,
+    /// Prometheus metrics, and the web page; `None` = off.
     pub metrics: Option<SocketAddr>,
+    /// The web page is served there, with the rows that it shows.
+    pub page: bool,
+}
+
+impl Default for ApiConfig {
+    fn default() -> ApiConfig {
+        ApiConfig {
+            socket: DEFAULT_SOCKET.into(),
+            group: None,
+            metrics: Some(DEFAULT_METRICS),
+            page: true,
+        }
+    }
 }
 
 /// The configuration.
@@ -336,10 +351,7 @@ impl Config {
             filter: FilterConfig::default(),
             punt: PuntConfig::default(),
             tables: DEFAULT_TABLES,
-            api: ApiConfig {
-                socket: DEFAULT_SOCKET.into(),
-                metrics: Some(DEFAULT_METRICS),
-            },
+            api: ApiConfig::default(),
             history: HistoryConfig::default(),
             metrics: MetricsConfig::default(),
         })

@@ -25,6 +25,7 @@ next-hops = 128
 
 [api]
 socket = "/run/other.sock"
+group = "netops"
 metrics = "off"
 "#;
 
@@ -56,6 +57,8 @@ fn a_whole_file_is_read() {
     assert_eq!(config.tables.ipv4_blocks, DEFAULT_TABLES.ipv4_blocks);
     assert_eq!(config.api.metrics, None);
     assert_eq!(config.api.socket, PathBuf::from("/run/other.sock"));
+    assert_eq!(config.api.group.as_deref(), Some("netops"));
+    assert!(!config.api.page, "there is nothing to serve it on");
 }
 
 #[test]
@@ -303,6 +306,28 @@ fn prefixes_and_addresses_are_checked() {
     assert!(text.contains("is not an address with a port"), "{text}");
     let text = with("[api]\nsocket = \"run.sock\"");
     assert!(text.contains("is not an absolute path"), "{text}");
+}
+
+#[test]
+fn the_page_is_for_this_machine_unless_somebody_wants_it_elsewhere() {
+    let page = |api: &str| {
+        let text = format!("[[interface]]\nname = \"eth0\"\n[api]\n{api}");
+        parse("f.toml", &text).unwrap().api.page
+    };
+    assert!(page(""));
+    assert!(page("metrics = \"[::1]:9177\""));
+    assert!(!page("page = false"));
+    assert!(!page("metrics = \"192.0.2.1:9177\""));
+    assert!(page("metrics = \"192.0.2.1:9177\"\npage = true"));
+    let text = with("[api]\nmetrics = \"off\"\npage = true");
+    assert!(
+        text.contains("the page is served beside metrics, which are off"),
+        "{text}"
+    );
+    for name in ["", "two words", "-x", "a:b"] {
+        let text = with(&format!("[api]\ngroup = \"{name}\""));
+        assert!(text.contains("cannot be the name of a group"), "{text}");
+    }
 }
 
 #[test]

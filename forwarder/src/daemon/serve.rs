@@ -1,7 +1,7 @@
 //! The thread that serves API, metrics, signals and the program's log.
 
 use std::sync::{
-    Arc, Mutex, RwLock,
+    Arc, RwLock,
     atomic::{AtomicBool, Ordering},
 };
 
@@ -12,8 +12,7 @@ use super::{RunOptions, TICK, asks::Asker, state::State};
 use crate::{
     api::{Api, ApiContext, ProgramCost},
     dataplane::{attach::Programs, pins::Pins, program::XDP},
-    locked::locked,
-    netlink::command::Commander,
+    driver::Drivers,
     stats::{LinkStats, rates::Live},
 };
 
@@ -31,13 +30,10 @@ pub struct Known {
     pub again: Box<dyn Fn() + Send>,
 }
 
-/// What drivers say they received, by a socket of its own.
+/// What drivers say, by a socket of its own.
 pub fn driver_counts() -> Result<Arc<LinkStats>> {
-    let commands = Mutex::new(Commander::open()?);
-    Ok(Arc::new(move |ifindex| {
-        let mut commands = locked(&commands);
-        commands.link_stats(ifindex).ok().map(|stats| stats.rx_packets)
-    }))
+    let drivers = Drivers::open()?;
+    Ok(Arc::new(move |ifindex| drivers.counts(ifindex)))
 }
 
 /// Asks the kernel what the program cost, where the administrator has it counted. Only he may: to enable it takes
@@ -92,7 +88,7 @@ pub fn serve(
         .build()
         .context("cannot start the API's threads")?;
     let (api, [mut terminate, mut hang_up]) = runtime.block_on(async {
-        let api = Api::bind(&options.socket, options.config.api.metrics).await?;
+        let api = Api::bind(&options.socket, &options.config.api).await?;
         let terminate = signal(SignalKind::terminate()).context("cannot watch for SIGTERM")?;
         let hang_up = signal(SignalKind::hangup()).context("cannot watch for SIGHUP")?;
         Ok::<_, anyhow::Error>((api, [terminate, hang_up]))

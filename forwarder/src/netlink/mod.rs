@@ -11,11 +11,13 @@
 //! - [`relayed`]: the same messages from a routing daemon
 //! - [`sockets`]: TCP connections, over `NETLINK_SOCK_DIAG`
 //! - [`command`], [`lookup`]: neighbours to keep alive, and what the kernel would do with a packet
+//! - [`ethtool`]: how fast a link is, by ioctl
 
 pub mod command;
 mod constants;
 pub mod dump;
 mod error;
+pub mod ethtool;
 pub mod lookup;
 pub mod parse;
 pub mod relayed;

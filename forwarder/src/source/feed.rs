@@ -14,6 +14,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 
 use ipnet::IpNet;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::answers::Answers;
@@ -34,7 +35,7 @@ pub struct Batch {
 }
 
 /// A table of a feed, synchronised on its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum FeedTable {
     /// IPv4 unicast.
@@ -281,7 +282,7 @@ pub struct FeedCounts {
 }
 
 /// A session of a feed as `status` shows it. Empty where feeds have none of it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct SessionView {
     /// The other side's AS.
@@ -301,7 +302,7 @@ pub struct SessionView {
 }
 
 /// A table of a session.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TableView {
     /// Which one.
     pub table: FeedTable,

@@ -6,15 +6,17 @@ use forwarder_common::{
     reason::Reason,
 };
 use ipnet::IpNet;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{dataplane::Tables, fib::path::victim_of};
 
 /// One blackhole route.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct BlackholeRow {
     /// Its prefix; null: those for which there was no counter of their own.
+    #[schemars(with = "Option<String>")]
     pub prefix: Option<IpNet>,
     /// Packets to it, and with source validation packets from it.
     pub packets: u64,

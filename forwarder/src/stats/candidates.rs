@@ -3,6 +3,7 @@
 use std::net::Ipv4Addr;
 
 use ipnet::IpNet;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -29,7 +30,7 @@ use crate::{
 };
 
 /// A route of one source.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct CandidateRow {
     /// Whose: "kernel", "bgp", "fpm".

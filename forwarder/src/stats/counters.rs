@@ -7,6 +7,7 @@ use forwarder_common::{
     directory::{NextHopEntry, SlotEntry, State},
 };
 use ipnet::IpNet;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{blackholes::discarded, names, path, prefixes};
@@ -29,7 +30,8 @@ pub enum By {
 }
 
 impl By {
-    const ALL: [By; 5] = [
+    /// All.
+    pub const ALL: [By; 5] = [
         By::Prefix,
         By::NextHop,
         By::Interface,
@@ -62,7 +64,7 @@ impl std::str::FromStr for By {
 }
 
 /// One row; the key is in the field that belongs to it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CounterRow {
     /// By prefix: the prefix, or "(withdrawn)" or "(others)".
     #[serde(default, skip_serializing_if = "Option::is_none")]

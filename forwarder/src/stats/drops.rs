@@ -4,13 +4,14 @@ use forwarder_common::{
     counters::EgressError,
     reason::{Policy, Reason},
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::names;
 use crate::dataplane::Tables;
 
 /// One reason on one interface.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DropRow {
     /// Interface: the one it came in on, or for a loss the one it should have left by.
     pub ifname: String,

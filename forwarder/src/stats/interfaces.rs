@@ -7,13 +7,14 @@ use forwarder_common::{
     directory::PortEntry,
     reason::{Policy, Reason},
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{LinkStats, names, residue::Interval};
 use crate::{config::Role, daemon::ports, dataplane::Tables};
 
 /// One interface.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct InterfaceRow {
     /// Name.
     pub ifname: String,
@@ -51,6 +52,21 @@ pub struct InterfaceRow {
     pub redirect_errors: u64,
     /// Packets its driver refused.
     pub transmit_errors: u64,
+    /// Packets its driver received; null where nobody can tell.
+    #[serde(default)]
+    pub link_received_packets: Option<u64>,
+    /// Their octets, likewise.
+    #[serde(default)]
+    pub link_received_bytes: Option<u64>,
+    /// Packets its driver sent, the kernel's among them; likewise.
+    #[serde(default)]
+    pub link_sent_packets: Option<u64>,
+    /// Their octets, likewise.
+    #[serde(default)]
+    pub link_sent_bytes: Option<u64>,
+    /// Bits each second that the link carries; null where the driver does not tell, or the link is down.
+    #[serde(default)]
+    pub link_speed: Option<u64>,
     /// What the driver received and the program did not see; null where nobody can tell.
     pub ingress_residue: Option<i64>,
     /// What was sent to it and neither transmitted nor lost; null where the kernel does not tell.
@@ -80,6 +96,7 @@ fn row(
 ) -> InterfaceRow {
     let ingress_residue = ingress_residue(tables, port, entry, link_stats);
     let egress_residue = egress_residue(tables, port, entry);
+    let link = attached(entry).then(|| link_stats(entry.ifindex)).flatten();
     let reasons = tables.reasons(port);
     let egress = tables.egress(port);
     let by = |policy: Policy| {
@@ -112,9 +129,19 @@ fn row(
         transmitted_packets: egress.transmitted,
         redirect_errors: sum(&egress.redirect_errors),
         transmit_errors: sum(&egress.transmit_errors),
+        link_received_packets: link.map(|link| link.received_packets),
+        link_received_bytes: link.map(|link| link.received_bytes),
+        link_sent_packets: link.map(|link| link.sent_packets),
+        link_sent_bytes: link.map(|link| link.sent_bytes),
+        link_speed: link.and_then(|link| link.speed),
         ingress_residue,
         egress_residue,
     }
+}
+
+/// Whether the program is on it: else its ifindex may be another interface's by now.
+fn attached(entry: &PortEntry) -> bool {
+    entry.state == names::PORT_NATIVE || entry.state == names::PORT_GENERIC
 }
 
 fn sum(counts: &[u64]) -> u64 {
@@ -123,14 +150,16 @@ fn sum(counts: &[u64]) -> u64 {
 
 /// Driver's count less the program's, both since the baseline.
 fn ingress_residue(tables: &Tables, port: u32, entry: &PortEntry, link_stats: &LinkStats) -> Option<i64> {
-    if entry.state != names::PORT_NATIVE && entry.state != names::PORT_GENERIC {
+    if !attached(entry) {
         return None;
     }
     let received = || ports::received(tables, port).wrapping_sub(entry.received_baseline);
     let mut before = received();
     let mut found = Interval::default();
     for _ in 0..SAMPLES {
-        let driver = link_stats(entry.ifindex)?.wrapping_sub(entry.rx_baseline);
+        let driver = link_stats(entry.ifindex)?
+            .received_packets
+            .wrapping_sub(entry.rx_baseline);
         let after = received();
         // The program's count rose from `before` to `after` while the driver's was read.
         found.sample(driver.wrapping_sub(after), driver.wrapping_sub(before));
@@ -199,9 +228,13 @@ mod tests {
     fn residues_are_what_the_other_side_counted_less_ours_since_the_baselines() {
         let tables = sample::tables();
         // transit0: 42 received, 2 of them before the baseline at which the driver stood at 1002.
-        let closed = interfaces(&tables, &sample::roles(), &|_| Some(1042));
+        let closed = interfaces(&tables, &sample::roles(), &|_| Some(sample::link(1042)));
         assert_eq!(closed[0].ingress_residue, Some(0));
-        let open = interfaces(&tables, &sample::roles(), &|_| Some(1045));
+        assert_eq!(
+            (closed[0].link_speed, closed[0].link_sent_bytes),
+            (Some(10_000_000_000), Some(70_000))
+        );
+        let open = interfaces(&tables, &sample::roles(), &|_| Some(sample::link(1045)));
         assert_eq!(open[0].ingress_residue, Some(3));
         // core0: 30 sent, 20 transmitted, 6 + 3 lost.
         assert_eq!(open[1].egress_residue, Some(1));
@@ -229,6 +262,9 @@ mod tests {
             "transmitted_packets",
             "redirect_errors",
             "transmit_errors",
+            "link_received_packets",
+            "link_sent_bytes",
+            "link_speed",
             "ingress_residue",
             "egress_residue",
         ] {

@@ -1,12 +1,13 @@
 //! Punt classes: what each lets up to the kernel, what it dropped, how much now.
 
 use forwarder_common::punt::Class;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::dataplane::Tables;
 
 /// One class.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct LimitRow {
     /// Its name.

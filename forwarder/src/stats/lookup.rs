@@ -3,12 +3,13 @@
 use std::net::IpAddr;
 
 use forwarder_common::reason::Reason;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{names, path::Paths};
 
 /// One next hop of the answer.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LookupRow {
     /// Who answers: "data-path", "kernel".
     pub by: String,

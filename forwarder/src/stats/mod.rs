@@ -37,8 +37,23 @@ pub use routes::{RouteRow, Routes};
 pub use rules::RuleRow;
 pub use status::{StatusRow, status};
 
-/// Packets a driver has received on an interface, by ifindex; `None` where nobody can tell.
-pub type LinkStats = dyn Fn(u32) -> Option<u64> + Send + Sync;
+/// What a driver says of its interface.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LinkCounts {
+    /// Packets received.
+    pub received_packets: u64,
+    /// Their octets.
+    pub received_bytes: u64,
+    /// Packets sent, the kernel's among them.
+    pub sent_packets: u64,
+    /// Their octets.
+    pub sent_bytes: u64,
+    /// Bits each second that the link carries; `None` where the driver does not tell.
+    pub speed: Option<u64>,
+}
+
+/// What a driver says, by ifindex; `None` where nobody can tell.
+pub type LinkStats = dyn Fn(u32) -> Option<LinkCounts> + Send + Sync;
 
 /// Every source's routes for what is selected; `None` where the controller does not answer.
 pub type Candidates = dyn Fn(routes::Selection) -> Option<Vec<CandidateRow>> + Send + Sync;

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use forwarder_common::counters::Counter;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -25,7 +26,7 @@ pub struct Live {
 }
 
 /// A prefix or a network, and its rate.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct RateRow {
     /// By prefix: the prefix, or "(others)".

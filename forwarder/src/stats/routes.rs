@@ -3,13 +3,14 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{names, path::Paths, prefixes};
 use crate::dataplane::Tables;
 
 /// One next hop of one prefix.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RouteRow {
     /// Who says so: "data-path". Beside a prefix stand rows of its sources, [`CandidateRow`](super::CandidateRow)s.
     pub by: String,
@@ -104,6 +105,20 @@ impl<'a> Routes<'a> {
         }
     }
 
+    /// Goes on behind this prefix, whether or not it is still there.
+    #[must_use]
+    pub fn after(mut self, prefix: IpNet) -> Routes<'a> {
+        self.next = self.slots.partition_point(|(known, _)| *known <= prefix);
+        self
+    }
+
+    /// The last prefix of which rows were taken; `None` at the end, and before the first.
+    pub fn last(&self) -> Option<IpNet> {
+        let more = self.next < self.slots.len();
+        let last = self.next.checked_sub(1).filter(|_| more)?;
+        Some(self.slots[last].0)
+    }
+
     /// Prefixes in the listing.
     pub fn len(&self) -> usize {
         self.slots.len()
@@ -187,6 +202,21 @@ mod tests {
             })
         );
         assert_eq!(rows[1].prefix, "2001:db8:5::/48");
+    }
+
+    #[test]
+    fn a_listing_goes_on_where_a_page_ended() {
+        let tables = sample::tables();
+        let mut routes = Routes::new(&tables, Selection::All);
+        let first = routes.take(1);
+        let last = routes.last().unwrap();
+        assert_eq!(last.to_string(), first[0].prefix);
+        let mut routes = Routes::new(&tables, Selection::All).after(last);
+        assert_eq!(routes.take(1)[0].prefix, "2001:db8:5::/48");
+        assert_eq!(routes.last(), None, "there are no more");
+        // One that is gone meanwhile.
+        let mut routes = Routes::new(&tables, Selection::All).after("198.51.0.0/16".parse().unwrap());
+        assert_eq!(routes.take(1)[0].prefix, "198.51.100.0/24");
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! Filter rules: those in force in the order in which they are asked, and those that are not applied, with why.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::filter::rule::{Action, Family, Origin, Rule, Unit};
 
 /// One rule.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct RuleRow {
     /// How many rules are asked before it, and one; null where it is not applied.

@@ -11,6 +11,7 @@ use forwarder_common::{
     settings::Settings,
 };
 
+use super::LinkCounts;
 use crate::{
     config::Role,
     dataplane::{Sizes, Tables},
@@ -24,6 +25,17 @@ pub fn roles() -> BTreeMap<String, Role> {
         ("core0".to_string(), Role::Core),
     ]
     .into()
+}
+
+/// A link of 10 Gbit/s that has received so many packets and sent 700.
+pub fn link(received_packets: u64) -> LinkCounts {
+    LinkCounts {
+        received_packets,
+        received_bytes: received_packets * 100,
+        sent_packets: 700,
+        sent_bytes: 70_000,
+        speed: Some(10_000_000_000),
+    }
 }
 
 fn name(text: &str) -> [u8; 16] {

@@ -1,6 +1,7 @@
 //! Health in one row.
 
 use forwarder_common::directory::State as Entry;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{InterfaceRow, prefixes};
@@ -12,7 +13,7 @@ use crate::{
 };
 
 /// Everything `forwarder status` tells.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct StatusRow {
     /// Of this program.
     pub version: String,
@@ -95,7 +96,7 @@ pub struct StatusRow {
 }
 
 /// A list of bogons in force.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct BogonRow {
     /// "built-in", "config", "file".
@@ -113,7 +114,7 @@ pub struct BogonRow {
 }
 
 /// One source of routes: the kernel, or a feed.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct SourceRow {
     /// "kernel", "bgp", "fpm".

@@ -74,7 +74,7 @@ pub(super) fn everything() -> ApiContext {
     ApiContext {
         tables: Arc::new(sample::tables()),
         state: Arc::new(RwLock::new(state)),
-        link_stats: Box::new(|_| Some(1_045)),
+        link_stats: Box::new(|_| Some(sample::link(1_045))),
         candidates: Box::new(|_| None),
         live: Arc::new(RwLock::new(live.into())),
         metrics: MetricsConfig {

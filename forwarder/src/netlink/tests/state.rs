@@ -3,6 +3,7 @@
 use super::*;
 use crate::netlink::command::{Commander, Rule, tables_asked};
 use crate::netlink::dump::{Family, Scope, dump, dump_nexthops, dump_routes};
+use crate::netlink::ethtool;
 use crate::source::event::{Address, Link, NexthopKind, NexthopObject};
 use crate::source::kernel::sysctl;
 
@@ -196,6 +197,9 @@ fn rules_counters_and_programs() {
         );
         assert!(commander.link_stats(va).unwrap().tx_packets > 0);
         assert_eq!(commander.xdp_attached(va).unwrap(), None);
+        // What a veth says of itself, while both ends are up.
+        assert_eq!(ethtool::speed(va), Some(10_000_000_000));
+        assert_eq!(ethtool::speed(9999), None);
         let error = commander.link_stats(9999).unwrap_err();
         assert_eq!(error.errno(), Some(libc::ENODEV), "{error}");
     });

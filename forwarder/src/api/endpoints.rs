@@ -1,0 +1,249 @@
+//! Every path of the API, once: the router and the document at `/v1/openapi.json` are both made from this table.
+
+use axum::routing::{MethodRouter, get};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+
+use super::{
+    handlers::{self, Server},
+    history::{self, HistoryNameRow, HistoryRow, Of},
+};
+use crate::stats::{
+    BlackholeRow, By, CandidateRow, CounterRow, DropRow, InterfaceRow, LimitRow, RouteRow, RuleRow,
+    StatusRow, lookup::LookupRow, rates::RateRow,
+};
+
+/// A path that answers rows.
+pub(super) struct Endpoint {
+    pub path: &'static str,
+    pub summary: &'static str,
+    pub parameters: &'static [Parameter],
+    /// The schema of a row.
+    pub row: fn(&mut SchemaGenerator) -> Schema,
+    pub handler: fn() -> MethodRouter<Server>,
+}
+
+/// Something that a question may say.
+pub(super) struct Parameter {
+    pub name: &'static str,
+    pub help: &'static str,
+    pub kind: Kind,
+    pub required: bool,
+    /// A value that works.
+    pub example: &'static str,
+}
+
+/// What a parameter is.
+pub(super) enum Kind {
+    Flag,
+    /// A number from 1 to this.
+    Number(u64),
+    /// Seconds since 1970.
+    Time,
+    Text,
+    /// One of some words.
+    Word(fn() -> Vec<&'static str>),
+}
+
+fn row<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
+    generator.subschema_for::<T>()
+}
+
+const fn optional(name: &'static str, kind: Kind, example: &'static str, help: &'static str) -> Parameter {
+    Parameter {
+        name,
+        help,
+        kind,
+        required: false,
+        example,
+    }
+}
+
+const fn required(name: &'static str, kind: Kind, example: &'static str, help: &'static str) -> Parameter {
+    Parameter {
+        required: true,
+        ..optional(name, kind, example, help)
+    }
+}
+
+/// All of them.
+pub(super) const ENDPOINTS: &[Endpoint] = &[
+    Endpoint {
+        path: "/v1/status",
+        summary: "Health, in one row",
+        parameters: &[],
+        row: row::<StatusRow>,
+        handler: || get(handlers::status),
+    },
+    Endpoint {
+        path: "/v1/interfaces",
+        summary: "Per interface: received, forwarded, dropped, passed to the kernel, sent",
+        parameters: &[],
+        row: row::<InterfaceRow>,
+        handler: || get(handlers::interfaces),
+    },
+    Endpoint {
+        path: "/v1/drops",
+        summary: "Per interface and reason: what was dropped, passed to the kernel, or lost on the way out",
+        parameters: &[optional(
+            "all",
+            Kind::Flag,
+            "true",
+            "Reasons that have counted nothing too",
+        )],
+        row: row::<DropRow>,
+        handler: || get(handlers::drops),
+    },
+    Endpoint {
+        path: "/v1/counters",
+        summary: "Forwarded packets and octets, the largest first. They only ever grow: a rate is the difference of two answers",
+        parameters: &[
+            optional(
+                "by",
+                Kind::Word(|| By::ALL.map(By::name).to_vec()),
+                "prefix",
+                "What to count by; without it, prefix",
+            ),
+            optional(
+                "top",
+                Kind::Number(u32::MAX as u64),
+                "10",
+                "Only so many rows, and one for the others. Beside /metrics at most 10,000, and 1,000 without it",
+            ),
+            optional("all", Kind::Flag, "true", "Rows that have counted nothing too"),
+        ],
+        row: row::<CounterRow>,
+        handler: || get(handlers::counters),
+    },
+    Endpoint {
+        path: "/v1/top",
+        summary: "Rates of the last ten seconds: the prefixes or networks to which most was forwarded",
+        parameters: &[
+            optional(
+                "by",
+                Kind::Word(|| [By::Prefix, By::OriginAs, By::NeighbourAs].map(By::name).to_vec()),
+                "origin-as",
+                "Of what; without it, prefix",
+            ),
+            optional(
+                "top",
+                Kind::Number(handlers::PAGE_MOST as u64),
+                "10",
+                "Only so many rows, and one for the others; without it, 20",
+            ),
+        ],
+        row: row::<RateRow>,
+        handler: || get(handlers::top),
+    },
+    Endpoint {
+        path: "/v1/history",
+        summary: "What was counted in the past, added up to as many rows as there is room for; none where nothing was watched",
+        parameters: &[
+            required(
+                "of",
+                Kind::Word(|| Of::ALL.map(Of::name).to_vec()),
+                "interface",
+                "Of what",
+            ),
+            required("name", Kind::Text, "transit0", "What it is called"),
+            optional(
+                "from",
+                Kind::Time,
+                "1700000000",
+                "From when, seconds since 1970; without it, a day before to",
+            ),
+            optional(
+                "to",
+                Kind::Time,
+                "1800000000",
+                "Up to when, not included; without it, now",
+            ),
+            optional(
+                "points",
+                Kind::Number(history::POINTS_MOST as u64),
+                "288",
+                "Only so many rows; without it, 1,000",
+            ),
+        ],
+        row: row::<HistoryRow>,
+        handler: || get(history::samples_of),
+    },
+    Endpoint {
+        path: "/v1/history/names",
+        summary: "What has a history",
+        parameters: &[required(
+            "of",
+            Kind::Word(|| Of::ALL.map(Of::name).to_vec()),
+            "interface",
+            "Of what",
+        )],
+        row: row::<HistoryNameRow>,
+        handler: || get(history::list),
+    },
+    Endpoint {
+        path: "/v1/routes",
+        summary: "The forwarding table, in order: a row for each next hop of each prefix",
+        parameters: &[
+            optional(
+                "prefix",
+                Kind::Text,
+                "198.51.100.0/24",
+                "This prefix and its more specific ones, or the one that an address is counted for; without it, all",
+            ),
+            optional(
+                "limit",
+                Kind::Number(handlers::PAGE_MOST as u64),
+                "1",
+                "Only so many prefixes; where there are more, the header Link names the next page (rel=\"next\", RFC 8288). Beside \
+                 /metrics 1,000 without it",
+            ),
+            optional(
+                "after",
+                Kind::Text,
+                "192.0.2.0/24",
+                "Go on behind this prefix, the last of the page before; with limit",
+            ),
+        ],
+        row: row::<RouteRow>,
+        handler: || get(handlers::routes),
+    },
+    Endpoint {
+        path: "/v1/candidates",
+        summary: "Every source's route for one prefix, which of them counts, and why",
+        parameters: &[required(
+            "prefix",
+            Kind::Text,
+            "198.51.100.0/24",
+            "Prefix, or an address: the longest prefix that covers it",
+        )],
+        row: row::<CandidateRow>,
+        handler: || get(handlers::candidates),
+    },
+    Endpoint {
+        path: "/v1/lookup",
+        summary: "What the data path does with packets to an address: a row for each next hop",
+        parameters: &[required("address", Kind::Text, "198.51.100.7", "Destination")],
+        row: row::<LookupRow>,
+        handler: || get(handlers::lookup_one),
+    },
+    Endpoint {
+        path: "/v1/filter",
+        summary: "Filter rules in the order in which they are asked, and those that are not applied",
+        parameters: &[],
+        row: row::<RuleRow>,
+        handler: || get(handlers::filter),
+    },
+    Endpoint {
+        path: "/v1/blackholes",
+        summary: "Blackhole routes, with what each threw away",
+        parameters: &[],
+        row: row::<BlackholeRow>,
+        handler: || get(handlers::blackholes),
+    },
+    Endpoint {
+        path: "/v1/limits",
+        summary: "What goes up to the kernel, by class, and what of it was dropped",
+        parameters: &[],
+        row: row::<LimitRow>,
+        handler: || get(handlers::punt),
+    },
+];
