@@ -64,7 +64,7 @@ fn screen(rows: &[CandidateRow], paint: Paint) -> String {
 }
 
 /// Where it leads, as given and as resolved.
-fn way(row: &CandidateRow) -> String {
+pub fn way(row: &CandidateRow) -> String {
     match (&row.resolved, &row.resolved_by) {
         (Some(resolved), _) if *resolved == row.next_hops => row.next_hops.clone(),
         (Some(resolved), Some(by)) => format!("{} -> {resolved} (by {by})", row.next_hops),
@@ -74,7 +74,8 @@ fn way(row: &CandidateRow) -> String {
     }
 }
 
-fn details(row: &CandidateRow) -> Vec<String> {
+/// What else is known of it, a line each.
+pub fn details(row: &CandidateRow) -> Vec<String> {
     let mut first = Vec::new();
     let mut add = |name: &str, value: Option<String>| {
         if let Some(value) = value {

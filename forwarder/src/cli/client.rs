@@ -19,6 +19,11 @@ pub enum Answer {
     Unreachable(io::Error),
 }
 
+/// The controller does not answer this question: it is none, or none now.
+#[derive(Debug, thiserror::Error)]
+#[error("the controller refused: {0}")]
+pub struct Refused(pub String);
+
 /// GETs a path from the controller.
 ///
 /// # Errors
@@ -68,7 +73,7 @@ async fn ask(socket: &Path, path: &str) -> Result<Answer> {
     if !status.is_success() {
         let said: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
         let said = said["error"].as_str().unwrap_or("no reason given");
-        bail!("the controller refused: {said}");
+        return Err(Refused(said.to_string()).into());
     }
     Ok(Answer::Body(body))
 }

@@ -17,6 +17,7 @@ mod progress;
 mod reader;
 mod record;
 mod status;
+mod top;
 mod trace;
 mod verify;
 
@@ -174,6 +175,8 @@ enum Command {
         #[command(flatten)]
         format: Format,
     },
+    /// Live: interfaces, reasons, prefixes, networks, next hops, rules, feeds; `?` there for its keys
+    Top(top::Words),
     /// Every prefix of data path and kernel: do they agree? Lists the differences; exit 1 when there are any
     Verify {
         #[command(flatten)]
@@ -239,6 +242,7 @@ fn run(cli: Cli) -> Result<bool> {
         },
         Command::Trace { packet, format } => trace::trace(&cli.places.bpffs, &packet, format.json),
         Command::Filter(command) => filter::run(&reader, &command),
+        Command::Top(words) => top::top(reader, &words),
         Command::Verify { format } => verify::verify(&reader, format.json),
     }
 }
@@ -268,7 +272,7 @@ mod tests {
             error.to_string().contains("neither a prefix nor an address"),
             "{error}"
         );
-        for absent in ["doctor", "top", "report"] {
+        for absent in ["doctor", "report"] {
             assert_eq!(
                 Cli::try_parse_from(["forwarder", absent])
                     .unwrap_err()

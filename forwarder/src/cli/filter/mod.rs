@@ -4,7 +4,7 @@ mod blackholes;
 mod limits;
 mod show;
 mod test;
-mod words;
+pub mod words;
 
 use anyhow::{Result, bail};
 use clap::Subcommand;
