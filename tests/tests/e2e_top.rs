@@ -154,6 +154,15 @@ fn a_live_screen_gives_the_terminal_back_however_it_ends() -> Result<()> {
     screen.master.write_all(b"q")?;
     screen.until(GIVEN_BACK)?;
     ensure!(screen.ended(&lab)?);
+    // After it was stopped; nobody watches for that here, so it goes on at once.
+    let mut screen = Screen::start(&lab, "top --interval 0.5")?;
+    screen.until("interfaces")?;
+    screen.master.write_all(b"\x1a")?;
+    screen.until(GIVEN_BACK)?;
+    screen.until("interfaces")?;
+    screen.master.write_all(b"q")?;
+    screen.until(GIVEN_BACK)?;
+    ensure!(screen.ended(&lab)?);
     // By a signal.
     let mut screen = Screen::start(&lab, "top --interval 0.5")?;
     screen.until("interfaces")?;

@@ -74,7 +74,9 @@ export function draw(svg, chart, zoom) {
         pen = false;
         continue;
       }
-      path += `${pen ? "L" : "M"}${x(at).toFixed(1)} ${y(value).toFixed(1)}`;
+      const place = `${x(at).toFixed(1)} ${y(value).toFixed(1)}`;
+      // A point that stands alone is a dot.
+      path += pen ? `L${place}` : `M${place}h0.1`;
       pen = true;
     }
     if (path) parts.push(element("path", { class: `series s${index}`, d: path }));

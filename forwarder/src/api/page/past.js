@@ -85,6 +85,6 @@ export function historyParts(drawLater) {
     [directed ? "most out" : "most", `${spaced(FORMATS.bits(most("out_bytes_per_second_most")))}bit/s`],
     ["samples", FORMATS.count(total("samples"))], ["watched", FORMATS.share(Math.min(seconds / (past.until - past.from), 1))]);
   return [title, controls, element("section", { id: "past" }, svg, legend(chart)),
-    element("p", { class: "quiet" }, "Draw over a part to look closer. A gap is time in which nobody watched; the most is of one sample of five minutes."),
+    element("p", { class: "quiet" }, "Draw over a part to look closer. A gap is time in which nobody watched; the most is that of one sample."),
     element("dl", { class: "tiles" }, ...list.map(([label, value]) => element("div", {}, element("dt", {}, label), element("dd", {}, value))))];
 }

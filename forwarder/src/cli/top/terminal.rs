@@ -121,8 +121,9 @@ fn suspend(terminal: &mut DefaultTerminal) -> Result<()> {
     ratatui::restore();
     // SAFETY: a signal to ourselves, whose default stops the process.
     unsafe { libc::raise(libc::SIGTSTP) };
+    // A new one knows of nothing that is drawn. To clear it would ask where the cursor is, and the answer would go to the thread
+    // that reads keys.
     *terminal = ratatui::try_init().context("cannot take the terminal again")?;
-    terminal.clear()?;
     Ok(())
 }
 
