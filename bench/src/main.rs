@@ -27,6 +27,7 @@ mod random;
 mod report;
 mod router;
 mod run;
+mod sampler;
 mod table;
 mod trace;
 mod walk;
@@ -56,6 +57,7 @@ fn main() -> ExitCode {
         Bench::Churn(options) => churn::bench(options),
         Bench::Failover(options) => failover::bench(options),
         Bench::Feeds(options) => feeds::bench(options),
+        Bench::Sampler(options) => sampler::bench(options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -47,6 +47,8 @@ pub enum Bench {
     Failover(Options),
     /// A full table from BIRD by BGP, from FRR by FPM and from the kernel to forwarding, and 10,000 updates a second on it
     Feeds(Options),
+    /// Reading every prefix's counter, and a sample of each for the history
+    Sampler(Options),
 }
 
 /// Options that every bench has.

@@ -17,10 +17,11 @@ use anyhow::{Result, anyhow, bail};
 use crate::{ebpf, sh};
 
 /// Programs that the labs, the demo and the tests run, with the Debian package of each. What every Debian has is not here.
-const PROGRAMS: [(&str, &str); 19] = [
+const PROGRAMS: [(&str, &str); 22] = [
     ("bird", "bird2"),
     ("birdc", "bird2"),
     ("chromium", "chromium"),
+    ("curl", "curl"),
     ("ethtool", "ethtool"),
     ("exabgp", "exabgp"),
     ("gobgp", "gobgpd"),
@@ -31,6 +32,8 @@ const PROGRAMS: [(&str, &str); 19] = [
     ("unshare", "util-linux"),
     ("nsenter", "util-linux"),
     ("ping", "iputils-ping"),
+    ("prometheus", "prometheus"),
+    ("promtool", "prometheus"),
     ("setpriv", "util-linux"),
     ("tcpdump", "tcpdump"),
     ("traceroute", "traceroute"),

@@ -127,3 +127,42 @@ fn where_nobody_asks_for_them_there_are_no_series_by_prefix_or_network() {
         "{text}"
     );
 }
+
+/// Every metric that a file of Prometheus or Grafana names.
+fn named(file: &str) -> std::collections::BTreeSet<String> {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../dist")
+        .join(file);
+    let text = std::fs::read_to_string(&path).expect("a file that is shipped");
+    let word = |c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == ':');
+    let names = text
+        .split(word)
+        .filter(|word| word.starts_with("forwarder_") || word.starts_with("forwarder:"));
+    names.map(str::to_string).collect()
+}
+
+#[test]
+fn dashboard_and_rules_name_metrics_that_exist() {
+    let text = text(&everything()).expect("text");
+    let sample = |line: &str| {
+        let name = line.split(['{', ' ']).next().unwrap_or_default();
+        (!line.starts_with('#') && !name.is_empty()).then(|| name.to_string())
+    };
+    let mut known: std::collections::BTreeSet<String> = text.lines().filter_map(sample).collect();
+    // What the recording rules make is there for the others.
+    known.extend(
+        named("prometheus/forwarder-recording.yml")
+            .into_iter()
+            .filter(|name| name.contains(':')),
+    );
+    for file in [
+        "prometheus/forwarder-recording.yml",
+        "prometheus/forwarder-alerts.yml",
+        "grafana/forwarder.json",
+    ] {
+        let names = named(file);
+        assert!(names.len() > 5, "{file}: {names:?}");
+        let unknown: Vec<_> = names.difference(&known).collect();
+        assert!(unknown.is_empty(), "{file}: {unknown:?} of {known:?}");
+    }
+}
