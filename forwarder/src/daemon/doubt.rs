@@ -25,7 +25,7 @@ pub fn of<D: Dataplane>(engine: &Engine<D>, feeds: &Feeds, in_step: bool) -> Opt
         .handles()
         .filter(|(source, ..)| counts(*source))
         .find_map(|(source, handle, ended)| {
-            let name = format!("{} {}", source.name(), handle.name);
+            let name = publish::session(source, handle);
             let status = engine.feed(handle.id).cloned().unwrap_or_default();
             let refused = publish::refused(&status, handle);
             if ended {

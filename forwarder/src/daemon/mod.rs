@@ -4,6 +4,7 @@
 //! packets to the kernel. `forwarder detach` is the only thing that removes it.
 
 mod asks;
+mod blackholes;
 mod bogons;
 mod bypass;
 mod doubt;
@@ -38,12 +39,12 @@ use tracing::{error, info, warn};
 
 use self::{
     asks::Ask,
+    blackholes::Blackholes,
     bogons::Bogons,
     engine::{Demand, Engine},
     feeds::Feeds,
     interfaces::Interfaces,
     keepalive::Keepalive,
-    meter::Meter,
     rules::{Neighbours, Rules},
     serve::{Known, driver_counts, serve},
     state::State,
@@ -62,7 +63,7 @@ use crate::{
     netlink,
     punt::follow::Follower,
     source::{feed::FeedId, kernel::KernelSource},
-    stats::{self, BlackholeRow, LinkStats},
+    stats::{self, LinkStats},
 };
 
 /// What `run` is told.
@@ -183,8 +184,7 @@ struct Controller {
     unfiltered: Option<String>,
     /// Why sources are not judged by the routes now.
     unchecked: Option<String>,
-    /// Blackholes, by next-hop id.
-    blackholes: Meter<u32>,
+    blackholes: Blackholes,
     engine: Engine<KernelDataplane>,
     interfaces: Interfaces,
     keepalive: Keepalive,
@@ -276,7 +276,7 @@ impl Controller {
             bogons,
             unfiltered: None,
             unchecked: None,
-            blackholes: Meter::default(),
+            blackholes: Blackholes::default(),
             engine,
             interfaces,
             keepalive: Keepalive::new(managed),
@@ -436,12 +436,10 @@ impl Controller {
         let feeds = self.feeds.handles().filter_map(|(source, handle, ended)| {
             let status = self.engine.feed(handle.id)?;
             let silent = source == Source::Bgp && !ended && !status.has_told;
-            silent.then(|| format!("{} {} ({})", source.name(), handle.name, status.state.name()))
+            silent.then(|| publish::in_state(&publish::session(source, handle), status.state))
         });
         let nobody = self.feeds.silent().filter(|source| *source == Source::Bgp);
-        feeds
-            .chain(nobody.map(|source| format!("{} (nobody has called)", source.name())))
-            .collect()
+        feeds.chain(nobody.map(publish::not_called)).collect()
     }
 
     /// Puts the filter rules in force as they are now.
@@ -539,7 +537,7 @@ impl Controller {
         let now = self.engine.clock;
         let elapsed = self.told.elapsed().as_secs_f64();
         let rules = self.rules.rows(self.engine.view(), now, elapsed);
-        let blackholes = self.blackholes(now, elapsed);
+        let blackholes = self.blackholes.rows(self.engine.view(), now, elapsed);
         let limits = self.limits.rows(self.engine.view(), elapsed);
         problems.extend(limits.iter().filter_map(stats::limits::problem));
         let history = locked(&self.sampled.history).clone();
@@ -563,29 +561,6 @@ impl Controller {
             let (engine, feeds) = (&self.engine, &self.feeds);
             publish::fill(&mut state, engine, feeds, in_step, gate_left, elapsed, problems);
         }
-    }
-
-    /// Blackhole routes with what they threw away.
-    fn blackholes(&mut self, now: u32, elapsed: f64) -> Vec<BlackholeRow> {
-        let all = stats::blackholes(self.engine.view());
-        self.blackholes
-            .keep(|id| all.iter().any(|(known, ..)| known == id));
-        let mut rows: Vec<BlackholeRow> = all
-            .into_iter()
-            .map(|(id, prefix, counter)| {
-                let pace = self.blackholes.read(id, counter, now, elapsed);
-                BlackholeRow {
-                    prefix,
-                    packets: counter.packets,
-                    bytes: counter.bytes,
-                    packets_per_second: pace.packets,
-                    bytes_per_second: pace.bytes,
-                    last_hit_seconds_ago: pace.last_hit,
-                }
-            })
-            .collect();
-        rows.sort_by_key(|row| (row.prefix.is_none(), row.prefix));
-        rows
     }
 
     fn finish(&mut self) {

@@ -237,16 +237,28 @@ fn problem(row: &Feed) -> Option<String> {
 /// Whose first synchronisation is awaited, by name and with the state of its session.
 pub fn awaited<D: Dataplane>(engine: &Engine<D>, feeds: &Feeds) -> Vec<String> {
     let name = |awaited| match awaited {
-        Awaited::Source(source) => format!("{} (nobody has called)", source.name()),
+        Awaited::Source(source) => not_called(source),
         Awaited::Feed(id) => {
             let known = feeds.handles().find(|(_, handle, _)| handle.id == id);
-            let name = known.map_or_else(
-                || id.to_string(),
-                |(source, handle, _)| format!("{} {}", source.name(), handle.name),
-            );
+            let name = known.map_or_else(|| id.to_string(), |(source, handle, _)| session(source, handle));
             let state = engine.feed(id).map(|feed| feed.state).unwrap_or_default();
-            format!("{name} ({})", state.name())
+            in_state(&name, state)
         }
     };
     engine.awaited().into_iter().map(name).collect()
+}
+
+/// What a session is called where others are named beside it.
+pub fn session(source: Source, handle: &FeedHandle) -> String {
+    format!("{} {}", source.name(), handle.name)
+}
+
+/// A session, and how it is.
+pub fn in_state(name: &str, state: FeedState) -> String {
+    format!("{name} ({})", state.name())
+}
+
+/// A source of which there is no session.
+pub fn not_called(source: Source) -> String {
+    format!("{} (nobody has called)", source.name())
 }
