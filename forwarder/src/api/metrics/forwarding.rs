@@ -65,6 +65,35 @@ impl Snapshot {
                 .map(|row| (vec![("ifname", row.ifname.as_str())], field(row)));
             families.counters(&format!("forwarder_{name}"), help, values)?;
         }
+        type Link = fn(&InterfaceRow) -> Option<u64>;
+        let links: [(&str, &str, Link); 4] = [
+            ("received_packets", "Packets the driver received", |r| {
+                r.link_received_packets
+            }),
+            ("received_bytes", "Octets the driver received", |r| {
+                r.link_received_bytes
+            }),
+            (
+                "sent_packets",
+                "Packets the driver sent, the kernel's among them",
+                |r| r.link_sent_packets,
+            ),
+            (
+                "sent_bytes",
+                "Octets the driver sent, the kernel's among them",
+                |r| r.link_sent_bytes,
+            ),
+        ];
+        for (name, help, field) in links {
+            let rows = self.interfaces.iter();
+            let values = rows.filter_map(|row| Some((vec![("ifname", row.ifname.as_str())], field(row)?)));
+            families.counters(&format!("forwarder_link_{name}"), help, values)?;
+        }
+        let rows = self.interfaces.iter();
+        let speeds =
+            rows.filter_map(|row| Some((vec![("ifname", row.ifname.as_str())], row.link_speed? as f64)));
+        let help = "Bits a second that the link carries";
+        families.gauges("forwarder_link_speed_bits_per_second", help, speeds)?;
         type Residue = fn(&InterfaceRow) -> Option<i64>;
         let residues: [(&str, &str, Residue); 2] = [
             (
