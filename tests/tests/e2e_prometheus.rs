@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use forwarder_tests::{controller::binary, lab::Lab};
+use forwarder_tests::{controller::binary, lab::Lab, operator::patient};
 use serde_json::Value;
 
 /// A process that ends with the test.
@@ -150,7 +150,8 @@ fn prometheus_scrapes_two_controllers_and_its_rules_add_them_up() -> Result<()> 
         ("forwarder:fast_path:ratio5m", 0.0),
         ("forwarder:link_load:ratio5m", 0.0),
     ] {
-        lab.wait(record, || {
+        // Rules for a whole network are worked out twice a minute.
+        patient(&lab, record, || {
             let series = query(&lab, own, record)?;
             Ok((!series.is_empty() && sum(&series) >= at_least).then_some(()))
         })
