@@ -37,7 +37,8 @@ impl Counter {
 ///
 /// With a full table a prefix's counter is in no cache. Counted at the packet's end, that wait would stand alone; counted
 /// while the next packet waits for the forwarding table, it costs nothing. So it is put down here and counted one packet
-/// later; who reads a prefix's counter adds it ([`Pending::read`]).
+/// later; who reads a prefix's counter adds it ([`Pending::read`]). Where packets are counted by their source, too, that has a
+/// word of its own beside it.
 ///
 /// ```text
 /// bits 0..21 slot (0: nothing pending), 21..40 octets, 40 being counted now, 41..64 changes with every packet
@@ -45,10 +46,12 @@ impl Counter {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C, align(64))]
 pub struct Pending {
-    /// The word.
+    /// The word: the slot is that of the destination's prefix.
     pub word: u64,
+    /// Another, of the same packet or of one before it: the slot is that of the source's prefix.
+    pub source: u64,
     /// Room up to a cache line: each CPU has its own.
-    pub reserved: [u64; 7],
+    pub reserved: [u64; 6],
 }
 plain!(Pending, 64);
 

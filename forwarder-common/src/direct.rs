@@ -50,6 +50,8 @@ pub const TABLES: &[&str] = &[
     maps::PUNT_LIMITERS,
     maps::PUNT_BUCKETS,
     maps::PUNT_SEEN,
+    maps::SOURCE_COUNTERS,
+    maps::PAIRS,
 ];
 
 /// Whether the program has a table's address, so that it must be a single element.
@@ -67,7 +69,7 @@ pub enum Addressed {
 pub fn addressed(name: &str) -> Addressed {
     match name {
         // Entries for every CPU and prefix: more than one element on machines with many of both.
-        maps::PREFIX_COUNTERS => Addressed::WhereItFits,
+        maps::PREFIX_COUNTERS | maps::SOURCE_COUNTERS => Addressed::WhereItFits,
         maps::SLOT_DIRECTORY | maps::NEXTHOP_DIRECTORY | maps::PORT_DIRECTORY | maps::RULE_DIRECTORY => {
             Addressed::Never
         }

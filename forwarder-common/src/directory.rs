@@ -34,10 +34,15 @@ pub struct Meta {
     pub cpus: u32,
     /// Network namespace the maps belong to, inode number.
     pub netns: u64,
+    /// [`SOURCES`].
+    pub features: u64,
     /// Room.
-    pub reserved: [u64; 2],
+    pub reserved: u64,
 }
 plain!(Meta, 64);
+
+/// There are counters by source prefix.
+pub const SOURCES: u64 = 1;
 
 /// State of a directory entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,8 +86,8 @@ pub struct SlotEntry {
     pub family: u8,
     /// [`State`].
     pub state: u8,
-    /// Zero.
-    pub reserved: u8,
+    /// [`COUNTING`].
+    pub flags: u8,
     /// Next-hop group its leaves name.
     pub group: u32,
     /// Counts of earlier prefixes in this slot.
@@ -97,6 +102,9 @@ pub struct SlotEntry {
     pub neighbour_as: u32,
 }
 plain!(SlotEntry, 56);
+
+/// There is no route for this prefix: it is laid so that an account's packets are counted, and does what covers it does.
+pub const COUNTING: u8 = 1;
 
 /// Next-hop directory entry: the identity of an id.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

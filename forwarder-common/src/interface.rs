@@ -25,6 +25,13 @@ pub const RULES6: u32 = 64;
 /// Sources must have a route ([`Interface::origin`] says by which interface).
 pub const CHECK_SOURCES: u32 = 128;
 
+/// There are accounts: what is forwarded is counted by pair of them ([`crate::account`]).
+pub const COUNT_PAIRS: u32 = 256;
+/// Sources are looked for, whether they are checked or not.
+pub const COUNT_SOURCES: u32 = 512;
+/// What is beyond it is not ours: transit or peer. The bit of [`crate::nexthop::OUTSIDE`].
+pub const OUTSIDE: u32 = 1024;
+
 /// An ingress interface: one cache line. `port` 0 means not configured.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C, align(64))]
@@ -36,12 +43,15 @@ pub struct Interface {
     /// MAC addresses it answers to, low 48 bits ([`crate::nexthop::mac_bits`]). Entries without use repeat the first, so
     /// that no frame to the all-zero address is taken for ours.
     pub macs: [u64; MACS],
-    /// With `CHECK_SOURCES`: the bit that a source's [`crate::origin::Origin`] must have, [`crate::origin::ANYWHERE`] or the
-    /// port.
+    /// Where sources are looked for: the bit that a source's [`crate::origin::Origin`] must have, [`crate::origin::ANYWHERE`]
+    /// or the port; or [`crate::origin::UNCHECKED`].
     pub origin: u32,
     /// Zero.
-    pub reserved0: u32,
+    pub reserved: u32,
+    /// Zero, always: what the program takes for the answer where sources are not looked for, so that its verifier need not
+    /// follow both ways.
+    pub nobody: u64,
     /// Zero.
-    pub reserved: [u64; 2],
+    pub room: u64,
 }
 plain!(Interface, 64);

@@ -14,6 +14,7 @@
 //! [`directory::ABI_VERSION`] changes with any change to a layout in this crate. Pins of another version are refused.
 #![cfg_attr(not(test), no_std)]
 
+pub mod account;
 pub mod counters;
 pub mod direct;
 pub mod directory;

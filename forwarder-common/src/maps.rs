@@ -54,6 +54,10 @@ pub const SELF_ADDRESSES: &str = "SELF_ADDRESSES";
 pub const REASON_COUNTERS: &str = "REASON_COUNTERS";
 /// Packets and bytes, `[cpu][slot]`.
 pub const PREFIX_COUNTERS: &str = "PREFIX_COUNTERS";
+/// Packets and bytes by the prefix their source is in, `[cpu][slot]`; one entry where that is not counted.
+pub const SOURCE_COUNTERS: &str = "SOURCE_COUNTERS";
+/// Packets and bytes between accounts, `[cpu][crossing][from][to]`.
+pub const PAIRS: &str = "PAIRS";
 /// The packet each CPU has yet to count by prefix, `[cpu]`.
 pub const PENDING: &str = "PENDING";
 /// Packets and bytes, `[cpu][next hop]`.
@@ -62,6 +66,12 @@ pub const NEXTHOP_COUNTERS: &str = "NEXTHOP_COUNTERS";
 pub const EGRESS_COUNTERS: &str = "EGRESS_COUNTERS";
 /// Directory: slot to prefix. Controller only.
 pub const SLOT_DIRECTORY: &str = "SLOT_DIRECTORY";
+/// Counts by source of earlier prefixes in each slot; one entry where that is not counted. Controller only.
+pub const SOURCE_BASELINES: &str = "SOURCE_BASELINES";
+/// Directory: number to account. Controller only.
+pub const ACCOUNT_DIRECTORY: &str = "ACCOUNT_DIRECTORY";
+/// Counts of earlier accounts in each cell of `PAIRS`. Controller only.
+pub const PAIR_BASELINES: &str = "PAIR_BASELINES";
 /// Directory: next-hop id to neighbour. Controller only.
 pub const NEXTHOP_DIRECTORY: &str = "NEXTHOP_DIRECTORY";
 /// Directory: group id to its definition's digest. Controller only.
@@ -99,6 +109,8 @@ pub const SHARED_TABLES: &[&str] = &[
 pub const COUNTERS: &[&str] = &[
     REASON_COUNTERS,
     PREFIX_COUNTERS,
+    SOURCE_COUNTERS,
+    PAIRS,
     PENDING,
     NEXTHOP_COUNTERS,
     EGRESS_COUNTERS,
@@ -117,5 +129,8 @@ pub const DIRECTORIES: &[&str] = &[
     GROUP_DIRECTORY,
     PORT_DIRECTORY,
     RULE_DIRECTORY,
+    SOURCE_BASELINES,
+    ACCOUNT_DIRECTORY,
+    PAIR_BASELINES,
     META,
 ];

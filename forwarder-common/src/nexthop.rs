@@ -27,7 +27,7 @@ pub struct NextHop {
     pub mtu: u32,
     /// Egress port, for its counters.
     pub port: u16,
-    /// [`EXACT_LENGTH`], [`GENERIC`].
+    /// [`EXACT_LENGTH`], [`GENERIC`], [`OUTSIDE`].
     pub flags: u16,
     /// Zero.
     pub reserved: u32,
@@ -38,6 +38,9 @@ plain!(NextHop, 32);
 pub const EXACT_LENGTH: u16 = 1;
 /// The egress runs XDP in generic mode: only generic ingress can redirect to it.
 pub const GENERIC: u16 = 2;
+/// What is beyond the egress is not ours: transit or peer.
+pub const OUTSIDE: u16 = 1024;
+const _: () = assert!(OUTSIDE as u32 == crate::interface::OUTSIDE);
 
 impl NextHop {
     /// The first word: destination MAC and the reason packets leave with.
@@ -99,8 +102,8 @@ pub const fn mac_bytes(bits: u64) -> [u8; 6] {
 pub struct Group {
     /// 1: the first bucket is the answer and no hash is needed; else [`BUCKETS`].
     pub width: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// Account of the prefixes that lead here, 0 for none ([`crate::account`]).
+    pub account: u32,
     /// Next-hop ids; a member of weight w has about w of them.
     pub buckets: [u16; BUCKETS],
 }
@@ -111,7 +114,7 @@ impl Group {
     pub const fn single(nexthop: u16) -> Group {
         Group {
             width: 1,
-            reserved: 0,
+            account: 0,
             buckets: [nexthop; BUCKETS],
         }
     }

@@ -14,10 +14,14 @@ pub const ANYWHERE: u32 = 0;
 pub const BLACKHOLE: u32 = 510;
 /// Bit: only the kernel understands the route.
 pub const UNDECIDED: u32 = 511;
-/// The highest port that has a bit.
-pub const MAX_PORT: u32 = 509;
+/// The highest port that has a bit. Behind it stand eight bits of the account.
+pub const MAX_PORT: u32 = 495;
+/// No bit: sources are looked for and not checked.
+pub const UNCHECKED: u32 = u32::MAX;
+/// Where the account stands in the last word.
+const ACCOUNT_SHIFT: u32 = (MAX_PORT + 1) % 64;
 
-/// Bits: [`ANYWHERE`], one for each port, [`BLACKHOLE`], [`UNDECIDED`].
+/// Bits: [`ANYWHERE`], one for each port, the account, [`BLACKHOLE`], [`UNDECIDED`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C, align(64))]
 pub struct Origin {
@@ -32,6 +36,18 @@ impl Origin {
         if let Some(word) = self.bits.get_mut(bit as usize / 64) {
             *word |= 1 << (bit % 64);
         }
+    }
+
+    /// Says whose the sources are, 0 for nobody's.
+    pub fn set_account(&mut self, account: u8) {
+        let last = &mut self.bits[WORDS - 1];
+        *last = *last & !(0xff << ACCOUNT_SHIFT) | (account as u64) << ACCOUNT_SHIFT;
+    }
+
+    /// Whose the sources are.
+    #[inline(always)]
+    pub fn account(&self) -> u8 {
+        (self.bits[WORDS - 1] >> ACCOUNT_SHIFT) as u8
     }
 
     /// Whether a bit is set.
@@ -87,6 +103,11 @@ mod tests {
             origin(&[UNDECIDED, BLACKHOLE]).admits(7),
             Err(Reason::SourceUndecided)
         );
+        let mut owned = origin(&[MAX_PORT, BLACKHOLE]);
+        owned.set_account(255);
+        owned.set_account(127);
+        assert_eq!((owned.account(), somewhere.account()), (127, 0));
+        assert!(owned.has(MAX_PORT) && owned.has(BLACKHOLE) && !owned.has(UNDECIDED));
         // A group of which one member only the kernel understands: that there is a route is certain.
         assert_eq!(origin(&[UNDECIDED, ANYWHERE]).admits(ANYWHERE), Ok(()));
     }

@@ -1,14 +1,16 @@
-//! Counters: per port and reason for every packet; per prefix, next hop and egress port for those forwarded.
+//! Counters: per port and reason for every packet; per prefix, next hop, egress port and pair of accounts for those forwarded.
 //!
 //! Each CPU writes its own entries, with plain additions: XDP does not nest on a CPU. The prefix is counted one packet
 //! later, beside the next packet's lookup ([`Pending`]). `cpu` is that of [`maps::cpu`].
 
 use forwarder_common::{
+    account,
     counters::{Counter, Pending},
+    interface::{COUNT_PAIRS, Interface, OUTSIDE},
     reason::Reason,
 };
 
-use crate::{maps, nexthop::Chosen};
+use crate::{maps, nexthop::Chosen, origin::Found};
 
 #[inline(always)]
 fn add(counter: &mut Counter, bytes: usize) {
@@ -44,7 +46,23 @@ pub struct Place {
     word: u64,
 }
 
-/// Counts the packet that this CPU forwarded last by its prefix. Answers where the next is to be put down.
+/// Whether packets are counted by their source; a number to the verifier, so what hangs on it is not there where they are not.
+#[inline(always)]
+fn counts_sources() -> bool {
+    maps::SOURCE_COUNTERS_DIRECT.length() != 1
+}
+
+/// As [`prefix`].
+#[inline(always)]
+fn source(index: u32) -> Option<*mut Counter> {
+    if maps::SOURCE_COUNTERS_DIRECT.length() != 0 {
+        maps::SOURCE_COUNTERS_DIRECT.get_ptr_mut(index)
+    } else {
+        maps::SOURCE_COUNTERS.get_ptr_mut(index)
+    }
+}
+
+/// Counts the packet that this CPU forwarded last by its prefix, and by its source's. Answers where the next is to be put down.
 #[inline(always)]
 pub fn settle(cpu: u32) -> Place {
     let Some(pending) = maps::PENDING.get_ptr_mut(cpu) else {
@@ -53,26 +71,39 @@ pub fn settle(cpu: u32) -> Place {
             word: 0,
         };
     };
-    // SAFETY: this CPU's entry; volatile, because readers go by the order of these stores.
+    let base = cpu * maps::SLOTS.length();
+    // SAFETY: this CPU's entry.
     unsafe {
-        let word = &raw mut (*pending).word;
+        if counts_sources() {
+            settle_word(&raw mut (*pending).source, |slot| source(base + slot));
+        }
+        let word = settle_word(&raw mut (*pending).word, |slot| prefix(base + slot));
+        Place { pending, word }
+    }
+}
+
+/// Counts what a word says in the counter of its slot. Answers the word that says that nothing is left to count.
+///
+/// # Safety
+/// `word` is this CPU's.
+#[inline(always)]
+unsafe fn settle_word(word: *mut u64, counter: impl FnOnce(u32) -> Option<*mut Counter>) -> u64 {
+    // SAFETY: this CPU's entries; volatile, because readers go by the order of these stores.
+    unsafe {
         let before = word.read_volatile();
         let slot = Pending::slot(before);
         if slot == 0 {
-            return Place {
-                pending,
-                word: before,
-            };
+            return before;
         }
         word.write_volatile(before | Pending::COUNTING);
-        if let Some(counter) = prefix(cpu * maps::SLOTS.length() + slot) {
+        if let Some(counter) = counter(slot) {
             let (packets, bytes) = (&raw mut (*counter).packets, &raw mut (*counter).bytes);
             packets.write_volatile(packets.read_volatile().wrapping_add(1));
             bytes.write_volatile(bytes.read_volatile().wrapping_add(Pending::bytes(before)));
         }
         let none = Pending::none(before);
         word.write_volatile(none);
-        Place { pending, word: none }
+        none
     }
 }
 
@@ -94,15 +125,19 @@ pub fn discarded_source(group: u32, bytes: usize) {
     }
 }
 
-/// Counts a forwarded packet by next hop and egress, and puts it down to be counted by prefix: `pending` is
+/// Counts a forwarded packet by next hop and egress, and puts it down to be counted by prefix and by its source's: `pending` is
 /// what [`settle`] answered.
 #[inline(always)]
-pub fn forwarded(cpu: u32, place: Place, slot: u32, chosen: &Chosen, bytes: usize) {
+pub fn forwarded(cpu: u32, place: Place, slot: u32, from: Found, chosen: &Chosen, bytes: usize) {
     let Place { pending, word } = place;
     if !pending.is_null() {
         // SAFETY: this CPU's entry; `settle` has counted what was there.
         unsafe {
             (&raw mut (*pending).word).write_volatile(Pending::packet(word, slot, bytes));
+            if counts_sources() && from.slot() != 0 {
+                let source = &raw mut (*pending).source;
+                source.write_volatile(Pending::packet(source.read_volatile(), from.slot(), bytes));
+            }
         }
     }
     if let Some(counter) = maps::NEXTHOP_COUNTERS.get_ptr_mut(cpu * maps::NEXTHOP_COUNT.length() + chosen.id)
@@ -114,5 +149,24 @@ pub fn forwarded(cpu: u32, place: Place, slot: u32, chosen: &Chosen, bytes: usiz
     if let Some(egress) = maps::EGRESS_COUNTERS.get_ptr_mut(cpu * maps::PORTS.length() + port) {
         // SAFETY: this CPU's entry.
         add(unsafe { &mut (*egress).forwarded }, bytes);
+    }
+}
+
+/// Counts a forwarded packet by whose it is, where there are accounts. What comes in from outside is nobody's of ours, whatever
+/// source it names.
+#[inline(always)]
+pub fn pair(cpu: u32, interface: &Interface, source: Found, chosen: &Chosen, bytes: usize) {
+    let flags = interface.flags;
+    if flags & COUNT_PAIRS == 0 {
+        return;
+    }
+    let bit = OUTSIDE.trailing_zeros();
+    let crossing = (flags | chosen.hop.flags as u32) >> bit;
+    // All ones where it comes in from inside.
+    let ours = (flags >> bit & 1).wrapping_sub(1);
+    let cell = account::pair(crossing, source.account() & ours, chosen.account);
+    if let Some(counter) = maps::PAIRS.get_ptr_mut(cpu * account::PAIRS as u32 + cell) {
+        // SAFETY: this CPU's entry.
+        add(unsafe { &mut *counter }, bytes);
     }
 }

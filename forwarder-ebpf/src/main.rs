@@ -25,7 +25,7 @@ mod program {
         Exit, count, egress, fib, filter, log, maps,
         nexthop::{self, Chosen},
         notes::{Notes, Silent, Traced},
-        origin,
+        origin::{self, Found},
         packet::{Head, Packet},
         parse::{self, ETHERNET, IPV4, IPV6, Network},
         punt, redirect, rewrite,
@@ -60,6 +60,7 @@ mod program {
         /// Octets of the IP packet.
         length: u32,
         slot: u32,
+        source: Found,
         chosen: Chosen,
         place: count::Place,
     }
@@ -161,7 +162,7 @@ mod program {
         let place = count::settle(arrival.cpu);
         let leaf = fib::leaf4(ip.destination);
         source::<N, 4>(interface, &ip.source.to_be_bytes())?;
-        origin::ipv4(interface, ip.source, packet.length())?;
+        let from = origin::ipv4(interface, ip.source, packet.length())?;
         N::stage(Stage::Origin);
         obey(arrival, RULES4, answer, |whence| {
             rules::ipv4::<N>(arrival.ctx, whence, packet.length(), ip.destination)
@@ -186,6 +187,7 @@ mod program {
         let departure = Departure {
             length: ip.length,
             slot: found.slot,
+            source: from,
             chosen,
             place,
         };
@@ -200,7 +202,7 @@ mod program {
         let place = count::settle(arrival.cpu);
         let leaf = fib::leaf6(&ip.destination);
         source::<N, 16>(interface, &ip.source)?;
-        origin::ipv6(interface, &ip.source, packet.length())?;
+        let from = origin::ipv6(interface, &ip.source, packet.length())?;
         N::stage(Stage::Origin);
         obey(arrival, RULES6, answer, |whence| {
             rules::ipv6::<N>(arrival.ctx, whence, packet.length(), &ip.destination)
@@ -225,6 +227,7 @@ mod program {
         let departure = Departure {
             length: ip.length,
             slot: found.slot,
+            source: from,
             chosen,
             place,
         };
@@ -282,6 +285,7 @@ mod program {
         let Departure {
             length,
             slot,
+            source,
             chosen,
             place,
         } = departure;
@@ -299,7 +303,8 @@ mod program {
         }
         rewrite(head, chosen.hop);
         N::stage(Stage::Rewrite);
-        count::forwarded(arrival.cpu, place, slot, &chosen, bytes);
+        count::forwarded(arrival.cpu, place, slot, source, &chosen, bytes);
+        count::pair(arrival.cpu, arrival.interface, source, &chosen, bytes);
         Ok(())
     }
 

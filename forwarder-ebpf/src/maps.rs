@@ -52,6 +52,7 @@ direct! {
     CLASSES: Table<Classes>;
     SELF_BITS: Single<[u64; SELF_WORDS]>;
     REASON_COUNTERS: Table<ReasonCounters>;
+    PAIRS: Table<Counter>;
     PENDING: Table<Pending>;
     NEXTHOP_COUNTERS: Table<Counter>;
     EGRESS_COUNTERS: Table<EgressCounters>;
@@ -64,6 +65,8 @@ direct! {
 
 /// `PREFIX_COUNTERS` where it is one element; else as long as nothing, and the map is asked.
 pub static PREFIX_COUNTERS_DIRECT: Table<Counter, { number(names::PREFIX_COUNTERS) }> = Table::new();
+/// `SOURCE_COUNTERS` likewise; of a single entry where sources are not counted.
+pub static SOURCE_COUNTERS_DIRECT: Table<Counter, { number(names::SOURCE_COUNTERS) }> = Table::new();
 /// Counter slots: the stride of `PREFIX_COUNTERS` by CPU.
 pub static SLOTS: Table<SlotEntry, { number(names::SLOT_DIRECTORY) }> = Table::new();
 /// Next hops: the stride of `NEXTHOP_COUNTERS` by CPU.
@@ -83,6 +86,7 @@ macro_rules! arrays {
 
 arrays! {
     PREFIX_COUNTERS: Counter = 4096;
+    SOURCE_COUNTERS: Counter = 4096;
     TRACE: Trace = 1;
     LOG_LIMIT: u64 = 1;
 }

@@ -15,6 +15,8 @@ use crate::{Exit, direct::opaque, maps};
 pub struct Chosen {
     /// Id, for its counters.
     pub id: u32,
+    /// Account of the group.
+    pub account: u32,
     /// The entry.
     pub hop: &'static NextHop,
 }
@@ -34,7 +36,11 @@ pub fn choose(group: u32, hash: impl FnOnce() -> u32) -> Result<Chosen, Reason> 
     };
     let id = *entry.buckets.get(index).ok_or(Reason::Internal)? as u32;
     let hop = maps::NEXTHOPS.get(id).ok_or(Reason::Internal)?;
-    Ok(Chosen { id, hop })
+    Ok(Chosen {
+        id,
+        account: entry.account,
+        hop,
+    })
 }
 
 /// Whether a packet may go there.

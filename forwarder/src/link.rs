@@ -13,6 +13,8 @@ pub struct Served {
     pub generic: bool,
     /// Its sources may come from wherever any route of their prefix leads (RFC 3704 2.3).
     pub feasible: bool,
+    /// What is beyond it is not ours: transit or peer.
+    pub outside: bool,
 }
 
 /// Every link the kernel told of.

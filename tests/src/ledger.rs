@@ -2,6 +2,7 @@
 
 use forwarder::dataplane::Tables;
 use forwarder_common::{
+    account::PAIRS,
     counters::{Counter, EgressCounters},
     reason::Reason,
 };
@@ -19,6 +20,10 @@ pub enum Name {
     Egress(u32),
     /// Anything that only the tracepoint programs write, of a port.
     Tracepoints(u32),
+    /// A cell of the pairs of accounts.
+    Pair(u32),
+    /// Packets from a slot's prefix.
+    Source(u32),
 }
 
 /// All counters, summed over the CPUs.
@@ -32,6 +37,10 @@ pub struct Ledger {
     pub nexthops: Vec<Counter>,
     /// By port.
     pub egress: Vec<EgressCounters>,
+    /// By cell.
+    pub pairs: Vec<Counter>,
+    /// By slot.
+    pub sources: Vec<Counter>,
 }
 
 impl Ledger {
@@ -43,6 +52,10 @@ impl Ledger {
             slots: (0..sizes.slots).map(|slot| tables.slot_counter(slot)).collect(),
             nexthops: (0..sizes.nexthops).map(|id| tables.nexthop_counter(id)).collect(),
             egress: (0..sizes.ports).map(|port| tables.egress(port)).collect(),
+            pairs: (0..PAIRS as u32).map(|cell| tables.pair_counter(cell)).collect(),
+            sources: (0..sizes.slots)
+                .map(|slot| tables.slot_source_counter(slot))
+                .collect(),
         }
     }
 
@@ -73,6 +86,12 @@ impl Ledger {
             };
             note(Name::Tracepoints(port as u32), rest(now), rest(then));
         }
+        for (cell, (now, then)) in self.pairs.iter().zip(&before.pairs).enumerate() {
+            note(Name::Pair(cell as u32), *now, *then);
+        }
+        for (slot, (now, then)) in self.sources.iter().zip(&before.sources).enumerate() {
+            note(Name::Source(slot as u32), *now, *then);
+        }
         moved.sort_unstable_by_key(|(name, _)| *name);
         moved
     }
@@ -90,6 +109,8 @@ impl Ledger {
             prefixes: sum(&mut self.slots.iter().copied()),
             nexthops: sum(&mut self.nexthops.iter().copied()).since(discarded),
             egress: sum(&mut self.egress.iter().map(|egress| egress.forwarded)),
+            pairs: sum(&mut self.pairs.iter().copied()),
+            sources: sum(&mut self.sources.iter().copied()),
         }
     }
 }
@@ -107,4 +128,8 @@ pub struct Totals {
     pub nexthops: Counter,
     /// Forwarded to every port.
     pub egress: Counter,
+    /// Every pair of accounts.
+    pub pairs: Counter,
+    /// Every slot, by source.
+    pub sources: Counter,
 }

@@ -188,6 +188,7 @@ impl Sandbox {
             port,
             generic: spec.generic,
             feasible: spec.check == SourceCheck::Feasible,
+            outside: false,
         };
         self.engine.serve(ifindex, Some(served));
         self.engine.served_changed();

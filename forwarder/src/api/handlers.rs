@@ -259,11 +259,14 @@ pub(super) async fn counters(Shared(server): Shared<Server>, query: Asked<Counte
         top => top,
     };
     match by.as_deref().unwrap_or("prefix").parse::<By>() {
-        Ok(by) => {
-            server
-                .rows(move |context| stats::counters(&context.tables, by, top, all))
-                .await
-        }
+        Ok(by) => match by.missing(&server.context.tables) {
+            Some(why) => refused(StatusCode::BAD_REQUEST, why),
+            None => {
+                server
+                    .rows(move |context| stats::counters(&context.tables, by, top, all))
+                    .await
+            }
+        },
         Err(why) => refused(StatusCode::BAD_REQUEST, why),
     }
 }

@@ -263,7 +263,12 @@ fn the_past_is_told_of_what_has_one() {
 fn a_wrong_question_is_told_what_is_wrong() {
     let api = start();
     for (path, status, words) in [
-        ("/v1/counters?by=colour", 400, "use one of prefix, next-hop"),
+        ("/v1/counters?by=colour", 400, "use one of prefix, source-prefix"),
+        (
+            "/v1/counters?by=account",
+            400,
+            "nothing is counted by account: the configuration has to say [[account]]",
+        ),
         ("/v1/counters?top=x", 400, "top"),
         (
             "/v1/routes?prefix=nonsense",

@@ -1,11 +1,12 @@
 //! Readers that are a table: interfaces, drops, counters, routes.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use super::{
     candidates,
+    filter::words::bits,
     output::{self, Paint, grouped, octets, or_dash},
-    reader::{Reader, link_stats},
+    reader::{Figures, Reader, link_stats},
 };
 use crate::stats::{self, By, CounterRow, DropRow, InterfaceRow, RouteRow, Routes, json, routes::Selection};
 
@@ -96,6 +97,11 @@ pub fn counters(reader: &Reader, by: By, top: Option<usize>, all: bool, json: bo
     let limit = top.map(|top| format!("&top={top}")).unwrap_or_default();
     let path = format!("/v1/counters?by={name}&all={all}{limit}");
     let figures = reader.fetch(&path, |tables| stats::counters(tables, by, top, all))?;
+    if let Figures::Read(_) = figures
+        && let Some(why) = by.missing(&reader.tables()?)
+    {
+        bail!("{why}");
+    }
     if json {
         figures.print_json()?;
         return Ok(true);
@@ -117,6 +123,20 @@ pub fn counters(reader: &Reader, by: By, top: Option<usize>, all: bool, json: bo
     type Key = fn(&CounterRow) -> Vec<String>;
     let (head, key): (&[output::Column], Key) = match by {
         By::Prefix => (&[("prefix", false)], |row| vec![or_dash(row.prefix.as_deref())]),
+        By::SourcePrefix => (&[("from prefix", false)], |row| {
+            vec![or_dash(row.prefix.as_deref())]
+        }),
+        By::AccountPair => (&[("from", false), ("to", false), ("edge", false)], |row| {
+            let edge = row
+                .outside
+                .map(|outside| if outside { "crossed" } else { "inside" });
+            vec![
+                or_dash(row.from.as_deref()),
+                or_dash(row.to.as_deref()),
+                or_dash(edge),
+            ]
+        }),
+        By::Account => return accounts(&rows),
         By::Interface => (&[("sent to", false)], |row| vec![or_dash(row.ifname.as_deref())]),
         By::OriginAs => (&[("origin AS", false), ("prefixes", true)], |row| {
             as_cells(&row.origin_as, row)
@@ -144,6 +164,43 @@ pub fn counters(reader: &Reader, by: By, top: Option<usize>, all: bool, json: bo
     let columns = [head, &tail].concat();
     let rows = rows.iter().map(|row| [key(row), figures(row)].concat());
     output::print(&output::table(&columns, rows, Paint::stdout()))?;
+    Ok(true)
+}
+
+/// `forwarder counters --by account`
+fn accounts(rows: &[CounterRow]) -> Result<bool> {
+    let columns = [
+        ("account", false),
+        ("in", true),
+        ("out", true),
+        ("inside", true),
+        ("from accounts", true),
+        ("to accounts", true),
+        ("from elsewhere", true),
+        ("to elsewhere", true),
+        ("packets", true),
+        ("commit", true),
+    ];
+    let row = |row: &CounterRow| {
+        let figures = row.account.clone().unwrap_or_default();
+        let name = match figures.account_state.as_str() {
+            "removed" => format!("{} (removed)", figures.account),
+            _ => figures.account,
+        };
+        vec![
+            name,
+            octets(figures.in_bytes),
+            octets(figures.out_bytes),
+            octets(figures.inside_bytes),
+            octets(figures.from_accounts_bytes),
+            octets(figures.to_accounts_bytes),
+            octets(figures.from_elsewhere_bytes),
+            octets(figures.to_elsewhere_bytes),
+            grouped(row.packets),
+            figures.commit.map_or("-".into(), |commit| bits(commit / 8)),
+        ]
+    };
+    output::print(&output::table(&columns, rows.iter().map(row), Paint::stdout()))?;
     Ok(true)
 }
 
@@ -229,7 +286,11 @@ impl Listing {
                     or_dash(row.via.as_deref()),
                     or_dash(row.ifname.as_deref()),
                     output::state(&row.state, row.on_backup),
-                    row.protocol.clone(),
+                    if row.counting {
+                        format!("{} (counted)", row.protocol)
+                    } else {
+                        row.protocol.clone()
+                    },
                     row.packets.map_or(String::new(), grouped),
                     row.bytes.map_or(String::new(), octets),
                 ]

@@ -71,8 +71,12 @@ fn forwards(address: IpAddr, decision: &Decision, answer: &RouteAnswer) -> Agree
     // IPv6 routes that share a next-hop object share what it caches, so the kernel names the prefix that was asked for first
     // (net/ipv6/route.c, rt6_get_pcpu_route: the cache is the fib6_nh's, and `from` stands in it).
     let unnamed = address.is_ipv6() && matches!(found.action, Action::Nexthop(_));
+    // An account's prefix that is no route, inside the one that is.
+    let counting = |prefix: &ipnet::IpNet| decision.is_counting() && found.prefix.contains(prefix);
     match decision.prefix {
-        Some(prefix) if prefix == found.prefix || connected || unnamed => Agreement::Same,
+        Some(prefix) if prefix == found.prefix || connected || unnamed || counting(&prefix) => {
+            Agreement::Same
+        }
         Some(prefix) => Agreement::Differs(format!("the data path counts it for {prefix}")),
         None => Agreement::Differs("the data path counts it for no prefix".into()),
     }
@@ -294,6 +298,26 @@ mod tests {
             compare(address, &decision, &refused),
             Agreement::Differs(_)
         ));
+    }
+
+    #[test]
+    fn a_prefix_that_is_only_counted_agrees_with_the_route_around_it() {
+        let tables = sample::tables();
+        let (address, slot) = ("198.51.100.7".parse().unwrap(), crate::fib::slots::RESERVED);
+        crate::fib::slots::set_counting(&tables, slot, true);
+        let decision = Paths::new(&tables).decide(address);
+        let around = |prefix, via| route(prefix, vec![hop(12, Some(via))]);
+        for prefix in ["198.51.0.0/16", "198.51.100.0/24"] {
+            let answer = around(prefix, "192.0.2.9");
+            assert_eq!(compare(address, &decision, &answer), Agreement::Same);
+        }
+        for (prefix, via) in [("198.51.100.0/25", "192.0.2.9"), ("198.51.0.0/16", "192.0.2.8")] {
+            let answer = compare(address, &decision, &around(prefix, via));
+            assert!(
+                matches!(answer, Agreement::Differs(_)),
+                "{prefix} {via}: {answer:?}"
+            );
+        }
     }
 
     #[test]

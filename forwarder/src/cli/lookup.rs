@@ -3,6 +3,7 @@
 use std::{collections::HashMap, net::IpAddr};
 
 use anyhow::{Context, Result};
+use forwarder_common::directory::{COUNTING, SlotEntry};
 
 use super::{
     kernel::{self, Agreement},
@@ -71,7 +72,14 @@ fn decision(rows: &[LookupRow], names: &HashMap<u32, String>) -> Decision {
         slot: first.and_then(|row| row.slot).unwrap_or(0),
         group: first.and_then(|row| row.group).unwrap_or(0),
         prefix: first.and_then(|row| row.prefix.as_ref()?.parse().ok()),
-        entry: Default::default(),
+        entry: SlotEntry {
+            flags: if first.is_some_and(|row| row.counting) {
+                COUNTING
+            } else {
+                0
+            },
+            ..SlotEntry::default()
+        },
         hops: std::sync::Arc::new(hops.collect()),
         backup: Backup {
             hops: first.and_then(|row| row.backup.clone()),
@@ -147,6 +155,11 @@ fn screen(rows: &[LookupRow], ours: usize, agreement: &Agreement, paint: Paint) 
         && let Some(backup) = &row.backup
     {
         text += &format!("backup: {backup}\n");
+    }
+    if let Some(row) = rows[..ours].first().filter(|row| row.counting)
+        && let Some(prefix) = &row.prefix
+    {
+        text += &format!("{prefix} is an account's and no route: it does what the route around it does\n");
     }
     text + &match agreement {
         Agreement::Same => paint.good("data path and kernel agree"),

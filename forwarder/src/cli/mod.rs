@@ -163,7 +163,7 @@ enum Command {
     Filter(filter::Command),
     /// Forwarded packets and bytes
     Counters {
-        /// prefix, next-hop, interface, origin-as or neighbour-as
+        /// prefix, next-hop, interface, origin-as, neighbour-as, account, account-pair or source-prefix
         #[arg(long, value_name = "WHAT", default_value = "prefix", value_parser = by)]
         by: By,
         /// Only the N largest, and one row for the others

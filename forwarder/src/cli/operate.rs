@@ -6,6 +6,7 @@ use std::{
 };
 
 use anyhow::Result;
+use forwarder_common::counters::Counter;
 use tracing_subscriber::EnvFilter;
 
 use super::{Places, output};
@@ -125,6 +126,22 @@ fn summary(config: &Config) -> String {
         output::grouped(tables.next_hops.into()),
         tables.interfaces,
     );
+    if !config.accounts.is_empty() {
+        let prefixes: usize = config.accounts.iter().map(|account| account.prefixes.len()).sum();
+        text += &format!(
+            "  accounts: {}, with {} prefixes\n",
+            config.accounts.len(),
+            output::grouped(prefixes as u64)
+        );
+    }
+    if config.statistics.sources {
+        // One counter for each CPU, and what was counted before.
+        let counters = u64::from(tables.routes) * size_of::<Counter>() as u64;
+        text += &format!(
+            "  statistics: packets are counted by source prefix, which takes {} a CPU, and one more\n",
+            output::octets(counters)
+        );
+    }
     let metrics = config
         .api
         .metrics

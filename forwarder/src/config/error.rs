@@ -99,10 +99,7 @@ impl ConfigError {
 fn alternatives(text: &str) -> (String, Vec<String>) {
     let mut words = text.split('`').skip(1).step_by(2).map(str::to_string);
     let found = words.next().unwrap_or_default();
-    (
-        found,
-        words.filter(|word| !RESERVED.contains(&word.as_str())).collect(),
-    )
+    (found, words.collect())
 }
 
 /// A line of the file as errors show it: without what stands behind a password's equals sign. A misspelled key is still
@@ -119,9 +116,6 @@ fn shown(line: &str) -> String {
         _ => line.to_string(),
     }
 }
-
-/// Keys that are understood only to say that this version does not have them.
-const RESERVED: &[&str] = &["account"];
 
 /// The words allowed, and which of them was probably meant.
 pub(super) fn suggestion<'a>(word: &str, allowed: impl IntoIterator<Item = &'a str>) -> String {

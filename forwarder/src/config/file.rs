@@ -2,13 +2,14 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use serde::{Deserialize, Deserializer, de::Error as _, de::IgnoredAny};
+use serde::{Deserialize, Deserializer, de::Error as _};
 use toml::Spanned;
 
 use forwarder_common::origin::MAX_PORT;
 
 use crate::source::route_tables::{MOST, RouteTables, TABLE_LOCAL, TABLE_MAIN};
 
+use super::accounts::{Written as Account, WrittenStatistics as Statistics};
 use super::bgp::Written as Bgp;
 use super::check::Check;
 use super::fpm::Fpm;
@@ -19,7 +20,7 @@ use super::rules::Written as Rule;
 use super::{
     ApiConfig, Config, ConfigError, DEFAULT_MAX_AGE, DEFAULT_METRICS, DEFAULT_SOCKET, DEFAULT_SYNC_TIMEOUT,
     DEFAULT_TABLES, FilterConfig, InterfaceConfig, MAX_ROUTES, Role, RoutesConfig, Source, SourceCheck,
-    TablesConfig, XdpMode, name_fault,
+    StatisticsConfig, TablesConfig, XdpMode, name_fault,
 };
 
 #[derive(Deserialize)]
@@ -41,7 +42,10 @@ struct File {
     history: History,
     #[serde(default)]
     metrics: Metrics,
-    account: Option<Spanned<IgnoredAny>>,
+    #[serde(default)]
+    account: Vec<Spanned<Account>>,
+    #[serde(default)]
+    statistics: Statistics,
 }
 
 #[derive(Deserialize)]
@@ -138,15 +142,14 @@ fn duration(text: &str) -> Option<Duration> {
 /// Reads and checks.
 pub(super) fn parse(name: &str, text: &str) -> Result<Config, ConfigError> {
     let file: File = toml::from_str(text).map_err(|error| ConfigError::of_toml(name, text, &error))?;
-    let check = Check { name, text };
-    check.absent(&file)?;
-    check.config(&file)
+    Check { name, text }.config(&file)
 }
 
 impl Check<'_> {
     fn config(&self, file: &File) -> Result<Config, ConfigError> {
         let interfaces = self.interfaces(&file.interface)?;
         let sources = self.sources(&file.routes)?;
+        let statistics = file.statistics.read();
         Ok(Config {
             filter: self.filter(&file.filter, &interfaces)?,
             interfaces,
@@ -173,23 +176,13 @@ impl Check<'_> {
                 sources,
             },
             punt: self.punt(&file.punt)?,
-            tables: self.tables(&file.tables)?,
+            tables: self.tables(&file.tables, statistics)?,
             api: self.api(&file.api)?,
             history: self.history(&file.history)?,
             metrics: self.metrics(&file.metrics)?,
+            accounts: self.accounts(&file.account)?,
+            statistics,
         })
-    }
-
-    /// What later versions have. `RESERVED` in error.rs keeps the same words out of advice.
-    fn absent(&self, file: &File) -> Result<(), ConfigError> {
-        if let Some(at) = &file.account {
-            return Err(self.error(
-                at,
-                "[account]: this version does not have accounts".into(),
-                "remove it",
-            ));
-        }
-        Ok(())
     }
 
     fn interfaces(&self, written: &[Spanned<Interface>]) -> Result<Vec<InterfaceConfig>, ConfigError> {
@@ -349,7 +342,7 @@ impl Check<'_> {
         Ok(path)
     }
 
-    fn tables(&self, written: &Tables) -> Result<TablesConfig, ConfigError> {
+    fn tables(&self, written: &Tables, statistics: StatisticsConfig) -> Result<TablesConfig, ConfigError> {
         let size = |key: &str, value: &Option<Spanned<i64>>, default: u32, least: u32, most: u32| {
             self.number(key, value.as_ref(), default, least..=most)
         };
@@ -380,6 +373,7 @@ impl Check<'_> {
             // An id is 16 bits wide.
             next_hops: size("next-hops", &written.next_hops, default.next_hops, 64, 65_535)?,
             interfaces: size("interfaces", &written.interfaces, default.interfaces, 1, MAX_PORT)?,
+            source_counters: statistics.sources,
         })
     }
 
@@ -429,11 +423,4 @@ impl Check<'_> {
 fn group_fault(name: &str) -> bool {
     let odd = |letter: char| letter.is_whitespace() || letter.is_control() || ":,/".contains(letter);
     name.is_empty() || name.len() > 32 || name.starts_with('-') || name.contains(odd)
-}
-
-/// Reads and checks what later versions have, too.
-#[cfg(test)]
-pub(super) fn parse_all(name: &str, text: &str) -> Result<Config, ConfigError> {
-    let file: File = toml::from_str(text).map_err(|error| ConfigError::of_toml(name, text, &error))?;
-    Check { name, text }.config(&file)
 }

@@ -3,6 +3,7 @@
 //! [`file`] is the file as written, [`error`] the sentence for a mistake with its line and column; this module holds what
 //! the rest of the program works with.
 
+mod accounts;
 mod bgp;
 mod check;
 mod error;
@@ -27,6 +28,7 @@ use forwarder_common::fib::SLOT_MAX;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+pub use accounts::{AccountConfig, StatisticsConfig};
 pub use bgp::{BgpConfig, BgpNeighbour, Limits as BgpLimits, Secret};
 pub use error::ConfigError;
 pub use fpm::FpmConfig;
@@ -242,6 +244,8 @@ pub struct TablesConfig {
     pub next_hops: u32,
     /// Interfaces.
     pub interfaces: u32,
+    /// There are counters by source prefix, too: `[statistics] sources`.
+    pub source_counters: bool,
 }
 
 impl TablesConfig {
@@ -256,6 +260,7 @@ impl TablesConfig {
             // Port 0 stands for "not configured".
             ports: self.interfaces + 1,
             cpus,
+            sources: self.source_counters,
         }
     }
 }
@@ -307,6 +312,10 @@ pub struct Config {
     pub history: HistoryConfig,
     /// Metrics beyond what everybody needs.
     pub metrics: MetricsConfig,
+    /// Whose traffic is whose.
+    pub accounts: Vec<AccountConfig>,
+    /// What is counted beside what always is.
+    pub statistics: StatisticsConfig,
 }
 
 impl Config {
@@ -354,6 +363,8 @@ impl Config {
             api: ApiConfig::default(),
             history: HistoryConfig::default(),
             metrics: MetricsConfig::default(),
+            accounts: Vec::new(),
+            statistics: StatisticsConfig::default(),
         })
     }
 
@@ -373,6 +384,7 @@ const DEFAULT_TABLES: TablesConfig = TablesConfig {
     next_hop_groups: 16_384,
     next_hops: 8_192,
     interfaces: 64,
+    source_counters: false,
 };
 
 /// Reads and checks the configuration file.

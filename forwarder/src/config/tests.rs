@@ -73,8 +73,8 @@ fn what_is_not_written_has_the_same_default_from_file_and_command_line() {
 }
 
 /// What a router with a full table spends in kernel memory: every mmapable map, which is all of FIB, groups, next hops,
-/// directories and counters. The redirect map, the hash of own addresses and the log ring are 1 MB beside that; source
-/// counters there are none.
+/// directories and counters. The redirect map, the hash of own addresses and the log ring are 1 MB beside that; counters
+/// by source prefix there are none.
 #[test]
 fn the_default_tables_keep_within_the_memory_promised() {
     let memory = |cpus| DEFAULT_TABLES.sizes(cpus).memory();
@@ -123,7 +123,7 @@ fn an_unknown_key_is_shown_where_it_stands_with_the_allowed_ones() {
     );
     assert!(
         text.ends_with(
-            "did you mean `interface`? Allowed here: interface, routes, filter, punt, tables, api"
+            "did you mean `interface`? Allowed here: interface, routes, filter, punt, tables, api, history, metrics, account, statistics"
         ),
         "{text}"
     );
@@ -193,13 +193,7 @@ fn interfaces_are_named_once_and_as_the_kernel_allows() {
 }
 
 #[test]
-fn what_later_versions_have_is_refused_by_name() {
-    let text = with("[[account]]\nname = \"x\"");
-    assert!(
-        text.contains("[account]: this version does not have accounts"),
-        "{text}"
-    );
-    assert!(text.contains("line 3"), "{text}");
+fn words_that_are_not_known_are_refused_by_name() {
     let text = with("[routes]\nsources = [\"kernel\", \"bgp\"]");
     assert!(
         text.contains("line 4, column 22: `bgp` is not configured"),
@@ -240,7 +234,7 @@ fn what_an_interface_is_chooses_how_its_sources_are_checked() {
     let text = "[[interface]]\nname = \"a\"\nrole = \"transit\"\n[[interface]]\nname = \"b\"\nrole = \"peer\"\n\
                 [[interface]]\nname = \"c\"\nrole = \"customer\"\n[[interface]]\nname = \"d\"\n\
                 [[interface]]\nname = \"e\"\nrole = \"transit\"\nsource-check = \"feasible\"\nflowspec = false\n";
-    let config = file::parse_all("f.toml", text).unwrap();
+    let config = parse("f.toml", text).unwrap();
     let checks: Vec<_> = config
         .interfaces
         .iter()

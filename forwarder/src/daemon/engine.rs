@@ -13,9 +13,11 @@ mod load;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     net::IpAddr,
+    sync::Arc,
 };
 
 use anyhow::{Context, Result, anyhow};
+use forwarder_common::reason::Reason;
 use ipnet::IpNet;
 
 use self::answers::Asking;
@@ -27,9 +29,11 @@ use crate::{
     dataplane::{Dataplane, Tables},
     fib::{
         Fib, Outcome, Provenance,
+        accounts::Accounts,
         adjacency::Adjacencies,
         path::{Key, Path, Topology, adds_nothing},
         plan::{Known, Plan, Ways},
+        slots,
     },
     link::Served,
     rib::{
@@ -82,6 +86,8 @@ pub struct Engine<D> {
     pub adjacencies: Adjacencies,
     /// Addresses on our interfaces.
     pub addresses: BTreeSet<(Ifindex, IpNet)>,
+    /// Whose prefixes are whose. To be said before the first dump.
+    pub accounts: Accounts,
     /// Counts.
     pub activity: Activity,
     /// Now, seconds since 1970, as whoever drives the engine says.
@@ -93,6 +99,8 @@ pub struct Engine<D> {
     /// What the gate kept is being mended.
     releasing: bool,
     work: VecDeque<Work>,
+    /// A first dump is being laid: routes that cover others are not complete.
+    loading: bool,
     /// A gateway came or went: prefixes with several routes must choose again.
     choose_again: bool,
     punt: u32,
@@ -145,18 +153,32 @@ impl<D: Dataplane> Engine<D> {
             fib,
             adjacencies,
             addresses: BTreeSet::new(),
+            accounts: Accounts::default(),
             activity: Activity::default(),
             clock: 0,
             feeds: BTreeMap::new(),
             gate: None,
             asking: Vec::new(),
             releasing: false,
+            loading: false,
             work: VecDeque::new(),
             choose_again: false,
             punt,
             gateways_changed: true,
             unplaced: BTreeSet::new(),
         })
+    }
+
+    /// Says whose prefixes are whose, before the first dump. What an earlier controller laid to be counted and is no account's
+    /// any more is from now on what nobody has a route for.
+    pub fn set_accounts(&mut self, accounts: Accounts) {
+        let tables = self.dataplane.tables();
+        for (prefix, slot) in self.fib.take_found_counting() {
+            if !accounts.has(prefix) {
+                slots::set_counting(tables, slot, false);
+            }
+        }
+        self.accounts = accounts;
     }
 
     /// Says that an interface carries the program, or no longer does.
@@ -365,8 +387,71 @@ impl<D: Dataplane> Engine<D> {
         if self.rib.all_ways {
             self.note_origins(prefix);
         }
-        let wanted = self.wanted(prefix);
-        self.bring(prefix, wanted);
+        self.sync_one(prefix, None);
+        self.follow(prefix);
+    }
+
+    /// `changed` is what around it may have changed.
+    fn sync_one(&mut self, prefix: IpNet, changed: Option<IpNet>) {
+        match self.wanted(prefix) {
+            None if self.accounts.has(prefix) => self.count(prefix, changed),
+            wanted => self.bring(prefix, wanted, false),
+        }
+    }
+
+    /// A prefix may do something else: so may prefixes of accounts inside it that have no route of their own.
+    fn follow(&mut self, prefix: IpNet) {
+        if self.loading {
+            return;
+        }
+        for inside in self.accounts.inside(prefix) {
+            self.sync_one(inside, Some(prefix));
+        }
+    }
+
+    /// What a prefix of an account that has no route of its own should do: what the route that covers it does. What is
+    /// thrown away there is counted for that route.
+    fn counted(&self, prefix: IpNet) -> Option<Choice> {
+        let around = (0..prefix.prefix_len()).rev();
+        let covers = around.filter_map(|length| Some(IpNet::new(prefix.addr(), length).ok()?.trunc()));
+        let (cover, mut choice) = covers
+            .filter_map(|cover| Some((cover, self.rib.choose_apart(cover, &self.alike())?)))
+            .next()?;
+        if *choice.ways.path == Path::Special(Reason::Blackhole) {
+            choice.ways.path = Arc::new(Path::Victim(cover));
+        }
+        Some(choice)
+    }
+
+    /// Makes a prefix of an account that has no route of its own do what covers it does. `changed` is what else may have
+    /// changed around it.
+    ///
+    /// While the gate keeps what covers it as an earlier controller laid it, nobody knows what that does. Then the prefix stays
+    /// as it was found with it; and one that was not is taken away, so that its packets follow what covers it.
+    fn count(&mut self, prefix: IpNet, changed: Option<IpNet>) {
+        let tables = self.dataplane.tables();
+        if let Some(gate) = &mut self.gate {
+            let around = self.fib.route_around(tables, prefix);
+            let slot = self.fib.slot(tables, prefix);
+            let found = slot.filter(|slot| gate.holds(*slot));
+            if let Some(around) = around.filter(|around| gate.holds(*around)) {
+                let length = tables.slot_directory.get(around as usize).length;
+                let gone = changed.is_some_and(|changed| changed.prefix_len() > length);
+                if found.is_none() || gone {
+                    slot.into_iter().for_each(|slot| gate.clear(slot));
+                    self.bring(prefix, None, true);
+                }
+                return;
+            }
+            if let Some(slot) = found {
+                // A route of its own, as it was found: nobody has spoken for it yet.
+                if !slots::is_counting(tables, slot) {
+                    return;
+                }
+                gate.clear(slot);
+            }
+        }
+        self.bring(prefix, self.counted(prefix), true);
     }
 
     /// Whether a prefix may be brought to do what a source of this rank wants; `None`: what nobody wants. If so, it has
@@ -385,8 +470,8 @@ impl<D: Dataplane> Engine<D> {
         }
     }
 
-    /// Makes a prefix do what is `wanted`.
-    fn bring(&mut self, prefix: IpNet, wanted: Option<Choice>) {
+    /// Makes a prefix do what is `wanted`; `counting`: by the word of what covers it.
+    fn bring(&mut self, prefix: IpNet, wanted: Option<Choice>, counting: bool) {
         if self.gate.is_some() && !self.passes_gate(prefix, wanted.as_ref().map(|choice| choice.class)) {
             return;
         }
@@ -401,12 +486,14 @@ impl<D: Dataplane> Engine<D> {
             }
             return;
         };
-        let ways = ways.beside_links(&self.world.links);
+        let mut ways = ways.beside_links(&self.world.links);
+        ways.account = self.accounts.of(prefix);
         if let (Some(slot), Some(group)) = (slot, have)
             && self.adjacencies.serves(group, &ways)
         {
             self.fib.note(tables, slot, provenance);
             self.unplaced.remove(&prefix);
+            self.say_counting(prefix, counting);
             return;
         }
         let known = known(&self.dataplane, &self.world, &self.fib);
@@ -436,9 +523,17 @@ impl<D: Dataplane> Engine<D> {
         if let Some(old) = have {
             self.adjacencies.release(tables, old);
         }
+        self.say_counting(prefix, counting);
         self.moved(prefix);
         if news {
             self.answer(prefix);
+        }
+    }
+
+    /// Says in the directory whether a prefix is there only to be counted.
+    fn say_counting(&self, prefix: IpNet, counting: bool) {
+        if self.accounts.has(prefix) || counting {
+            self.fib.set_counting(self.dataplane.tables(), prefix, counting);
         }
     }
 

@@ -40,6 +40,7 @@ fn started(dataplane: MemoryDataplane, dump: Dump) -> Engine<MemoryDataplane> {
             port: port as u16 + 1,
             generic: false,
             feasible: false,
+            outside: false,
         };
         engine.serve(ifindex, Some(served));
     }

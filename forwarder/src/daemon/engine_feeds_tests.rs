@@ -64,6 +64,7 @@ fn on(dataplane: MemoryDataplane, sources: &[Source]) -> Engine<MemoryDataplane>
             port: port as u16 + 1,
             generic: false,
             feasible: false,
+            outside: false,
         };
         engine.serve(ifindex, Some(served));
     }
@@ -875,5 +876,44 @@ mod gate {
         }
         assert!(!engine.is_gated());
         assert_eq!(leaves(&engine), leaves_before);
+    }
+
+    #[test]
+    fn a_prefix_that_is_only_counted_waits_for_what_covers_it() {
+        for sources in [&BOTH[..], &[Source::Kernel, Source::Bgp]] {
+            let accounts = || crate::fib::accounts::Accounts::new([(net("20.2.0.0/16"), 1)]);
+            let mut dump = world();
+            dump.routes.push(via("0.0.0.0/0", OUT, "203.0.113.1"));
+            let mut engine = on(MemoryDataplane::new(Sizes::SMALL), sources);
+            engine.set_accounts(accounts());
+            engine.load(dump.clone());
+            register(&mut engine);
+            assert_eq!(fate(&engine, "20.2.1.1"), Ok(1));
+            say(&mut engine, ONE, vec![bgp("20.0.0.0/8", LOOPBACKS[1])]);
+            assert_eq!(fate(&engine, "20.2.1.1"), Ok(2));
+            let mut engine = on(engine.dataplane, sources);
+            engine.set_accounts(accounts());
+            register(&mut engine);
+            engine.load(dump);
+            settle(&mut engine);
+            assert_eq!(
+                fate(&engine, "20.2.1.1"),
+                Ok(2),
+                "the default route is not what covered it"
+            );
+            say(&mut engine, ONE, vec![bgp("20.0.0.0/8", LOOPBACKS[2])]);
+            assert_eq!(fate(&engine, "20.2.1.1"), Ok(3));
+            say(&mut engine, ONE, vec![gone("20.0.0.0/8")]);
+            assert_eq!(
+                fate(&engine, "20.2.1.1"),
+                Ok(1),
+                "whoever's word the default route waits for"
+            );
+            for feed in [ONE, TWO, ZEBRA] {
+                ended(&mut engine, feed);
+            }
+            assert_eq!(fate(&engine, "20.2.1.1"), Ok(1));
+            assert!(engine.fib.is_counting(engine.view(), net("20.2.0.0/16")));
+        }
     }
 }

@@ -74,6 +74,7 @@ impl<D: Dataplane> Load<'_, D> {
     /// The dump is complete: what it does not hold goes.
     pub fn finish(self) {
         let engine = self.engine;
+        engine.loading = false;
         let (old, neighbours) = match self.to {
             To::Tables { mut row, neighbours } => {
                 engine.lay_row(&mut row);
@@ -116,6 +117,7 @@ impl<D: Dataplane> Engine<D> {
         let mut routes = self.rib.kernel.emptied();
         routes.reserve(v4, v6);
         let first = self.activity.resyncs == 0 && self.rib.kernel.is_empty() && self.rib.feeds.is_empty();
+        self.loading = first;
         let to = if first {
             self.rib.kernel = routes;
             To::Tables {
@@ -187,7 +189,8 @@ impl<D: Dataplane> Engine<D> {
                 self.sync(listed.prefix);
             } else {
                 let wanted = self.rib.choose_listed(&listed, &self.alike());
-                self.bring(listed.prefix, wanted);
+                self.bring(listed.prefix, wanted, false);
+                self.follow(listed.prefix);
             }
         }
     }
@@ -206,6 +209,10 @@ impl<D: Dataplane> Engine<D> {
         for host in &hosts {
             self.sync(*host);
         }
+        let counted: Vec<IpNet> = self.accounts.all().collect();
+        for prefix in &counted {
+            self.sync_one(*prefix, None);
+        }
         match old {
             Some(old) => {
                 for gone in old.sorted() {
@@ -214,7 +221,7 @@ impl<D: Dataplane> Engine<D> {
                     }
                 }
             }
-            None => self.sweep(&hosts),
+            None => self.sweep(&hosts, &counted),
         }
         for prefix in self.fib.take_refused(usize::MAX) {
             self.sync(prefix);
@@ -226,11 +233,13 @@ impl<D: Dataplane> Engine<D> {
         self.activity.resyncs += 1;
     }
 
-    /// Takes away what is laid and no longer wanted, where every route and every one of `hosts` is laid.
-    fn sweep(&mut self, hosts: &BTreeSet<IpNet>) {
+    /// Takes away what is laid and no longer wanted, where every route, every one of `hosts` and what is `counted` are laid.
+    fn sweep(&mut self, hosts: &BTreeSet<IpNet>, counted: &[IpNet]) {
         let tables = self.dataplane.tables();
+        let counted = counted.iter().filter(|prefix| !hosts.contains(*prefix));
         let beside = hosts
             .iter()
+            .chain(counted)
             .filter(|host| self.fib.slot(tables, **host).is_some() && self.rib.kernel.find(**host).is_none());
         let sum = |(v4, v6): (usize, usize)| v4 + v6;
         // As many laid as there should be, and all that should be are: then there is nothing else.
@@ -242,7 +251,8 @@ impl<D: Dataplane> Engine<D> {
         }
         let mut unwanted = Vec::new();
         self.fib.each(tables, |prefix, _, _| {
-            if self.wanted(prefix).is_none() {
+            let counted = || self.accounts.has(prefix) && self.counted(prefix).is_some();
+            if self.wanted(prefix).is_none() && !counted() {
                 unwanted.push(prefix);
             }
         });

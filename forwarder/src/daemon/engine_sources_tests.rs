@@ -34,6 +34,7 @@ fn feasible(engine: &mut Engine<MemoryDataplane>, these: &[Ifindex]) {
             *ifindex,
             Some(Served {
                 feasible: true,
+                outside: false,
                 ..served
             }),
         );

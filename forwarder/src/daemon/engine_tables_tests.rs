@@ -22,6 +22,7 @@ fn following(tables: &[u32], routes: Vec<Route>) -> Engine<MemoryDataplane> {
             port: port as u16 + 1,
             generic: false,
             feasible: false,
+            outside: false,
         };
         engine.serve(ifindex, Some(served));
     }

@@ -14,6 +14,8 @@ use crate::{
     source::event::{Change, Dump, Hop, Neighbour, NexthopKind, NexthopObject, Route},
 };
 
+#[path = "engine_accounts_tests.rs"]
+mod accounts;
 #[path = "engine_dump_tests.rs"]
 mod dumps;
 #[path = "engine_failover_tests.rs"]
@@ -129,6 +131,7 @@ fn start(dataplane: MemoryDataplane, dump: Dump) -> Engine<MemoryDataplane> {
             port: port as u16 + 1,
             generic: false,
             feasible: false,
+            outside: false,
         };
         engine.serve(ifindex, Some(served));
     }

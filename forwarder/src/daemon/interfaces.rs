@@ -8,11 +8,11 @@ use std::{
 use anyhow::{Result, bail};
 use forwarder_common::{
     interface::{
-        CHECK_SOURCES, FILTER_SOURCES, FORWARD4, FORWARD6, GENERIC_MODE, IFINDEX_MAX, Interface, MACS,
-        REDIRECTS4, RULES4, RULES6,
+        CHECK_SOURCES, COUNT_PAIRS, COUNT_SOURCES, FILTER_SOURCES, FORWARD4, FORWARD6, GENERIC_MODE,
+        IFINDEX_MAX, Interface, MACS, OUTSIDE, REDIRECTS4, RULES4, RULES6,
     },
     nexthop::mac_bits,
-    origin::ANYWHERE,
+    origin::{ANYWHERE, UNCHECKED},
 };
 use ipnet::IpNet;
 use tracing::{info, warn};
@@ -33,6 +33,10 @@ use crate::{
     },
 };
 
+/// What is said where packets should be counted by their source, and the maps have no room for it.
+pub const NO_SOURCES: &str = "packets are not counted by source prefix: the pinned tables were made without `sources` in \
+                              [statistics]. Run `forwarder detach` and start again";
+
 /// Keeps the program on the interfaces of the configuration.
 pub struct Interfaces {
     config: Config,
@@ -47,6 +51,8 @@ pub struct Interfaces {
     pub rules: u32,
     /// Whether the routes are whole, so that sources may be judged by them. At first as a controller before this one left it.
     pub checks: bool,
+    /// Accounts that are not counted, and why.
+    pub uncounted: Vec<String>,
 }
 
 impl Interfaces {
@@ -65,6 +71,7 @@ impl Interfaces {
             problems: BTreeMap::new(),
             rules: RULES4 | RULES6,
             checks: false,
+            uncounted: Vec::new(),
         })
     }
 
@@ -176,6 +183,7 @@ impl Interfaces {
             port,
             generic,
             feasible: interface.source_check == SourceCheck::Feasible,
+            outside: is_outside(interface),
         };
         engine.serve(ifindex, Some(served));
         self.problems.remove(name);
@@ -292,14 +300,17 @@ impl Interfaces {
                 flags |= REDIRECTS4;
             }
             flags |= self.rules;
-            if self.checks && interface.source_check != SourceCheck::Off {
+            let checks = self.checks && interface.source_check != SourceCheck::Off;
+            if checks {
                 flags |= CHECK_SOURCES;
             }
+            flags |= counts(&self.config, interface, engine.view().sizes.sources);
             if served.generic {
                 flags |= GENERIC_MODE;
             }
             let macs = [mac_bits(link.mac); MACS];
             let origin = match interface.source_check {
+                _ if !checks => UNCHECKED,
                 SourceCheck::Off | SourceCheck::Loose => ANYWHERE,
                 SourceCheck::Strict | SourceCheck::Feasible => served.port as u32,
             };
@@ -351,12 +362,11 @@ impl Interfaces {
 
     /// Sources are looked at where packets come in from outside.
     fn filters(&self, interface: &InterfaceConfig) -> bool {
-        let outside = matches!(interface.role, Role::Transit | Role::Peer);
         let filter = &self.config.filter;
         let lists = [&filter.bogon_prefixes, &filter.own_prefixes];
         let any =
             filter.bogons || !filter.bogon_files.is_empty() || lists.iter().any(|list| !list.is_empty());
-        outside && any
+        is_outside(interface) && any
     }
 
     /// Whether that is so on any interface of the configuration.
@@ -424,6 +434,12 @@ impl Interfaces {
         Ok(())
     }
 
+    /// Why packets are not counted by source prefix, where they should be.
+    pub fn no_sources<D: Dataplane>(&self, engine: &Engine<D>) -> Option<String> {
+        let wanted = self.config.statistics.sources;
+        (wanted && !engine.view().sizes.sources).then(|| NO_SOURCES.to_string())
+    }
+
     /// Looks for what the fast path bypasses: nobody shall find that out by surprise.
     pub fn survey(&mut self) {
         let bypassed = self
@@ -470,5 +486,56 @@ impl Interfaces {
     /// The netlink commands.
     pub fn commands(&mut self) -> &mut Commander {
         &mut self.commands
+    }
+}
+
+/// Whether what is beyond an interface is not ours.
+fn is_outside(interface: &InterfaceConfig) -> bool {
+    matches!(interface.role, Role::Transit | Role::Peer)
+}
+
+/// What is counted of packets that come in by an interface, as flags. Accounts send from inside: only there their sources are
+/// looked for. `sources`: the maps have counters by source prefix.
+fn counts(config: &Config, interface: &InterfaceConfig, sources: bool) -> u32 {
+    let accounts = !config.accounts.is_empty();
+    let outside = is_outside(interface);
+    let mut flags = 0;
+    if outside {
+        flags |= OUTSIDE;
+    }
+    if accounts {
+        flags |= COUNT_PAIRS;
+    }
+    if accounts && !outside || config.statistics.sources && sources {
+        flags |= COUNT_SOURCES;
+    }
+    flags
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+
+    #[test]
+    fn sources_are_looked_for_where_accounts_send_or_everywhere() {
+        let of = |more: &str, role: &str, sources| {
+            let text = format!("[[interface]]\nname = \"a\"\nrole = \"{role}\"\n{more}");
+            let config = config::parse("f", &text).expect("sound");
+            counts(&config, &config.interfaces[0], sources)
+        };
+        let account = "[[account]]\nname = \"a\"\nprefixes = [\"192.0.2.0/24\"]\n";
+        let statistics = "[statistics]\nsources = true\n";
+        for role in ["core", "customer"] {
+            assert_eq!(of("", role, true), 0);
+            assert_eq!(of(account, role, false), COUNT_PAIRS | COUNT_SOURCES);
+            assert_eq!(of(statistics, role, true), COUNT_SOURCES);
+            assert_eq!(of(statistics, role, false), 0);
+        }
+        for role in ["transit", "peer"] {
+            assert_eq!(of("", role, true), OUTSIDE);
+            assert_eq!(of(account, role, false), OUTSIDE | COUNT_PAIRS);
+            assert_eq!(of(statistics, role, true), OUTSIDE | COUNT_SOURCES);
+        }
     }
 }

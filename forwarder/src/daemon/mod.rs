@@ -3,6 +3,7 @@
 //! Stopping takes nothing away: the data path goes on, and when the heartbeat grows older than `max-age` it hands its
 //! packets to the kernel. `forwarder detach` is the only thing that removes it.
 
+pub mod accounts;
 mod asks;
 mod blackholes;
 mod bogons;
@@ -35,6 +36,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use forwarder_common::directory::SOURCES;
 use tracing::{error, info, warn};
 
 use self::{
@@ -172,6 +174,9 @@ fn prepare(pins: &Pins, config: &Config) -> Result<()> {
     if pinned != asked {
         warn!("[tables] differs from the pinned tables, which stay as they are until `forwarder detach`");
     }
+    if sizes.sources && meta.features & SOURCES == 0 {
+        warn!("{}", interfaces::NO_SOURCES);
+    }
     info!("adopting the tables in {}", pins.dir().display());
     Ok(())
 }
@@ -229,8 +234,12 @@ impl Controller {
         let feasible = |interface: &InterfaceConfig| interface.source_check == SourceCheck::Feasible;
         engine.rib.all_ways = config.interfaces.iter().any(feasible);
         seed(&engine);
+        let (owned, uncounted) = accounts::claim(engine.view(), &config.accounts);
+        uncounted.iter().for_each(|problem| warn!("{problem}"));
+        engine.set_accounts(owned);
         let bogons = Bogons::start(&config.filter, clock::unix_seconds())?;
         let mut interfaces = Interfaces::new(config.clone(), programs, bogons.listed())?;
+        interfaces.uncounted = uncounted;
         // Watch first, then dump.
         let mut source = KernelSource::open(routes.tables.clone())?;
         let links = netlink::dump::dump_links()?;
@@ -534,6 +543,8 @@ impl Controller {
         }
         problems.extend(self.bogons.problems());
         problems.extend(self.punt.problem());
+        problems.extend(self.interfaces.uncounted.iter().cloned());
+        problems.extend(self.interfaces.no_sources(&self.engine));
         let now = self.engine.clock;
         let elapsed = self.told.elapsed().as_secs_f64();
         let rules = self.rules.rows(self.engine.view(), now, elapsed);

@@ -22,7 +22,7 @@ use aya_obj::{
     maps::{LegacyMap, PinningType, bpf_map_def},
 };
 use forwarder_common::{
-    directory::{ABI_VERSION, MAGIC, Meta},
+    directory::{ABI_VERSION, MAGIC, Meta, SOURCES},
     interface::IFINDEX_MAX,
     maps, punt,
 };
@@ -269,7 +269,8 @@ impl Pins {
                 ports: sizes.ports,
                 cpus: sizes.cpus,
                 netns,
-                reserved: [0; 2],
+                features: if sizes.sources { SOURCES } else { 0 },
+                reserved: 0,
             },
         );
         meta.pin(self.map(maps::META)).context("cannot pin META")?;

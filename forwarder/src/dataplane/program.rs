@@ -56,6 +56,7 @@ pub fn open(pins: &Pins, sizes: Sizes, purpose: Purpose) -> Result<Opened> {
             maps::SELF_ADDRESSES,
             maps::PUNT_FLOWS,
             maps::PREFIX_COUNTERS,
+            maps::SOURCE_COUNTERS,
             LOGS,
         ],
         Purpose::Trace => &[maps::DEVICES, maps::SELF_ADDRESSES, maps::PUNT_FLOWS],
@@ -83,6 +84,7 @@ pub fn open(pins: &Pins, sizes: Sizes, purpose: Purpose) -> Result<Opened> {
         .override_global("DEVICES_ID", &devices, true);
     if purpose == Purpose::Trace {
         loader.map_max_entries(maps::PREFIX_COUNTERS, 1);
+        loader.map_max_entries(maps::SOURCE_COUNTERS, 1);
     }
     let ebpf = loader.load(&object.octets).map_err(|why| {
         anyhow!(why).context(
@@ -103,7 +105,7 @@ pub fn resolve(object: &[u8], pins: &Pins, sizes: Sizes) -> Result<direct::Objec
     let length = |name| sizes.length(name);
     let open = |name| match name {
         // Never reached through this; any table will do.
-        maps::PREFIX_COUNTERS if length(name) == 0 => pins.data(maps::SETTINGS),
+        maps::PREFIX_COUNTERS | maps::SOURCE_COUNTERS if length(name) == 0 => pins.data(maps::SETTINGS),
         _ => pins.data(name),
     };
     direct::resolve(object, open, length)
@@ -111,9 +113,13 @@ pub fn resolve(object: &[u8], pins: &Pins, sizes: Sizes) -> Result<direct::Objec
 
 /// The same with counters of its own: those of one CPU, which all CPUs write to.
 fn resolve_tracing(pins: &Pins, sizes: Sizes) -> Result<direct::Object> {
-    let own = Sizes { cpus: 1, ..sizes };
+    let own = Sizes {
+        cpus: 1,
+        sources: false,
+        ..sizes
+    };
     let (arrays, length) = (own.arrays()?, |name: &str| own.length(name));
-    // With strides of 0 every CPU is the first. Prefixes are not counted.
+    // With strides of 0 every CPU is the first. Prefixes are not counted, nor are sources.
     let strides = [
         maps::SLOT_DIRECTORY,
         maps::NEXTHOP_DIRECTORY,

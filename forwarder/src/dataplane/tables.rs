@@ -3,9 +3,10 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use forwarder_common::{
+    account::{self, AccountEntry},
     counters::{Counter, EgressCounters, Pending, ReasonCounters},
     direct::{self, Addressed},
-    directory::{GroupEntry, Meta, NextHopEntry, PortEntry, SlotEntry},
+    directory::{GroupEntry, Meta, NextHopEntry, PortEntry, SOURCES, SlotEntry},
     fib::{BLOCK_LEN, ROOT4_LEN, ROOT6_LEN, walk4, walk6},
     filter::SourceTable,
     flow::SELF_WORDS,
@@ -24,6 +25,8 @@ use super::{Array, Region};
 
 /// Rule slots.
 const SLOTS: u32 = rules::SLOTS as u32;
+/// Where [`Pending::source`] stands.
+const SOURCE_WORD: usize = std::mem::offset_of!(Pending, source);
 
 /// Sizes of the tables. They come from the configuration when the maps are made and from the pins afterwards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -42,6 +45,8 @@ pub struct Sizes {
     pub ports: u32,
     /// Possible CPUs.
     pub cpus: u32,
+    /// There are counters by source prefix.
+    pub sources: bool,
 }
 
 impl Sizes {
@@ -54,6 +59,7 @@ impl Sizes {
         nexthops: 512,
         ports: 16,
         cpus: 2,
+        sources: false,
     };
 
     /// The sizes that pinned maps have.
@@ -66,6 +72,7 @@ impl Sizes {
             nexthops: meta.nexthops,
             ports: meta.ports,
             cpus: meta.cpus,
+            sources: meta.features & SOURCES != 0,
         }
     }
 
@@ -73,6 +80,9 @@ impl Sizes {
     pub fn entries(&self) -> Vec<(&'static str, u32, u32)> {
         let size = |octets: usize| octets as u32;
         let (per_port, per_hop) = (self.cpus * self.ports, self.cpus * self.nexthops);
+        let (source_counters, source_baselines) = self.by_source();
+        let counter = size(size_of::<Counter>());
+        let pairs = account::PAIRS as u32;
         vec![
             (maps::FIB4_ROOT, 1, size(ROOT4_LEN * 4)),
             (maps::FIB4_POOL, self.blocks4, size(BLOCK_LEN * 4)),
@@ -93,6 +103,8 @@ impl Sizes {
                 self.cpus * self.slots,
                 size(size_of::<Counter>()),
             ),
+            (maps::SOURCE_COUNTERS, source_counters, counter),
+            (maps::PAIRS, self.cpus * pairs, counter),
             (maps::PENDING, self.cpus, size(size_of::<Pending>())),
             (maps::NEXTHOP_COUNTERS, per_hop, size(size_of::<Counter>())),
             (maps::EGRESS_COUNTERS, per_port, size(size_of::<EgressCounters>())),
@@ -117,8 +129,25 @@ impl Sizes {
             (maps::GROUP_DIRECTORY, self.groups, size(size_of::<GroupEntry>())),
             (maps::PORT_DIRECTORY, self.ports, size(size_of::<PortEntry>())),
             (maps::RULE_DIRECTORY, SLOTS, size(size_of::<RuleEntry>())),
+            (maps::SOURCE_BASELINES, source_baselines, counter),
+            (
+                maps::ACCOUNT_DIRECTORY,
+                account::ACCOUNTS as u32,
+                size(size_of::<AccountEntry>()),
+            ),
+            (maps::PAIR_BASELINES, pairs, counter),
             (maps::META, 1, size(size_of::<Meta>())),
         ]
+    }
+
+    /// Entries of the counters by source prefix, and of what was counted before; one where there are none, because a map has
+    /// one at least.
+    const fn by_source(&self) -> (u32, u32) {
+        if self.sources {
+            (self.cpus * self.slots, self.slots)
+        } else {
+            (1, 1)
+        }
     }
 
     /// Elements and octets of an element for each mmapable map, by name. What the program addresses directly is one element
@@ -221,6 +250,16 @@ pub struct Tables {
     pub reason_counters: Array<Counter>,
     /// `[cpu][slot]`.
     pub prefix_counters: Array<Counter>,
+    /// `[cpu][slot]`, where packets are counted by source prefix.
+    pub source_counters: Array<Counter>,
+    /// `[slot]`, likewise.
+    pub source_baselines: Array<Counter>,
+    /// `[cpu][crossing][from][to]`.
+    pub pairs: Array<Counter>,
+    /// `[crossing][from][to]`.
+    pub pair_baselines: Array<Counter>,
+    /// Account directory.
+    pub account_directory: Array<AccountEntry>,
     /// `[cpu]`.
     pub pending: Array<Pending>,
     /// `[cpu][next hop]`.
@@ -259,6 +298,7 @@ impl Tables {
         };
         let (slots, nexthops) = (sizes.slots as usize, sizes.nexthops as usize);
         let (ports, cpus) = (sizes.ports as usize, sizes.cpus as usize);
+        let (source_counters, source_baselines) = sizes.by_source();
         Ok(Tables {
             sizes,
             fib4_root: region(maps::FIB4_ROOT)?,
@@ -282,6 +322,11 @@ impl Tables {
             self_bits: region(maps::SELF_BITS)?,
             reason_counters: Array::new(region(maps::REASON_COUNTERS)?, cpus * ports * Reason::SLOTS),
             prefix_counters: Array::new(region(maps::PREFIX_COUNTERS)?, cpus * slots),
+            source_counters: Array::new(region(maps::SOURCE_COUNTERS)?, source_counters as usize),
+            source_baselines: Array::new(region(maps::SOURCE_BASELINES)?, source_baselines as usize),
+            pairs: Array::new(region(maps::PAIRS)?, cpus * account::PAIRS),
+            pair_baselines: Array::new(region(maps::PAIR_BASELINES)?, account::PAIRS),
+            account_directory: Array::new(region(maps::ACCOUNT_DIRECTORY)?, account::ACCOUNTS),
             pending: Array::new(region(maps::PENDING)?, cpus),
             nexthop_counters: Array::new(region(maps::NEXTHOP_COUNTERS)?, cpus * nexthops),
             egress_counters: Array::new(region(maps::EGRESS_COUNTERS)?, cpus * ports),
@@ -320,6 +365,27 @@ impl Tables {
     /// Whether a CPU has ever forwarded a packet: its word changes with the first and is hardly ever zero again.
     pub fn has_counted(&self, cpu: u32) -> bool {
         self.pending.word(cpu as usize, 0).load(Ordering::Acquire) != 0
+    }
+
+    /// Counts of packets from a slot's prefix over all CPUs, as they stand; none where that is not counted.
+    pub fn slot_source_counter(&self, slot: u32) -> Counter {
+        if !self.sizes.sources {
+            return Counter::default();
+        }
+        (0..self.sizes.cpus).fold(Counter::default(), |sum, cpu| {
+            let word = || {
+                self.pending
+                    .word(cpu as usize, SOURCE_WORD)
+                    .load(Ordering::Acquire)
+            };
+            let counter = || self.source_counters.get((cpu * self.sizes.slots + slot) as usize);
+            sum.plus(Pending::read(slot, word, counter))
+        })
+    }
+
+    /// Counts of a cell of the pairs of accounts ([`account::pair`]) over all CPUs, as they stand.
+    pub fn pair_counter(&self, cell: u32) -> Counter {
+        self.sum(&self.pairs, account::PAIRS as u32, cell)
     }
 
     /// Counts of a next hop over all CPUs, as they stand.

@@ -155,7 +155,10 @@ impl Adjacencies {
     pub fn place(&mut self, known: Known<'_>, prefix: IpNet, ways: &Ways, have: Option<u32>) -> Option<u32> {
         if is_blackhole(&ways.path) && self.nexthops.has_room_for_victims() {
             let victim = Plan {
-                ways: Ways::only(Path::Victim(prefix)),
+                ways: Ways {
+                    account: ways.account,
+                    ..Ways::only(Path::Victim(prefix))
+                },
                 anchor: None,
             };
             if let Some(found) = self.acquire(known, &victim) {
@@ -213,7 +216,7 @@ impl Adjacencies {
             Some(state) => (state.tiers, state.references),
             None => (Tiers::default(), 0),
         };
-        write_group(known.tables, group, tiers.chosen());
+        write_group(known.tables, group, plan.ways.account, tiers.chosen());
         self.write_origin(known, group, &plan.ways, &tiers);
         write_entry(known.tables, group, entry_of(key), &tiers);
         self.let_go(known.tables, &old);
@@ -252,7 +255,10 @@ impl Adjacencies {
     /// Whether a group is one for these ways, whatever its anchor.
     pub fn serves(&self, group: u32, ways: &Ways) -> bool {
         let plan = self.state(group).and_then(|state| state.plan.as_ref());
-        let victims = |plan: &Plan| matches!(*plan.ways.path, Path::Victim(_)) && is_blackhole(&ways.path);
+        let victims = |plan: &Plan| {
+            let blackholes = matches!(*plan.ways.path, Path::Victim(_)) && is_blackhole(&ways.path);
+            blackholes && plan.ways.account == ways.account
+        };
         plan.is_some_and(|plan| plan.ways == *ways || victims(plan))
     }
 
@@ -346,7 +352,7 @@ impl Adjacencies {
         let Some(tiers) = self.fill(known, &plan, on_backup) else {
             return;
         };
-        write_group(known.tables, group, tiers.chosen());
+        write_group(known.tables, group, plan.ways.account, tiers.chosen());
         self.write_origin(known, group, &plan.ways, &tiers);
         let entry = known.tables.group_directory.get(group as usize);
         write_entry(known.tables, group, entry, &tiers);

@@ -12,8 +12,8 @@ use ipnet::IpNet;
 use super::{backup::Tiers, buckets, family::Address, nexthops::Member};
 use crate::{dataplane::Tables, with_family};
 
-/// Stores a group's buckets, then its width. Members that cannot be used now count only where none can.
-pub(super) fn write_group(tables: &Tables, group: u32, members: &[Member]) {
+/// Stores a group's account, its buckets, then its width. Members that cannot be used now count only where none can.
+pub(super) fn write_group(tables: &Tables, group: u32, account: u8, members: &[Member]) {
     let usable = |id: u16| {
         let state = tables.nexthops.get(id as usize).state();
         state == Reason::Forwarded.index()
@@ -35,6 +35,9 @@ pub(super) fn write_group(tables: &Tables, group: u32, members: &[Member]) {
     let filled = buckets::fill(&current.buckets, &chosen);
     let region = tables.groups.region();
     let base = group as usize * 256;
+    if current.account != u32::from(account) {
+        region.u32(base + 4).store(account.into(), Ordering::Release);
+    }
     for (index, id) in filled.iter().enumerate() {
         if current.buckets[index] != *id {
             region.u16(base + 8 + index * 2).store(*id, Ordering::Release);

@@ -11,6 +11,7 @@
 //! again. A withdrawal goes `Removing`, leaves, `Retired`; after a grace period the slot is `Free`, its counter standing
 //! where it stood: what was counted before is the next prefix's baseline.
 
+pub mod accounts;
 pub mod adjacency;
 mod anchors;
 mod backup;
@@ -31,7 +32,7 @@ pub mod stride;
 mod tree;
 mod way;
 
-use forwarder_common::directory::State;
+use forwarder_common::directory::{COUNTING, State};
 use ipnet::IpNet;
 
 use self::{
@@ -59,6 +60,8 @@ pub struct Fib {
     /// The group that punts with `fib-full`.
     punt: u32,
     graceful: bool,
+    /// Counting prefixes that an earlier controller laid, and their slots.
+    found_counting: Vec<(IpNet, u32)>,
 }
 
 impl Fib {
@@ -70,6 +73,7 @@ impl Fib {
             slots: Slots::new(tables),
             punt,
             graceful: false,
+            found_counting: Vec::new(),
         }
     }
 
@@ -81,6 +85,7 @@ impl Fib {
     pub fn adopt(tables: &Tables, punt: u32) -> Result<Fib, String> {
         let mut fib = Fib::new(tables, punt);
         let (mut v4, mut v6, mut unfinished) = (Vec::new(), Vec::new(), Vec::new());
+        let mut counting = Vec::new();
         let used = fib.slots.adopt(tables, |slot, prefix, entry, state| {
             with_family!(
                 prefix,
@@ -90,7 +95,11 @@ impl Fib {
             if state != State::Live {
                 unfinished.push((prefix, slot, entry, state));
             }
+            if entry.flags & COUNTING != 0 {
+                counting.push((prefix, slot));
+            }
         })?;
+        fib.found_counting = counting;
         if !used {
             // Just made: no word of it names anything.
             return Ok(fib);
@@ -186,6 +195,35 @@ impl Fib {
         let entry = tables.slot_directory.get(slot as usize);
         let prefix = prefix_of(entry.family, entry.address, entry.length)?;
         Some((prefix, entry.group))
+    }
+
+    /// Counting prefixes that an earlier controller laid, with their slots; once.
+    pub fn take_found_counting(&mut self) -> Vec<(IpNet, u32)> {
+        std::mem::take(&mut self.found_counting)
+    }
+
+    /// Whether a prefix that is laid is a counting prefix ([`accounts`]).
+    pub fn is_counting(&self, tables: &Tables, prefix: IpNet) -> bool {
+        self.slot(tables, prefix)
+            .is_some_and(|slot| slots::is_counting(tables, slot))
+    }
+
+    /// Says whether a prefix that is laid is a counting prefix.
+    pub fn set_counting(&self, tables: &Tables, prefix: IpNet, counting: bool) {
+        if let Some(slot) = self.slot(tables, prefix) {
+            slots::set_counting(tables, slot, counting);
+        }
+    }
+
+    /// The slot of the longest prefix laid that covers all of `prefix` and more, and is no counting prefix.
+    pub fn route_around(&self, tables: &Tables, mut prefix: IpNet) -> Option<u32> {
+        loop {
+            (prefix, _) = self.cover(tables, prefix)?;
+            let slot = self.slot(tables, prefix)?;
+            if !slots::is_counting(tables, slot) {
+                return Some(slot);
+            }
+        }
     }
 
     /// Calls `each` with every prefix laid, its slot and its group, in the order of slots.

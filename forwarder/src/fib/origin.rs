@@ -18,6 +18,7 @@ use crate::{link::Served, source::event::Ifindex};
 /// The bits of a group with these ways whose packets are led by `chosen` now.
 pub(super) fn origin<'a>(world: &Topology, ways: &Ways, chosen: impl Iterator<Item = &'a Key>) -> Origin {
     let mut origin = Origin::default();
+    origin.set_account(ways.account);
     for step in steps(world, &ways.path).0 {
         match step {
             Step::Hop { hop, .. } if hop.ifindex != 0 => {

@@ -10,7 +10,7 @@ use std::{
 
 use forwarder_common::{
     directory::{NextHopEntry, State},
-    nexthop::{EXACT_LENGTH, GENERIC, NextHop},
+    nexthop::{EXACT_LENGTH, GENERIC, NextHop, OUTSIDE},
     reason::Reason,
 };
 use ipnet::IpNet;
@@ -333,7 +333,7 @@ fn nexthop_of(world: &Topology, key: &Key) -> NextHop {
             interface_mtu.min(*mtu)
         },
         port: served.port,
-        flags: exact | if served.generic { GENERIC } else { 0 },
+        flags: exact | if served.generic { GENERIC } else { 0 } | if served.outside { OUTSIDE } else { 0 },
         reserved: 0,
     }
 }

@@ -27,6 +27,8 @@ pub struct Ways {
     pub alternate: Option<Arc<Path>>,
     /// Those of all other routes, where an interface checks sources by them.
     pub others: Others,
+    /// The account of the prefix, 0 for none: groups are counted by it.
+    pub account: u8,
 }
 
 /// Ways that count only for packets from a prefix.
@@ -88,6 +90,7 @@ impl Ways {
             path: Arc::new(path),
             alternate: None,
             others: Others::default(),
+            account: 0,
         }
     }
 
@@ -105,6 +108,7 @@ impl Ways {
             path: unmarked(self.path, links),
             alternate: self.alternate.map(|path| unmarked(path, links)),
             others: self.others,
+            account: self.account,
         }
     }
 
@@ -166,7 +170,8 @@ impl Plan {
             (Others::Unknown, Others::Unknown) => true,
             _ => false,
         };
-        same && others && Arc::ptr_eq(&self.ways.path, &other.ways.path) && self.anchor == other.anchor
+        let ends = self.anchor == other.anchor && self.ways.account == other.ways.account;
+        same && others && Arc::ptr_eq(&self.ways.path, &other.ways.path) && ends
     }
 
     /// A number that spreads plans in use, by where their paths stand in memory.
@@ -178,7 +183,8 @@ impl Plan {
             None => 0,
         };
         let alternate = self.ways.alternate.as_ref().map_or(0, address);
-        address(&self.ways.path) ^ alternate.rotate_left(3) ^ anchor ^ anchor >> 8
+        let account = usize::from(self.ways.account) << 1;
+        address(&self.ways.path) ^ alternate.rotate_left(3) ^ anchor ^ anchor >> 8 ^ account
     }
 
     /// For prefixes that find no room: the kernel takes their packets.

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use forwarder_common::{
     counters::Counter,
-    directory::{SlotEntry, State},
+    directory::{COUNTING, SlotEntry, State},
     fib::{Leaf, SLOT_MAX},
 };
 use ipnet::IpNet;
@@ -33,7 +33,7 @@ pub const fn sticky_slot() -> u32 {
 /// Length that gives way to no prefix.
 const NEVER: u8 = u8::MAX;
 
-/// Octet offset of the word {length, family, state, reserved, group} in an entry.
+/// Octet offset of the word {length, family, state, flags, group} in an entry.
 const STATE_WORD: usize = 16;
 /// Octet offsets of the words {generation, protocol} and {origin AS, neighbour AS}.
 const PROVENANCE_WORDS: [usize; 2] = [40, 48];
@@ -203,7 +203,7 @@ impl Slots {
             length,
             family: A::FAMILY,
             state: State::Installing as u8,
-            reserved: 0,
+            flags: old.flags,
             group,
             ..old
         };
@@ -231,7 +231,12 @@ impl Slots {
                     counter: entry.baseline,
                 });
             }
+            if tables.sizes.sources {
+                let counted = tables.slot_source_counter(slot);
+                tables.source_baselines.set(slot as usize, &counted);
+            }
             entry.generation = old.generation.wrapping_add(1);
+            entry.flags = 0;
             self.tree.set_length(slot, length);
         }
         // The state word last.
@@ -329,6 +334,29 @@ impl Slots {
             Self::set_state(tables, slot, State::Free);
             self.free.push(slot);
         }
+    }
+}
+
+/// [`COUNTING`] in the state word.
+const COUNTING_BIT: u64 = (COUNTING as u64) << 24;
+
+/// Whether a slot's prefix is a counting prefix.
+pub fn is_counting(tables: &Tables, slot: u32) -> bool {
+    let word = tables.slot_directory.word(slot as usize, STATE_WORD);
+    word.load(Ordering::Relaxed) & COUNTING_BIT != 0
+}
+
+/// Says whether a slot's prefix is a counting prefix.
+pub fn set_counting(tables: &Tables, slot: u32, counting: bool) {
+    let word = tables.slot_directory.word(slot as usize, STATE_WORD);
+    let old = word.load(Ordering::Relaxed);
+    let new = if counting {
+        old | COUNTING_BIT
+    } else {
+        old & !COUNTING_BIT
+    };
+    if new != old {
+        word.store(new, Ordering::Release);
     }
 }
 

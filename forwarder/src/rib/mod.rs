@@ -252,6 +252,7 @@ impl Rib {
                 path: path.clone(),
                 alternate: alternate.cloned(),
                 others: Others::default(),
+                account: 0,
             },
             provenance: Provenance {
                 protocol: found.best.protocol,
@@ -335,6 +336,7 @@ fn by_feed(view: &View<'_>, next: Option<&Arc<Path>>) -> Choice {
             path: view.path.clone(),
             alternate: alternate.cloned(),
             others: Others::default(),
+            account: 0,
         },
         provenance: provenance(view.attributes, view.attributes.protocol),
         by_kernel: false,
@@ -356,6 +358,7 @@ fn refused(punt: &Arc<Path>) -> Choice {
             path: punt.clone(),
             alternate: None,
             others: Others::default(),
+            account: 0,
         },
         provenance: Provenance::default(),
         by_kernel: false,

@@ -1,4 +1,5 @@
-//! Forwarded packets by prefix, next hop or interface. Each listing adds up to the forwarded total.
+//! Forwarded packets by prefix, next hop, interface and the like. Each listing adds up to the forwarded total, but that of accounts,
+//! where a packet is counted for whom it is from and for whom it is for.
 
 use std::{collections::HashMap, net::IpAddr};
 
@@ -10,7 +11,11 @@ use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{blackholes::discarded, names, path, prefixes};
+use super::{
+    accounts::{self, AccountFigures},
+    blackholes::discarded,
+    names, path, prefixes,
+};
 use crate::dataplane::Tables;
 
 /// What to count by.
@@ -19,6 +24,8 @@ use crate::dataplane::Tables;
 pub enum By {
     /// Destination prefix
     Prefix,
+    /// Prefix of the source
+    SourcePrefix,
     /// Next hop
     NextHop,
     /// Egress interface
@@ -27,16 +34,23 @@ pub enum By {
     OriginAs,
     /// AS that it is heard from
     NeighbourAs,
+    /// Account, those that are part of it with it
+    Account,
+    /// From account to account
+    AccountPair,
 }
 
 impl By {
     /// All.
-    pub const ALL: [By; 5] = [
+    pub const ALL: [By; 8] = [
         By::Prefix,
+        By::SourcePrefix,
         By::NextHop,
         By::Interface,
         By::OriginAs,
         By::NeighbourAs,
+        By::Account,
+        By::AccountPair,
     ];
 
     /// The word on the command line and in the API.
@@ -47,7 +61,15 @@ impl By {
             By::Interface => "interface",
             By::OriginAs => "origin-as",
             By::NeighbourAs => "neighbour-as",
+            By::SourcePrefix => "source-prefix",
+            By::Account => "account",
+            By::AccountPair => "account-pair",
         }
+    }
+
+    /// Why nothing is counted so, and what to do, where that is so.
+    pub fn missing(self, tables: &Tables) -> Option<String> {
+        accounts::missing(tables, self)
     }
 }
 
@@ -87,6 +109,18 @@ pub struct CounterRow {
     /// By neighbour AS: the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub neighbour_as: Option<String>,
+    /// By pair of accounts: the account of the source, "(elsewhere)", "(earlier accounts)", "(not counted)" or "(others)".
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// By pair of accounts: that of the destination, likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
+    /// By pair of accounts: whether the packets came in, or went out, by a transit or peer interface.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outside: Option<bool>,
+    /// By account: the account, and which packets were which.
+    #[serde(flatten)]
+    pub account: Option<AccountFigures>,
     /// By AS: prefixes that have counted packets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prefixes: Option<u64>,
@@ -111,11 +145,18 @@ impl CounterRow {
             ..CounterRow::default()
         };
         match by {
-            By::Prefix => row.prefix = Some(name),
+            By::Prefix | By::SourcePrefix => row.prefix = Some(name),
             By::NextHop => row.nexthop = Some(name),
             By::Interface => row.ifname = Some(name),
             By::OriginAs => row.origin_as = Some(name),
             By::NeighbourAs => row.neighbour_as = Some(name),
+            By::AccountPair => (row.from, row.to) = (Some(name.clone()), Some(name)),
+            By::Account => {
+                row.account = Some(AccountFigures {
+                    account: name,
+                    ..AccountFigures::default()
+                });
+            }
         }
         row
     }
@@ -125,12 +166,15 @@ impl CounterRow {
 /// packets only with `all`.
 pub fn counters(tables: &Tables, by: By, top: Option<usize>, all: bool) -> Vec<CounterRow> {
     let mut rows = match by {
-        By::Prefix => by_prefix(tables, top, all),
+        By::Prefix | By::SourcePrefix => by_prefix(tables, by, top, all),
         By::NextHop => by_next_hop(tables),
         By::Interface => by_interface(tables),
         By::OriginAs | By::NeighbourAs => by_as(tables, by),
+        By::Account => accounts::by_account(tables),
+        By::AccountPair => accounts::by_pair(tables),
     };
-    if !all {
+    // Accounts are few, and one that is new should be seen.
+    if !all && by != By::Account {
         rows.retain(|row| row.packets > 0);
     }
     // The row for what was left out comes last.
@@ -138,7 +182,11 @@ pub fn counters(tables: &Tables, by: By, top: Option<usize>, all: bool) -> Vec<C
     rows.retain(|row| !left_out(row) || row.packets > 0);
     rows.sort_by_key(|row| (left_out(row), std::cmp::Reverse((row.bytes, row.packets))));
     let most = top.unwrap_or(usize::MAX);
-    if by != By::Prefix && rows.len() > most {
+    if by == By::Account {
+        // What is part of another is in its row already: there is no sum of others.
+        rows.truncate(most);
+    }
+    if !matches!(by, By::Prefix | By::SourcePrefix) && rows.len() > most {
         let others = rows
             .drain(most..)
             .fold(Counter::default(), |sum, row| sum.plus(row.counter()));
@@ -158,9 +206,29 @@ impl CounterRow {
     }
 }
 
-/// Calls `each` with what every prefix that is laid has counted. Answers what prefixes have that are no more: every slot is
-/// read once, so all together is what the program counted, whatever changes meanwhile.
-fn each_prefix(tables: &Tables, mut each: impl FnMut(Counter, IpNet, &SlotEntry)) -> Counter {
+/// Calls `each` with what every prefix that is laid has counted of packets to it. Answers what prefixes have that are no more:
+/// every slot is read once, so all together is what the program counted, whatever changes meanwhile.
+fn each_prefix(tables: &Tables, each: impl FnMut(Counter, IpNet, &SlotEntry)) -> Counter {
+    let counter = |slot| tables.slot_counter(slot);
+    each_owner(tables, counter, |_, entry| entry.baseline, each)
+}
+
+/// The same of packets from it.
+fn each_source(tables: &Tables, each: impl FnMut(Counter, IpNet, &SlotEntry)) -> Counter {
+    if !tables.sizes.sources {
+        return Counter::default();
+    }
+    let counter = |slot| tables.slot_source_counter(slot);
+    let baseline = |slot, _: &SlotEntry| tables.source_baselines.get(slot as usize);
+    each_owner(tables, counter, baseline, each)
+}
+
+fn each_owner(
+    tables: &Tables,
+    counter: impl Fn(u32) -> Counter,
+    baseline: impl Fn(u32, &SlotEntry) -> Counter,
+    mut each: impl FnMut(Counter, IpNet, &SlotEntry),
+) -> Counter {
     let mut total = Counter::default();
     let mut live = Counter::default();
     for slot in 0..tables.sizes.slots {
@@ -168,10 +236,10 @@ fn each_prefix(tables: &Tables, mut each: impl FnMut(Counter, IpNet, &SlotEntry)
         if entry.generation == 0 && slot >= crate::fib::slots::RESERVED {
             continue;
         }
-        let raw = tables.slot_counter(slot);
+        let raw = counter(slot);
         total = total.plus(raw);
         if let Some(prefix) = prefixes::owner(&entry) {
-            let counter = raw.since(entry.baseline);
+            let counter = raw.since(baseline(slot, &entry));
             live = live.plus(counter);
             each(counter, prefix, &entry);
         }
@@ -179,13 +247,21 @@ fn each_prefix(tables: &Tables, mut each: impl FnMut(Counter, IpNet, &SlotEntry)
     total.since(live)
 }
 
-fn by_prefix(tables: &Tables, top: Option<usize>, all: bool) -> Vec<CounterRow> {
+fn by_prefix(tables: &Tables, by: By, top: Option<usize>, all: bool) -> Vec<CounterRow> {
     let mut owners = Vec::new();
-    let withdrawn = each_prefix(tables, |counter, prefix, _| {
+    let push = |counter: Counter, prefix, _: &SlotEntry| {
         if all || counter.packets > 0 {
             owners.push((counter, prefix));
         }
-    });
+    };
+    let withdrawn = if by == By::SourcePrefix {
+        each_source(tables, push)
+    } else {
+        each_prefix(tables, push)
+    };
+    let counted = owners
+        .iter()
+        .fold(withdrawn, |sum, (counter, _)| sum.plus(*counter));
     // A million names are not made for ten rows: what `top` leaves out is added up here already.
     owners.sort_unstable_by_key(|(counter, prefix)| {
         (std::cmp::Reverse((counter.bytes, counter.packets)), *prefix)
@@ -194,11 +270,14 @@ fn by_prefix(tables: &Tables, top: Option<usize>, all: bool) -> Vec<CounterRow> 
     let others = owners
         .drain(shown..)
         .fold(Counter::default(), |sum, (counter, _)| sum.plus(counter));
-    let named =
-        |(counter, prefix): (Counter, IpNet)| CounterRow::named(By::Prefix, prefix.to_string(), counter);
+    let named = |(counter, prefix): (Counter, IpNet)| CounterRow::named(by, prefix.to_string(), counter);
     let mut rows: Vec<CounterRow> = owners.into_iter().map(named).collect();
-    rows.push(CounterRow::named(By::Prefix, WITHDRAWN.into(), withdrawn));
-    rows.push(CounterRow::named(By::Prefix, OTHERS.into(), others));
+    rows.push(CounterRow::named(by, WITHDRAWN.into(), withdrawn));
+    if by == By::SourcePrefix {
+        let uncounted = accounts::rest(accounts::forwarded(tables), counted);
+        rows.push(CounterRow::named(by, accounts::NOT_COUNTED.into(), uncounted));
+    }
+    rows.push(CounterRow::named(by, OTHERS.into(), others));
     rows
 }
 
@@ -332,7 +411,8 @@ mod tests {
             packets: 30,
             bytes: 3000,
         };
-        for by in By::ALL {
+        // Of accounts a packet is counted for two.
+        for by in By::ALL.into_iter().filter(|by| *by != By::Account) {
             for top in [None, Some(0), Some(1), Some(100)] {
                 for all in [false, true] {
                     assert_eq!(
@@ -398,7 +478,7 @@ mod tests {
         assert!(
             "x".parse::<By>()
                 .unwrap_err()
-                .contains("use one of prefix, next-hop, interface")
+                .contains("use one of prefix, source-prefix, next-hop")
         );
         assert_eq!("next-hop".parse(), Ok(By::NextHop));
     }

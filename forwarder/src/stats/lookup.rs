@@ -35,6 +35,9 @@ pub struct LookupRow {
     pub source_mac: Option<String>,
     /// Who installed the route.
     pub protocol: Option<String>,
+    /// The prefix is an account's and no route: it is counted apart, and does what the route that covers it does.
+    #[serde(default)]
+    pub counting: bool,
     /// Counter slot.
     pub slot: Option<u32>,
     /// Next-hop group.
@@ -76,6 +79,7 @@ pub fn lookup(paths: &mut Paths, address: IpAddr) -> Vec<LookupRow> {
         destination_mac: hop.destination_mac.clone(),
         source_mac: hop.via.and_then(|_| hop.source_mac.clone()),
         protocol: decision.prefix.map(|_| names::protocol(decision.entry.protocol)),
+        counting: decision.is_counting(),
         slot: Some(decision.slot),
         group: Some(decision.group),
         backup: decision.backup.hops.clone(),

@@ -5,6 +5,7 @@
 //!
 //! Rows are flat and their fields are the JSON: packets, octets, seconds, no units inside values.
 
+pub mod accounts;
 pub mod attributes;
 pub mod blackholes;
 pub mod candidates;

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
 use forwarder_common::{
-    directory::SlotEntry,
+    directory::{COUNTING, SlotEntry},
     fib::{GROUP_INDIRECT, Leaf},
     reason::Reason,
 };
@@ -94,6 +94,13 @@ pub struct Decision {
     pub hops: Arc<Vec<Hop>>,
     /// What takes over from them, or has.
     pub backup: Backup,
+}
+
+impl Decision {
+    /// Whether the prefix is there only to be counted, and what covers it is the route.
+    pub fn is_counting(&self) -> bool {
+        self.prefix.is_some() && self.entry.flags & COUNTING != 0
+    }
 }
 
 /// Reads decisions; next hops of a group are read once.

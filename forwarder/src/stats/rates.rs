@@ -78,7 +78,7 @@ pub fn rates(live: &Live, by: By, top: usize) -> Vec<RateRow> {
                 ..RateRow::default()
             },
         ),
-        By::NextHop | By::Interface => Vec::new(),
+        By::SourcePrefix | By::NextHop | By::Interface | By::Account | By::AccountPair => Vec::new(),
     };
     rows.sort_by_key(|(_, counter)| std::cmp::Reverse((counter.bytes, counter.packets)));
     let others: Vec<(RateRow, Counter)> = rows.drain(rows.len().min(top)..).collect();

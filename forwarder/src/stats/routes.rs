@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use forwarder_common::directory::COUNTING;
 use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -28,6 +29,9 @@ pub struct RouteRow {
     pub weight: u32,
     /// Who installed the route in the kernel.
     pub protocol: String,
+    /// There is no route for this prefix: it is an account's, laid to be counted, and does what the route that covers it does.
+    #[serde(default)]
+    pub counting: bool,
     /// Next hops that take over when all of the route's have failed; null where none could.
     pub backup: Option<String>,
     /// They have: `via` and `ifname` are the backup's.
@@ -162,6 +166,7 @@ impl<'a> Routes<'a> {
                 next_hops: hops.len() as u32,
                 weight: hop.weight,
                 protocol: names::protocol(entry.protocol),
+                counting: entry.flags & COUNTING != 0,
                 backup: backup.hops.clone(),
                 on_backup: backup.in_use,
                 packets: (index == 0).then_some(counter.packets),
@@ -197,7 +202,7 @@ mod tests {
             serde_json::to_value(&rows[0]).unwrap(),
             serde_json::json!({
                 "by": "data-path", "prefix": "198.51.100.0/24", "via": "192.0.2.9", "ifname": "core0", "state": "usable",
-                "next_hops": 1, "weight": 1, "protocol": "bird",
+                "next_hops": 1, "weight": 1, "protocol": "bird", "counting": false,
                 "backup": "via 192.0.2.9 dev core0", "on_backup": false, "packets": 17, "bytes": 1700
             })
         );

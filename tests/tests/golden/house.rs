@@ -14,7 +14,7 @@ use forwarder::{
 };
 use forwarder_common::{
     counters::Counter,
-    interface::{FILTER_SOURCES, FORWARD4, FORWARD6, REDIRECTS4},
+    interface::{COUNT_PAIRS, COUNT_SOURCES, FILTER_SOURCES, FORWARD4, FORWARD6, REDIRECTS4},
     reason::{Policy, Reason},
 };
 use forwarder_tests::{
@@ -128,6 +128,8 @@ pub struct House {
     pub ports: Ports,
     /// Every reason a packet left with.
     pub reached: BTreeSet<Reason>,
+    /// What the packet held last has counted by account and by source.
+    pub whose: Vec<(Name, Counter)>,
 }
 
 impl House {
@@ -171,6 +173,7 @@ impl House {
             tracer,
             ports,
             reached: BTreeSet::new(),
+            whose: Vec::new(),
         };
         house.furnish()?;
         Ok(house)
@@ -302,6 +305,14 @@ impl House {
         );
         let (action, out) = self.sandbox.programs.run(record.ingress, packet)?;
         let moved = Ledger::read(self.sandbox.engine.view()).since(&before);
+        let by_owner = |(name, _): &(Name, Counter)| matches!(name, Name::Pair(_) | Name::Source(_));
+        let (whose, moved): (Vec<_>, Vec<_>) = moved.into_iter().partition(by_owner);
+        let interface = self.sandbox.engine.view().interfaces.get(record.ingress as usize);
+        ensure!(
+            whose.is_empty() || interface.flags & (COUNT_PAIRS | COUNT_SOURCES) != 0,
+            "counted {whose:?} where nobody asked"
+        );
+        self.whose = whose;
         ensure!(
             (traced.action, &traced.packet) == (action, &out),
             "trace: verdict {} {:02x?}\nlive: verdict {action} {out:02x?}",

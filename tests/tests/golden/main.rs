@@ -1,7 +1,9 @@
 //! Golden packets through the live program: a sentence, a packet in, a packet out, a verdict, and exactly which counters
 //! moved. The same packet through the tracing instance must come out the same and move nothing.
 
+mod accounts;
 mod budget;
+mod churn;
 mod ecmp;
 mod ethernet;
 mod house;

@@ -224,6 +224,7 @@ fn check(house: &mut House, origin: Option<u32>, feasible: bool) {
         port: old.port as u16,
         generic: false,
         feasible,
+        outside: false,
     };
     engine.serve(ifindex, Some(served));
     engine.served_changed();

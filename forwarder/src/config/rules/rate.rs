@@ -51,13 +51,19 @@ const BURST_ADVICE: &str = "write \"64kB\", or \"100p\" for packets; units: B, k
 
 /// A rate: what it counts, and how many each second.
 pub(super) fn rate(text: &str) -> Result<(Unit, u64), Fault> {
-    let (number, unit) = quantity(text, "a rate", RATES, RATE_ADVICE)?;
-    if number == 0 {
+    let (unit, per_second) = bandwidth(text)?;
+    if per_second == 0 {
         return fault(
             format!("a rate of {text:?} lets nothing through"),
             "write action = \"drop\", or a rate",
         );
     }
+    Ok((unit, per_second))
+}
+
+/// The same where none at all means something, too.
+pub(in crate::config) fn bandwidth(text: &str) -> Result<(Unit, u64), Fault> {
+    let (number, unit) = quantity(text, "a rate", RATES, RATE_ADVICE)?;
     let most = match unit {
         Unit::Bytes => MOST_BITS,
         Unit::Packets => MOST_PACKETS,

@@ -1,10 +1,10 @@
 use super::*;
-use crate::config::{Config, file::parse_all};
+use crate::config::{Config, parse};
 use crate::filter::{ranges::Ranges, rule::Family};
 
 fn read(sections: &str) -> Result<Vec<Rule>, String> {
     let text = format!("[[interface]]\nname = \"eth0\"\n[[interface]]\nname = \"eth1\"\n{sections}");
-    let config: Config = parse_all("f.toml", &text).map_err(|error| error.to_string())?;
+    let config: Config = parse("f.toml", &text).map_err(|error| error.to_string())?;
     Ok(config.filter.rules)
 }
 
