@@ -42,7 +42,7 @@ pub const TABLES: &[&str] = &[
     maps::RULES,
     maps::RULE_STATES,
     maps::LIMITERS,
-    maps::CLASSES,
+    maps::ASKED,
     maps::RULE_DIRECTORY,
     maps::ORIGINS,
     maps::PUNT,

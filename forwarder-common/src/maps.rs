@@ -29,7 +29,7 @@ pub const RULES: &str = "RULES";
 /// What each rule counted, and what is left of its rate, `[cpu][rule slot]`.
 pub const RULE_STATES: &str = "RULE_STATES";
 /// The packet that each CPU is asking the rules about, `[cpu]`.
-pub const CLASSES: &str = "CLASSES";
+pub const ASKED: &str = "ASKED";
 /// What is left of each rule's rate for all CPUs, `[rule slot]`.
 pub const LIMITERS: &str = "LIMITERS";
 /// Rates of what is passed up, by class, and which ports are control ports.
@@ -116,7 +116,7 @@ pub const COUNTERS: &[&str] = &[
     EGRESS_COUNTERS,
     RULE_STATES,
     LIMITERS,
-    CLASSES,
+    ASKED,
     PUNT_STATES,
     PUNT_LIMITERS,
     PUNT_BUCKETS,

@@ -11,6 +11,8 @@
 //! There are two sets; a change is compiled whole into the one not in force and takes effect by one store
 //! ([`crate::settings::Settings::active_rules`]), so that a packet meets the old set or the new one.
 
+use core::mem::offset_of;
+
 use crate::{counters::Counter, plain};
 
 /// Rules of one family that are in force at most.
@@ -251,6 +253,13 @@ pub struct RuleSet {
     pub v6: Set6,
 }
 
+impl RuleSet {
+    /// From what both families have of IPv4 to that of IPv6, octets.
+    pub const STEP: usize = offset_of!(RuleSet, v6) + offset_of!(Set6, common)
+        - offset_of!(RuleSet, v4)
+        - offset_of!(Set4, common);
+}
+
 // SAFETY: repr(C), integers only; the sizes add up without padding.
 unsafe impl crate::Plain for Set4 {}
 const _: () = assert!(size_of::<Set4>() == size_of::<Common>() + 2 * 65_536 * 2 + BLOCKS * 512);
@@ -282,7 +291,7 @@ pub fn concerns(common: &Common, bit: usize) -> bool {
 
 /// The class of an IPv4 address, host order; `which` is 0 for destinations and 1 for sources.
 #[inline(always)]
-pub fn class4(set: &Set4, which: usize, address: u32) -> u32 {
+pub fn class4(set: &Set4, which: usize, address: u32) -> u16 {
     let mut entry = set.roots[which][(address >> 16) as usize & 0xffff];
     if entry & BLOCK != 0 {
         entry = block4(set, entry, address >> 8);
@@ -290,7 +299,7 @@ pub fn class4(set: &Set4, which: usize, address: u32) -> u32 {
             entry = block4(set, entry, address);
         }
     }
-    entry as u32
+    entry
 }
 
 #[inline(always)]
@@ -298,38 +307,38 @@ fn block4(set: &Set4, entry: u16, octet: u32) -> u16 {
     set.blocks[entry as usize & (BLOCKS - 1)][octet as usize & 0xff]
 }
 
-/// 1 where `a < b`, without a branch: the search would take the wrong one half of the time (H. S. Warren, Hacker's
-/// Delight, 2-12).
+/// 1 where `a < b + borrow`, which is 0 or 1: what a subtraction of two words borrows. Without a branch, which would be the
+/// wrong one half of the time and two ways for the verifier (H. S. Warren, Hacker's Delight, 2-13).
 #[inline(always)]
-const fn below(a: u64, b: u64) -> u64 {
-    ((!a & b) | ((!a | b) & a.wrapping_sub(b))) >> 63
+const fn below(a: u64, b: u64, borrow: u64) -> u64 {
+    ((!a & b) | ((!a | b) & a.wrapping_sub(b).wrapping_sub(borrow))) >> 63
 }
 
-/// The class of an IPv6 address by its halves; `which` as for [`class4`].
+/// The class of an IPv6 address by its halves; `which` as for [`class4`]. `guard` answers the same number and keeps the compiler
+/// from knowing it, or it makes a branch after all.
 #[inline(always)]
-pub fn class6(set: &Set6, which: usize, high: u64, low: u64) -> u32 {
+pub fn class6(set: &Set6, which: usize, high: u64, low: u64, guard: impl Fn(u64) -> u64) -> u16 {
     let mut at = 0usize;
     let mut step = STRETCHES / 2;
     while step > 0 {
         let try_at = (at + step) & (STRETCHES - 1);
         let (first, second) = (set.high[which][try_at], set.low[which][try_at]);
         // The address is before the stretch's beginning.
-        let equal = 1 - (below(high, first) | below(first, high));
-        let before = below(high, first) | equal & below(low, second);
-        at += step * (1 - before) as usize;
+        let before = guard(below(high, first, guard(below(low, second, 0))));
+        at += step & before.wrapping_sub(1) as usize;
         step /= 2;
     }
-    set.classes[which][at & (STRETCHES - 1)] as u32
+    set.classes[which][at & (STRETCHES - 1)]
 }
 
 /// The class of a flow label.
 #[inline(always)]
-pub fn class_of_label(set: &Set6, label: u32) -> u32 {
+pub fn class_of_label(set: &Set6, label: u32) -> u16 {
     let entry = set.label_root[(label >> 10) as usize & 1_023];
     if entry & BLOCK == 0 {
-        return entry as u32;
+        return entry;
     }
-    set.label_blocks[entry as usize & (LABEL_BLOCKS - 1)][label as usize & 1_023] as u32
+    set.label_blocks[entry as usize & (LABEL_BLOCKS - 1)][label as usize & 1_023]
 }
 
 /// Most terms of the AND: a class for each [`Dimension`], and the second of the two ports.
@@ -337,110 +346,108 @@ pub const TERMS: usize = 15;
 /// Where the second class of [`Dimension::Port`] stands.
 pub const OTHER_PORT: usize = 14;
 
-/// The classes of a packet: a cache line that each CPU has for the packet it is asking about.
+/// What is known of the packet that a CPU is asking the rules about.
 ///
-/// In a map and not on the program's stack: what was found on different ways through the tables is then one thing to the
-/// verifier, which would otherwise follow each combination of them to the program's end.
+/// In a map and not on the program's stack, for the verifier's sake: what was found on different ways through a packet or the
+/// tables is then one thing to it, which it would otherwise follow in each combination to the program's end; and the
+/// functions into which the search is cut, each of which it looks at once, hand it to each other.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C, align(64))]
-pub struct Classes(pub [u32; 16]);
-plain!(Classes, 64);
+pub struct Asked {
+    /// The class in each [`Dimension`], and in [`OTHER_PORT`].
+    pub classes: [u16; 16],
+    /// Of the word of the AND that is looked at: what was not met yet.
+    pub bits: u64,
+    /// Words that are not looked at yet, as [`summary`] has them.
+    pub left: u32,
+    /// Number of the first rule in the word that is looked at.
+    pub base: u32,
+    /// How the packet is to be marked.
+    pub marking: u32,
+    /// One more than the number of the last rule met; 0: none.
+    pub met: u32,
+    /// Its slot.
+    pub slot: u32,
+    /// Numbers it is asked about.
+    pub key: Key,
+    /// Zero.
+    pub reserved: [u32; 6],
+}
+plain!(Asked, 128);
 const _: () = assert!(TERMS <= 16);
 
-macro_rules! at {
-    ($guard:ident, $table:expr, $index:expr) => {
-        match $table.get($guard($index) as usize) {
-            Some(class) => *class as u32,
-            None => 0,
-        }
-    };
-}
-
-/// The classes of everything but addresses and flow label, given one after the other to `set`.
-///
-/// `guard` answers the same number and keeps the compiler from knowing it: where it can prove that an index is inside its table,
-/// it leaves out the comparison that the verifier of Linux 6.1 needs.
-#[inline(always)]
-pub fn classify(common: &Common, key: &Key, guard: impl Fn(u32) -> u32, mut set: impl FnMut(usize, u32)) {
-    set(
-        Dimension::Protocol as usize,
-        at!(guard, common.protocols, key.protocol),
-    );
-    set(
-        Dimension::SourcePort as usize,
-        at!(guard, common.source_ports, key.source_port),
-    );
-    set(
-        Dimension::DestinationPort as usize,
-        at!(guard, common.destination_ports, key.destination_port),
-    );
-    set(
-        Dimension::Port as usize,
-        at!(guard, common.ports, key.source_port),
-    );
-    set(OTHER_PORT, at!(guard, common.ports, key.destination_port));
-    set(
-        Dimension::IcmpType as usize,
-        at!(guard, common.icmp_types, key.icmp_type),
-    );
-    set(
-        Dimension::IcmpCode as usize,
-        at!(guard, common.icmp_codes, key.icmp_code),
-    );
-    set(
-        Dimension::TcpFlags as usize,
-        at!(guard, common.tcp_flags, key.tcp_flags),
-    );
-    set(Dimension::Length as usize, at!(guard, common.lengths, key.length));
-    set(Dimension::Dscp as usize, at!(guard, common.dscps, key.dscp));
-    set(
-        Dimension::Fragment as usize,
-        at!(guard, common.fragments, key.fragment),
-    );
-    set(
-        Dimension::Interface as usize,
-        at!(guard, common.interfaces, key.interface),
-    );
-}
-
-#[inline(always)]
-fn summary_of(common: &Common, class: u32) -> u32 {
-    common.summaries[class as usize & (CLASSES - 1)]
-}
-
-#[inline(always)]
-fn word_of(common: &Common, class: u32, word: usize) -> u64 {
-    common.vectors[class as usize & (CLASSES - 1)][word & (WORDS - 1)]
-}
-
-/// Which words of the AND may have something in them.
-#[inline(always)]
-pub fn summary(common: &Common, classes: impl Fn(usize) -> u32) -> u32 {
-    let mut summary =
-        summary_of(common, classes(Dimension::Port as usize)) | summary_of(common, classes(OTHER_PORT));
-    let mut term = 0;
-    while term < OTHER_PORT {
-        if term != Dimension::Port as usize {
-            summary &= summary_of(common, classes(term));
-        }
-        term += 1;
+impl Asked {
+    /// Notes the class in a dimension.
+    #[inline(always)]
+    pub fn set(&mut self, term: usize, class: u16) {
+        self.classes[term & 15] = class;
     }
-    summary
-}
 
-/// A word of the AND.
-#[inline(always)]
-pub fn word(common: &Common, classes: impl Fn(usize) -> u32, number: usize) -> u64 {
-    let mut word = word_of(common, classes(Dimension::Port as usize), number)
-        | word_of(common, classes(OTHER_PORT), number);
-    let mut term = 0;
-    while term < OTHER_PORT {
-        if term != Dimension::Port as usize {
-            word &= word_of(common, classes(term), number);
-        }
-        term += 1;
+    #[inline(always)]
+    fn class(&self, term: usize) -> usize {
+        self.classes[term & 15] as usize & (CLASSES - 1)
     }
-    word
+
+    /// Finds the classes of everything but addresses and flow label.
+    ///
+    /// `guard` answers the same number and keeps the compiler from knowing it: where it can prove that an index is inside its
+    /// table, it leaves out the comparison that the verifier of Linux 6.1 needs.
+    #[inline(always)]
+    pub fn classify(&mut self, common: &Common, guard: impl Fn(u32) -> u32) {
+        macro_rules! find {
+            ($($term:expr => $table:ident[$number:ident];)+) => {
+                $(self.set($term as usize, match common.$table.get(guard(self.key.$number) as usize) {
+                    Some(class) => *class,
+                    None => 0,
+                });)+
+            };
+        }
+        find! {
+            Dimension::Protocol => protocols[protocol];
+            Dimension::SourcePort => source_ports[source_port];
+            Dimension::DestinationPort => destination_ports[destination_port];
+            Dimension::Port => ports[source_port];
+            OTHER_PORT => ports[destination_port];
+            Dimension::IcmpType => icmp_types[icmp_type];
+            Dimension::IcmpCode => icmp_codes[icmp_code];
+            Dimension::TcpFlags => tcp_flags[tcp_flags];
+            Dimension::Length => lengths[length];
+            Dimension::Dscp => dscps[dscp];
+            Dimension::Fragment => fragments[fragment];
+            Dimension::Interface => interfaces[interface];
+        }
+    }
+
+    /// Which words of the AND may have something in them.
+    #[inline(always)]
+    pub fn summary(&self, common: &Common) -> u32 {
+        let of = |term| common.summaries[self.class(term)];
+        let mut summary = of(Dimension::Port as usize) | of(OTHER_PORT);
+        let mut term = 0;
+        while term < OTHER_PORT {
+            if term != Dimension::Port as usize {
+                summary &= of(term);
+            }
+            term += 1;
+        }
+        summary
+    }
+
+    /// A word of the AND.
+    #[inline(always)]
+    pub fn word(&self, common: &Common, number: u32) -> u64 {
+        let number = number as usize & (WORDS - 1);
+        let of = |term| common.vectors[self.class(term)][number];
+        let mut word = of(Dimension::Port as usize) | of(OTHER_PORT);
+        let mut term = 0;
+        while term < OTHER_PORT {
+            if term != Dimension::Port as usize {
+                word &= of(term);
+            }
+            term += 1;
+        }
+        word
+    }
 }
 
 #[cfg(test)]
@@ -449,19 +456,12 @@ mod tests {
 
     #[test]
     fn below_is_less_than_for_the_ends_and_the_middle() {
-        let ends = [
-            0,
-            1,
-            2,
-            u64::MAX / 2 - 1,
-            u64::MAX / 2,
-            u64::MAX / 2 + 1,
-            u64::MAX - 1,
-            u64::MAX,
-        ];
+        let middle = u64::MAX / 2;
+        let ends = [0, 1, 2, middle - 1, middle, middle + 1, u64::MAX - 1, u64::MAX];
         for a in ends {
             for b in ends {
-                assert_eq!(below(a, b), (a < b) as u64, "{a} {b}");
+                assert_eq!(below(a, b, 0), (a < b) as u64, "{a} {b}");
+                assert_eq!(below(a, b, 1), (a <= b) as u64, "{a} {b}");
             }
         }
     }

@@ -94,7 +94,7 @@ impl<T, const NUMBER: u32> Table<T, NUMBER> {
         if entry >= length::<NUMBER>() {
             return None;
         }
-        // SAFETY: arithmetic alone.
+        // SAFETY: arithmetic alone; the kernel puts no map at 0.
         unsafe {
             asm!(
                 "{entry} <<= {shift}",
@@ -106,6 +106,8 @@ impl<T, const NUMBER: u32> Table<T, NUMBER> {
                 mark = const address_mark(NUMBER),
                 options(nomem, nostack, preserves_flags)
             );
+            // No entry is at 0, and who asks for a reference compares with that.
+            core::hint::assert_unchecked(entry != 0);
         }
         Some(entry as *mut T)
     }

@@ -8,7 +8,7 @@ use forwarder_common::rules::{Key, NO_FLAGS, NO_ICMP, NO_PORT, NO_PROTOCOL};
 use network_types::ip::IpProto;
 
 use crate::{
-    packet::Packet,
+    packet::{Head, Packet},
     parse::{ETHERNET, IPV4, IPV6},
 };
 
@@ -17,37 +17,30 @@ const HEADERS: usize = 6;
 /// Octets of a frame in which the protocol is looked for: what the verifier lets a program add to a packet's start.
 const REACH: usize = 0x3fff;
 
-const DF: u32 = 1;
-const IS: u32 = 2;
-const FIRST: u32 = 4;
-const LAST: u32 = 8;
+/// Bits of an offset, of which both versions have as many.
+const OFFSET: u32 = 0x1fff;
 
-/// Fragment bits (RFC 8955 4.2.2.12).
+/// Fragment bits (RFC 8955 4.2.2.12): 1 where it must not be one, 2 where it is one and not the first, 4 where it is the
+/// first, 8 where it is the last. `dont` and `more` are 0 or 1. Without branches, or the verifier goes eight ways from here.
 #[inline(always)]
-fn fragment(dont: bool, offset: u16, more: bool) -> u32 {
-    let place = match (offset != 0, more) {
-        (true, true) => IS,
-        (true, false) => IS | LAST,
-        (false, true) => FIRST,
-        (false, false) => 0,
-    };
-    place | if dont { DF } else { 0 }
+fn fragment(dont: u32, offset: u32, more: u32) -> u32 {
+    let later = (offset + OFFSET) / (OFFSET + 1);
+    dont | later << 1 | (more & !later) << 2 | (later & !more) << 3
 }
 
 /// The fields of an IPv4 packet.
 #[inline(always)]
-pub fn ipv4(packet: &Packet, interface: u32) -> Option<Key> {
-    let head = packet.head::<IPV4>()?;
+pub fn ipv4(packet: &Packet, head: Head<IPV4>, interface: u32) -> Key {
     let header = (head.u8::<14>() & 0x0f) as usize * 4;
     let length = u16::from_be(head.u16::<16>()) as usize;
-    let place = u16::from_be(head.u16::<20>());
-    let offset = place & 0x1fff;
+    let place = u16::from_be(head.u16::<20>()) as u32;
+    let offset = place & OFFSET;
     let protocol = head.u8::<23>();
     let mut key = Key {
         protocol: protocol as u32,
         length: length as u32,
         dscp: head.u8::<15>() as u32 >> 2,
-        fragment: fragment(place & 0x4000 != 0, offset, place & 0x2000 != 0),
+        fragment: fragment(place >> 14 & 1, offset, place >> 13 & 1),
         interface,
         ..nothing()
     };
@@ -62,58 +55,131 @@ pub fn ipv4(packet: &Packet, interface: u32) -> Option<Key> {
             &mut key,
         );
     }
-    Some(key)
+    key
 }
 
-/// The fields of an IPv6 packet.
+/// How far the search for an IPv6 packet's protocol has come, in a word.
+#[derive(Clone, Copy)]
+pub struct Walk(pub u64);
+
+/// Where in a [`Walk`] stands: the number of the next header, in 8 bits;
+const NEXT: u32 = 0;
+/// its place in the frame, in as many as [`REACH`] has;
+const AT: u32 = 8;
+/// the fragment bits, in 4;
+const FRAGMENT: u32 = 24;
+/// whether this is a later fragment;
+const LATER: u64 = 1 << 32;
+/// whether that place is beyond [`REACH`]: a bit, and no comparison where the place is used, because the verifier of Linux 6.1
+/// does not see that both are about one number;
+const FAR: u64 = 1 << 35;
+/// whether what is next is no extension header;
+const FOUND: u64 = 1 << 33;
+/// whether what is next cannot be found.
+const LOST: u64 = 1 << 34;
+
+impl Walk {
+    #[inline(always)]
+    fn start(next: u8) -> Walk {
+        Walk((next as u64) << NEXT | (IPV6 as u64) << AT)
+    }
+
+    #[inline(always)]
+    fn next(self) -> u8 {
+        (self.0 >> NEXT) as u8
+    }
+
+    #[inline(always)]
+    fn at(self) -> usize {
+        (self.0 >> AT) as usize & REACH
+    }
+
+    #[inline(always)]
+    fn has(self, flag: u64) -> bool {
+        self.0 & flag != 0
+    }
+}
+
+/// Where an IPv6 packet ends in its frame.
 #[inline(always)]
-pub fn ipv6(packet: &Packet, interface: u32) -> Option<Key> {
-    let head = packet.head::<IPV6>()?;
+fn end6(head: Head<IPV6>) -> usize {
+    IPV6 + u16::from_be(head.u16::<18>()) as usize
+}
+
+/// Of those that may be walked over (net/ipv6/exthdrs_core.c, ipv6_ext_hdr).
+#[inline(always)]
+fn is_extension(header: u8) -> bool {
+    matches!(header, 0 | 43 | 44 | 51 | 60)
+}
+
+/// A step of the search: over one extension header, where the next one is such.
+#[inline(always)]
+pub fn step(packet: &Packet, walk: Walk) -> Walk {
+    let lost = Walk(walk.0 | LOST);
+    let (next, at) = (walk.next(), walk.at());
+    if !is_extension(next) {
+        return Walk(walk.0 | FOUND);
+    }
+    let Some(head) = packet.head::<IPV6>() else {
+        return lost;
+    };
+    let end = end6(head);
+    // Of a later fragment's headers only the first one's number is known.
+    if walk.has(LATER | FAR) || at + 4 > end {
+        return lost;
+    }
+    let Some(header) = packet.from(at).head::<4>() else {
+        return lost;
+    };
+    let mut walked = walk.0 & 0xf << FRAGMENT;
+    if next == 44 {
+        let place = u16::from_be(header.u16::<2>()) as u32;
+        let offset = place >> 3;
+        walked = (fragment(0, offset, place & 1) as u64) << FRAGMENT;
+        if offset != 0 {
+            walked |= LATER;
+        }
+    }
+    let at = at + octets(next, header.u8::<1>());
+    if at > end {
+        walked |= LOST;
+    }
+    if at > REACH {
+        walked |= FAR;
+    }
+    Walk(walked | (header.u8::<0>() as u64) << NEXT | ((at & REACH) as u64) << AT)
+}
+
+/// The fields of an IPv6 packet. `step` is [`step`], called as it suits the verifier.
+#[inline(always)]
+pub fn ipv6(packet: &Packet, head: Head<IPV6>, interface: u32, step: impl Fn(Walk) -> Walk) -> Key {
     let first = u32::from_be(head.u32::<14>());
-    let length = u16::from_be(head.u16::<18>()) as usize + (IPV6 - ETHERNET);
+    let end = end6(head);
+    let mut walk = Walk::start(head.u8::<20>());
+    for _ in 0..HEADERS {
+        if walk.has(FOUND | LOST) {
+            break;
+        }
+        walk = step(walk);
+    }
     let mut key = Key {
-        length: length as u32,
+        length: (end - ETHERNET) as u32,
         dscp: first >> 22 & 63,
         label: first & 0xf_ffff,
+        fragment: (walk.0 >> FRAGMENT) as u32 & 0xf,
         interface,
         ..nothing()
     };
-    let end = ETHERNET + length;
-    let mut next = head.u8::<20>();
-    let mut at = IPV6;
-    let mut later = false;
-    for _ in 0..HEADERS {
-        // net/ipv6/exthdrs_core.c, ipv6_ext_hdr.
-        if !matches!(next, 0 | 43 | 44 | 51 | 60) {
-            break;
-        }
-        // Of a later fragment's headers only the first one's number is known.
-        if later || at > REACH || at + 4 > end {
-            return Some(key);
-        }
-        let Some(header) = packet.from(at).head::<4>() else {
-            return Some(key);
-        };
-        if next == 44 {
-            let place = u16::from_be(header.u16::<2>());
-            key.fragment = fragment(false, place >> 3, place & 1 != 0);
-            later = place >> 3 != 0;
-        }
-        at += octets(next, header.u8::<1>());
-        next = header.u8::<0>();
-        if at > end {
-            return Some(key);
-        }
+    let (protocol, at) = (walk.next(), walk.at());
+    if walk.has(LOST) || is_extension(protocol) {
+        return key;
     }
-    if matches!(next, 0 | 43 | 44 | 51 | 60) {
-        return Some(key);
+    key.protocol = protocol as u32;
+    if !walk.has(LATER | FAR) && at < end {
+        let icmp = protocol == IpProto::Ipv6Icmp as u8;
+        transport(packet, at, end - at, protocol, icmp, &mut key);
     }
-    key.protocol = next as u32;
-    if !later && at < end && at <= REACH {
-        let icmp = next == IpProto::Ipv6Icmp as u8;
-        transport(packet, at, end - at, next, icmp, &mut key);
-    }
-    Some(key)
+    key
 }
 
 #[inline(always)]

@@ -1,7 +1,7 @@
 //! The XDP program's stages, in the order of the pipeline:
 //!
 //! ```text
-//! main -> parse -> filter -> fib -> nexthop -> redirect (ask) -> rewrite -> count
+//! main -> parse -> filter -> fib -> nexthop -> redirect (ask) -> rewrite -> count; or -> leave
 //! ```
 //! Every stage before `rewrite` may end the packet's way with a [`Reason`]; none of them writes to it. `packet` holds the
 //! only pointer arithmetic. What needs no map compiles for the host too and is unit-tested there.
@@ -27,6 +27,8 @@ pub mod egress;
 pub mod fib;
 #[cfg(target_arch = "bpf")]
 pub mod filter;
+#[cfg(target_arch = "bpf")]
+pub mod leave;
 #[cfg(target_arch = "bpf")]
 pub mod limit;
 #[cfg(target_arch = "bpf")]

@@ -18,33 +18,19 @@ mod program {
         flow,
         interface::{FORWARD4, FORWARD6, Interface, REDIRECTS4, RULES4, RULES6},
         nexthop::NextHop,
-        reason::{Policy, Reason},
+        reason::Reason,
         trace::Stage,
     };
     use forwarder_ebpf::{
-        Exit, count, egress, fib, filter, log, maps,
+        Exit, count, egress, fib, filter, leave, maps,
         nexthop::{self, Chosen},
         notes::{Notes, Silent, Traced},
         origin::{self, Found},
         packet::{Head, Packet},
         parse::{self, ETHERNET, IPV4, IPV6, Network},
-        punt, redirect, rewrite,
+        redirect, rewrite,
         rules::{self, Answer, Whence},
     };
-
-    /// Reasons as bits, by policy: the verdict is two shifts instead of a table in memory.
-    const fn bits(policy: Policy) -> u64 {
-        let mut bits = 0;
-        let mut index = 0;
-        while index < Reason::ALL.len() {
-            if Reason::ALL[index].policy() as u8 == policy as u8 {
-                bits |= 1 << index;
-            }
-            index += 1;
-        }
-        bits
-    }
-    const DROP: u64 = bits(Policy::Drop);
 
     /// A packet, and where it came in.
     struct Arrival<'a> {
@@ -83,7 +69,7 @@ mod program {
         let ifindex = ctx.ingress_ifindex() as u32;
         let cpu = maps::cpu();
         let Some(interface) = maps::INTERFACES.get(ifindex).filter(|known| known.port != 0) else {
-            return exit::<N>(cpu, 0, Reason::Unconfigured.index(), bytes);
+            return leave::ask::<N>(ctx, 0, Reason::Unconfigured.into(), Answer::NOTHING);
         };
         let arrival = Arrival {
             ctx,
@@ -98,26 +84,13 @@ mod program {
             Ok(Network::V6) => ipv6::<N>(&arrival, &mut answer),
             Err(reason) => Err(reason.into()),
         };
-        let action = match forwarded {
-            Ok(()) => {
-                exit::<N>(cpu, interface.port, Reason::Forwarded.index(), bytes);
-                xdp_action::XDP_REDIRECT
-            }
-            Err(Exit(reason)) => {
-                if reason == Reason::Internal.index() {
-                    log::internal(ctx);
-                }
-                let reason = punt::admit::<N>(ctx, cpu, interface.port, reason);
-                exit::<N>(cpu, interface.port, reason, bytes)
-            }
-        };
-        // Whichever way it goes on: a rule that marks is no business of the routes.
-        if let Some(dscp) = answer.mark() {
-            // SAFETY: data and data_end after everything else.
-            let packet = unsafe { Packet::new(ctx.data(), ctx.data_end()) };
-            rules::mark(&packet, dscp);
+        if let Err(exit) = forwarded {
+            return leave::ask::<N>(ctx, interface.port, exit, answer);
         }
-        action
+        N::note(|t| (t.port, t.reason) = (interface.port, Reason::Forwarded as u32));
+        count::exit(cpu, interface.port, Reason::Forwarded.index(), bytes);
+        answer.mark(ctx);
+        xdp_action::XDP_REDIRECT
     }
 
     /// Asks the rules, where there are any for this interface and something concerns the packet.
@@ -138,18 +111,6 @@ mod program {
         match answer.reason() {
             0 => Ok(()),
             reason => Err(Exit(reason)),
-        }
-    }
-
-    /// Counts the packet and answers what becomes of one that is not forwarded.
-    #[inline(always)]
-    fn exit<N: Notes>(cpu: u32, port: u32, reason: usize, bytes: usize) -> u32 {
-        N::note(|t| (t.port, t.reason) = (port, reason as u32));
-        count::exit(cpu, port, reason, bytes);
-        if DROP >> reason & 1 != 0 {
-            xdp_action::XDP_DROP
-        } else {
-            xdp_action::XDP_PASS
         }
     }
 

@@ -20,7 +20,7 @@ use forwarder_common::{
     nexthop::{Group, NextHop},
     origin::Origin,
     punt::{FLOWS, Flow, Punt, PuntStates, WAYS},
-    rules::{Classes, RuleEntry, RuleSet, RuleState},
+    rules::{Asked, RuleEntry, RuleSet, RuleState},
     settings::Settings,
     trace::Trace,
 };
@@ -49,7 +49,7 @@ direct! {
     RULES: Single<[RuleSet; 2]>;
     RULE_STATES: Table<RuleState>;
     LIMITERS: Table<Limiter>;
-    CLASSES: Table<Classes>;
+    ASKED: Table<Asked>;
     SELF_BITS: Single<[u64; SELF_WORDS]>;
     REASON_COUNTERS: Table<ReasonCounters>;
     PAIRS: Table<Counter>;

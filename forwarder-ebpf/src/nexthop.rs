@@ -105,5 +105,6 @@ pub fn stale(settings: &Settings) -> bool {
     }
     // SAFETY: the helper has no arguments and no side effects.
     let now = unsafe { bpf_ktime_get_coarse_ns() };
-    now.saturating_sub(settings.heartbeat_ns) > settings.max_age_ns
+    // The coarse clock may be behind the heartbeat: then the difference is below 0.
+    now.wrapping_sub(settings.heartbeat_ns) as i64 > settings.max_age_ns as i64
 }

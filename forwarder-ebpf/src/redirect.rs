@@ -1,6 +1,10 @@
 //! Asking for the redirect, before anything is written, and cutting Ethernet padding.
 
-use aya_ebpf::{bindings::xdp_action, helpers::generated::bpf_xdp_adjust_tail, programs::XdpContext};
+use aya_ebpf::{
+    bindings::xdp_action,
+    helpers::generated::{bpf_redirect_map, bpf_xdp_adjust_tail},
+    programs::XdpContext,
+};
 use forwarder_common::{
     nexthop::{EXACT_LENGTH, NextHop},
     reason::Reason,
@@ -34,9 +38,13 @@ pub fn padding(frame: usize, wanted: usize, hop: &NextHop) -> Result<usize, Reas
 /// [`Reason::NoDevice`] where it has none.
 #[inline(always)]
 pub fn ask(hop: &NextHop) -> Result<(), Reason> {
-    match maps::DEVICES.redirect(hop.ifindex, u64::from(xdp_action::XDP_PASS)) {
-        Ok(_) => Ok(()),
-        Err(_) => Err(Reason::NoDevice),
+    let devices = (&raw const maps::DEVICES).cast_mut().cast();
+    // SAFETY: the map, and a key that the helper compares with its length.
+    let said = unsafe { bpf_redirect_map(devices, hop.ifindex.into(), xdp_action::XDP_PASS.into()) };
+    if said == xdp_action::XDP_REDIRECT.into() {
+        Ok(())
+    } else {
+        Err(Reason::NoDevice)
     }
 }
 

@@ -3,22 +3,23 @@
 //! What most packets need stands in the caller: a flag and a bit of the bitmap of destinations. The rest is a function of
 //! its own, so that the way of the others stays short.
 
+use core::arch::asm;
+
 use aya_ebpf::{bindings::xdp_md, programs::XdpContext};
 use forwarder_common::{
     reason::Reason,
     rules::{
-        Classes, Common, Dimension, LIMIT, MARK, PACKETS, PROCEED, PROCEEDING, RULES, RuleSet, RuleState,
-        Verdict, WORDS, class_of_label, class4, class6, classify, concern4, concern6, concerns, summary,
-        word,
+        Asked, Common, Dimension, LIMIT, MARK, PACKETS, PROCEED, PROCEEDING, RULES, RuleSet, RuleState,
+        Verdict, WORDS, class_of_label, class4, class6, concern4, concern6, concerns,
     },
 };
 
 use crate::{
     direct::opaque,
-    fields,
+    fields::{self, Walk},
     limit::{self, Price},
     maps,
-    notes::{Notes, Silent, Traced},
+    notes::Notes,
     packet::Packet,
     parse::{ETHERNET, IPV4, IPV6},
 };
@@ -41,13 +42,25 @@ impl Answer {
         (self.0 & 0xff) as usize
     }
 
-    /// DSCP to write.
+    /// The same with the reason that the packet leaves with in the end, whoever gave it.
     #[inline(always)]
-    pub fn mark(self) -> Option<u8> {
+    pub fn with_reason(self, reason: usize) -> u32 {
+        self.0 & !0xff | reason as u32
+    }
+
+    /// Back from there.
+    #[inline(always)]
+    pub fn read(answer: u32) -> Answer {
+        Answer(answer)
+    }
+
+    /// Marks the packet where a rule wants that.
+    #[inline(always)]
+    pub fn mark(self, ctx: &XdpContext) {
         if self.0 & MARKED != 0 {
-            Some((self.0 >> DSCP) as u8 & 63)
-        } else {
-            None
+            // SAFETY: data and data_end after everything else.
+            let packet = unsafe { Packet::new(ctx.data(), ctx.data_end()) };
+            mark(&packet, (self.0 >> DSCP) as u8 & 63);
         }
     }
 }
@@ -61,110 +74,136 @@ pub struct Whence {
     pub port: u32,
 }
 
+/// Which set is in force: 0 or 1. The compiler must not know that there are two, or the verifier looks at everything behind
+/// it for each of them.
 #[inline(always)]
-fn in_force() -> &'static RuleSet {
-    // Arithmetic, or the verifier looks at everything behind it for each of the two.
-    let active = opaque(maps::SETTINGS.get().active_rules as u64) as usize & 1;
-    &maps::RULES.get()[active]
+fn active() -> u32 {
+    opaque(maps::SETTINGS.get().active_rules as u64) as u32 & ACTIVE
+}
+
+#[inline(always)]
+fn in_force(active: u32) -> &'static RuleSet {
+    &maps::RULES.get()[active as usize & 1]
 }
 
 /// What the rules say of an IPv4 packet to `destination`, host order.
 #[inline(always)]
 pub fn ipv4<N: Notes>(ctx: &XdpContext, whence: Whence, bytes: usize, destination: u32) -> Answer {
-    if !concerns(
-        &in_force().v4.common,
-        opaque(concern4(destination) as u64) as usize,
-    ) {
+    let bit = opaque(concern4(destination) as u64) as usize;
+    if !concerns(&in_force(active()).v4.common, bit) {
         return Answer::NOTHING;
     }
-    Answer(if N::TAKEN {
-        rules4_trace(ctx.ctx, whence.cpu, whence.port, bytes as u32)
-    } else {
-        rules4(ctx.ctx, whence.cpu, whence.port, bytes as u32)
-    })
+    let answer = rules4(ctx.ctx, whence.cpu, whence.port, bytes as u32);
+    note::<N>(whence.cpu);
+    Answer(answer)
 }
 
 /// What they say of an IPv6 packet to `destination`, wire order.
 #[inline(always)]
 pub fn ipv6<N: Notes>(ctx: &XdpContext, whence: Whence, bytes: usize, destination: &[u8; 16]) -> Answer {
     let high = (u128::from_be_bytes(*destination) >> 64) as u64;
-    if !concerns(&in_force().v6.common, opaque(concern6(high) as u64) as usize) {
+    let bit = opaque(concern6(high) as u64) as usize;
+    if !concerns(&in_force(active()).v6.common, bit) {
         return Answer::NOTHING;
     }
-    Answer(if N::TAKEN {
-        rules6_trace(ctx.ctx, whence.cpu, whence.port, bytes as u32)
-    } else {
-        rules6(ctx.ctx, whence.cpu, whence.port, bytes as u32)
-    })
+    let answer = rules6(ctx.ctx, whence.cpu, whence.port, bytes as u32);
+    note::<N>(whence.cpu);
+    Answer(answer)
 }
 
-macro_rules! functions {
-    ($($name:ident: $decide:ident<$notes:ty>;)+) => {
-        $(
-            /// A function of its own to the verifier too, which knows nothing of its caller there and looks at it once
-            /// (`BTF_FUNC_GLOBAL`): its loop, gone through anew for each way by which a packet can have come so far, would be
-            /// beyond all bounds.
-            #[unsafe(no_mangle)]
-            #[inline(never)]
-            pub extern "C" fn $name(ctx: *mut xdp_md, cpu: u32, port: u32, bytes: u32) -> u32 {
-                $decide::<$notes>(ctx, cpu, port, bytes)
-            }
-        )+
-    };
-}
-
-functions! {
-    rules4: decide4<Silent>;
-    rules6: decide6<Silent>;
-    rules4_trace: decide4<Traced>;
-    rules6_trace: decide6<Traced>;
-}
-
+/// Notes the last rule met.
 #[inline(always)]
-fn decide4<N: Notes>(ctx: *mut xdp_md, cpu: u32, port: u32, bytes: u32) -> u32 {
+fn note<N: Notes>(cpu: u32) {
+    N::note(|t| {
+        if let Some(asked) = asked(cpu) {
+            (t.rule, t.rule_slot) = (asked.met, asked.slot);
+        }
+    });
+}
+
+/// Of a set that is asked: which one, and for which family.
+const ACTIVE: u32 = 1;
+const V6: u32 = 2;
+
+/// What both families have, of the set asked.
+#[inline(always)]
+fn common(which: u32) -> &'static Common {
+    let set = &maps::RULES.get()[opaque((which & ACTIVE) as u64) as usize & 1];
+    let step = opaque((which >> 1 & 1) as u64) as usize * RuleSet::STEP;
+    // SAFETY: of this set the one or the other. Arithmetic, or the verifier looks at everything behind it for each of the two.
+    unsafe { &*(&raw const set.v4.common).byte_add(step) }
+}
+
+/// What the rules say of an IPv4 packet.
+///
+/// A function of its own to the verifier too, which knows nothing of its caller there and looks at it once (`BTF_FUNC_GLOBAL`);
+/// so are the others below. What one leaves for the next stands in [`Asked`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn rules4(ctx: *mut xdp_md, cpu: u32, port: u32, bytes: u32) -> u32 {
     let ctx = XdpContext::new(ctx);
     // SAFETY: data and data_end of this packet.
     let packet = unsafe { Packet::new(ctx.data(), ctx.data_end()) };
-    let (Some(key), Some(head)) = (fields::ipv4(&packet, port), packet.head::<IPV4>()) else {
+    let (Some(head), Some(asked)) = (packet.head::<IPV4>(), asked(cpu)) else {
         return 0;
     };
-    let Some(classes) = Found::of(cpu) else { return 0 };
-    let set = &in_force().v4;
-    classify(&set.common, &key, guard, |dimension, class| {
-        classes.set(dimension, class)
-    });
-    classes.set(Dimension::FlowLabel as usize, 0);
-    classes.set(
-        Dimension::Source as usize,
-        class4(set, 1, u32::from_be(head.u32::<26>())),
-    );
-    classes.set(
-        Dimension::Destination as usize,
-        class4(set, 0, u32::from_be(head.u32::<30>())),
-    );
-    first::<N>(&set.common, classes, cpu, bytes as usize)
+    let which = active();
+    let set = &in_force(which).v4;
+    let (source, destination) = (u32::from_be(head.u32::<26>()), u32::from_be(head.u32::<30>()));
+    asked.set(Dimension::Source as usize, class4(set, 1, source));
+    asked.set(Dimension::Destination as usize, class4(set, 0, destination));
+    asked.set(Dimension::FlowLabel as usize, 0);
+    // Last: then nothing is kept of how far into the packet was looked.
+    asked.key = fields::ipv4(&packet, head, port);
+    forget();
+    asked.classify(&set.common, guard);
+    if !begin(asked, &set.common) {
+        return 0;
+    }
+    search(which, cpu, bytes)
 }
 
-#[inline(always)]
-fn decide6<N: Notes>(ctx: *mut xdp_md, cpu: u32, port: u32, bytes: u32) -> u32 {
+/// What they say of an IPv6 packet.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn rules6(ctx: *mut xdp_md, cpu: u32, port: u32, bytes: u32) -> u32 {
+    let inner = ctx;
     let ctx = XdpContext::new(ctx);
     // SAFETY: data and data_end of this packet.
     let packet = unsafe { Packet::new(ctx.data(), ctx.data_end()) };
-    let (Some(key), Some(head)) = (fields::ipv6(&packet, port), packet.head::<IPV6>()) else {
+    // A call for each, or the verifier goes through every header after every other.
+    let step = |walk: Walk| Walk(rules6_header(inner, walk.0));
+    let (Some(head), Some(asked)) = (packet.head::<IPV6>(), asked(cpu)) else {
         return 0;
     };
-    let Some(classes) = Found::of(cpu) else { return 0 };
-    let set = &in_force().v6;
-    classify(&set.common, &key, guard, |dimension, class| {
-        classes.set(dimension, class)
-    });
-    classes.set(Dimension::FlowLabel as usize, class_of_label(set, key.label));
+    let which = active();
+    let set = &in_force(which).v6;
     let halves = |first: u64, second: u64| (u64::from_be(first), u64::from_be(second));
     let (high, low) = halves(head.u64::<22>(), head.u64::<30>());
-    classes.set(Dimension::Source as usize, class6(set, 1, high, low));
+    asked.set(Dimension::Source as usize, class6(set, 1, high, low, opaque));
     let (high, low) = halves(head.u64::<38>(), head.u64::<46>());
-    classes.set(Dimension::Destination as usize, class6(set, 0, high, low));
-    first::<N>(&set.common, classes, cpu, bytes as usize)
+    asked.set(Dimension::Destination as usize, class6(set, 0, high, low, opaque));
+    asked.key = fields::ipv6(&packet, head, port, step);
+    forget();
+    asked.set(
+        Dimension::FlowLabel as usize,
+        class_of_label(set, asked.key.label),
+    );
+    asked.classify(&set.common, guard);
+    if !begin(asked, &set.common) {
+        return 0;
+    }
+    search(which | V6, cpu, bytes)
+}
+
+/// A step over an extension header: [`fields::step`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn rules6_header(ctx: *mut xdp_md, walk: u64) -> u64 {
+    let ctx = XdpContext::new(ctx);
+    // SAFETY: data and data_end of this packet.
+    let packet = unsafe { Packet::new(ctx.data(), ctx.data_end()) };
+    fields::step(&packet, Walk(walk)).0
 }
 
 /// The same number, of which the compiler knows nothing.
@@ -173,89 +212,82 @@ fn guard(number: u32) -> u32 {
     opaque(number as u64) as u32
 }
 
-/// Where the answer waits beside the classes: how to mark the packet.
-const MARKING: usize = 15;
-/// And in a tracing instance, one more than the number of the last rule met: its note is taken behind the loop, or the
-/// verifier goes four times as far.
-const MET: usize = 14;
+/// What the compiler knows of memory that is not the function's own it forgets: what was written is written, and is read
+/// again.
+#[inline(always)]
+fn forget() {
+    // SAFETY: nothing.
+    unsafe { asm!("", options(nostack, preserves_flags)) };
+}
 
-/// The classes found for this CPU's packet.
-#[derive(Clone, Copy)]
-struct Found(*mut Classes);
+/// What is known of the packet that this CPU asks about.
+#[inline(always)]
+fn asked(cpu: u32) -> Option<&'static mut Asked> {
+    // In a tracing instance every CPU is the first, and strides are 0.
+    let place = if maps::RULE_SLOTS.length() == 0 { 0 } else { cpu };
+    // SAFETY: this CPU's entry, and XDP does not nest on a CPU. No function holds it while it calls another that does.
+    maps::ASKED.get_ptr_mut(place).map(|asked| unsafe { &mut *asked })
+}
 
-impl Found {
-    #[inline(always)]
-    fn of(cpu: u32) -> Option<Found> {
-        // In a tracing instance every CPU is the first, and strides are 0.
-        let place = if maps::RULE_SLOTS.length() == 0 { 0 } else { cpu };
-        maps::CLASSES.get_ptr_mut(place).map(Found)
-    }
+/// Set in the answer of a turn: there may be another.
+const AGAIN: u32 = 1 << 31;
 
-    #[inline(always)]
-    fn set(self, dimension: usize, class: u32) {
-        // SAFETY: this CPU's entry, and XDP does not nest on a CPU. Volatile, so that it is stored there indeed.
-        unsafe { (&raw mut (*self.0).0[dimension & 15]).write_volatile(class) }
-    }
-
-    #[inline(always)]
-    fn get(self, dimension: usize) -> u32 {
-        // SAFETY: as above.
-        unsafe { (&raw const (*self.0).0[dimension & 15]).read_volatile() }
-    }
+/// Finds the words in which something may be. Answers whether there is any.
+#[inline(always)]
+fn begin(asked: &mut Asked, common: &Common) -> bool {
+    let left = asked.summary(common);
+    (asked.left, asked.bits, asked.marking, asked.met) = (left, 0, 0, 0);
+    left != 0
 }
 
 /// What the rules of the AND say, in their order, up to the first that drops the packet or ends the search.
 #[inline(always)]
-fn first<N: Notes>(common: &Common, classes: Found, cpu: u32, bytes: usize) -> u32 {
-    if N::TAKEN {
-        classes.set(MET, 0);
-    }
-    let said = ask::<N>(common, classes, cpu, bytes);
-    N::note(|t| {
-        t.rule = classes.get(MET);
-        if t.rule != 0 {
-            let verdict = &common.verdicts[opaque(t.rule as u64 - 1) as usize & (RULES - 1)];
-            t.rule_slot = verdict.slot;
+fn search(which: u32, cpu: u32, bytes: u32) -> u32 {
+    forget();
+    // One for each word without any, for each rule that lets others be asked, and for the last.
+    for _ in 0..WORDS + PROCEEDING + 1 {
+        let said = rules_turn(which, cpu, bytes);
+        if said & AGAIN == 0 {
+            return said;
         }
-    });
-    said
+    }
+    0
 }
 
-#[inline(always)]
-fn ask<N: Notes>(common: &Common, classes: Found, cpu: u32, bytes: usize) -> u32 {
-    let mut left = summary(common, |dimension| classes.get(dimension));
-    let (mut bits, mut base) = (0u64, 0u32);
-    classes.set(MARKING, 0);
-    // A turn for each word, for each rule that lets others be asked, and for the last.
-    for _ in 0..WORDS + PROCEEDING + 1 {
-        if bits == 0 {
-            if left == 0 {
-                break;
-            }
-            let number = lowest(left as u64);
-            left &= left - 1;
-            bits = word(common, |dimension| classes.get(dimension), number as usize);
-            base = number * 64;
-            continue;
+/// The next rule that matches, if there is one in the word that is looked at or in the next.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn rules_turn(which: u32, cpu: u32, bytes: u32) -> u32 {
+    let Some(asked) = asked(cpu) else { return 0 };
+    let common = common(which);
+    if asked.bits == 0 {
+        let left = asked.left;
+        if left == 0 {
+            return asked.marking;
         }
-        let rule = base + lowest(bits);
-        bits &= bits - 1;
-        let verdict = &common.verdicts[opaque(rule as u64) as usize & (RULES - 1)];
-        if N::TAKEN {
-            classes.set(MET, rule + 1);
-        }
-        let dropped = meet(verdict, cpu, bytes);
-        if dropped != 0 {
-            return dropped;
-        }
-        if verdict.flags & MARK != 0 {
-            classes.set(MARKING, MARKED | (verdict.dscp as u32) << DSCP);
-        }
-        if verdict.flags & PROCEED == 0 {
-            break;
+        let number = lowest(left as u64);
+        asked.left = left & (left - 1);
+        asked.base = number * 64;
+        asked.bits = asked.word(common, number);
+        if asked.bits == 0 {
+            return AGAIN;
         }
     }
-    classes.get(MARKING)
+    let rule = asked.base + lowest(asked.bits);
+    asked.bits &= asked.bits - 1;
+    let verdict = &common.verdicts[opaque(rule as u64) as usize & (RULES - 1)];
+    (asked.met, asked.slot) = (rule + 1, verdict.slot);
+    let dropped = meet(verdict, cpu, bytes as usize);
+    if dropped != 0 {
+        return dropped;
+    }
+    if verdict.flags & MARK != 0 {
+        asked.marking = MARKED | (verdict.dscp as u32) << DSCP;
+    }
+    if verdict.flags & PROCEED == 0 {
+        return asked.marking;
+    }
+    AGAIN
 }
 
 /// Position of the lowest bit of a word that is not zero. BPF has no instruction for it, and the compiler's way is a table.
@@ -314,7 +346,7 @@ fn within(verdict: &Verdict, state: &mut RuleState, bytes: usize) -> bool {
 
 /// Writes a DSCP into a packet and mends the checksum (RFC 1624); congestion bits stay.
 #[inline(always)]
-pub fn mark(packet: &Packet, dscp: u8) {
+fn mark(packet: &Packet, dscp: u8) {
     let Some(head) = packet.head::<IPV4>() else { return };
     let version = head.u8::<ETHERNET>() >> 4;
     if version == 4 {

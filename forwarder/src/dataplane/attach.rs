@@ -92,15 +92,7 @@ impl Programs {
     /// # Errors
     /// The kernel does not tell.
     pub fn verified_instructions(&self) -> Result<u32> {
-        let program: &Xdp = self
-            .ebpf
-            .program(XDP)
-            .context("the object has no XDP program")?
-            .try_into()?;
-        program
-            .info()?
-            .verified_instruction_count()
-            .context("this kernel does not tell the verifier's count")
+        program::verified_instructions(&self.ebpf, XDP)
     }
 
     fn xdp(&mut self) -> Result<&mut Xdp> {

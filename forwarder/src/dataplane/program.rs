@@ -3,7 +3,11 @@
 use std::{borrow::Cow, collections::HashMap};
 
 use anyhow::{Context, Result, anyhow};
-use aya::{Ebpf, EbpfLoader, maps::MapData, programs::ProgramError};
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::MapData,
+    programs::{ProgramError, Xdp},
+};
 use forwarder_common::maps;
 
 use super::{
@@ -141,6 +145,21 @@ fn resolve_tracing(pins: &Pins, sizes: Sizes) -> Result<direct::Object> {
             _ => length(name),
         },
     )
+}
+
+/// Instructions the verifier looked at for a loaded XDP program.
+///
+/// # Errors
+/// The kernel does not tell.
+pub fn verified_instructions(ebpf: &Ebpf, name: &str) -> Result<u32> {
+    let program: &Xdp = ebpf
+        .program(name)
+        .with_context(|| format!("the object has no {name}"))?
+        .try_into()?;
+    program
+        .info()?
+        .verified_instruction_count()
+        .context("this kernel does not tell the verifier's count")
 }
 
 /// How the lines begin with which the verifier ends its log, whatever it found.

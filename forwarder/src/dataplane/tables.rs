@@ -17,7 +17,7 @@ use forwarder_common::{
     origin::Origin,
     punt::{self, Punt, PuntStates},
     reason::Reason,
-    rules::{self, Classes, RuleEntry, RuleSet, RuleState},
+    rules::{self, Asked, RuleEntry, RuleSet, RuleState},
     settings::Settings,
 };
 
@@ -109,7 +109,7 @@ impl Sizes {
             (maps::NEXTHOP_COUNTERS, per_hop, size(size_of::<Counter>())),
             (maps::EGRESS_COUNTERS, per_port, size(size_of::<EgressCounters>())),
             (maps::RULE_STATES, self.cpus * SLOTS, size(size_of::<RuleState>())),
-            (maps::CLASSES, self.cpus, size(size_of::<Classes>())),
+            (maps::ASKED, self.cpus, size(size_of::<Asked>())),
             (maps::LIMITERS, SLOTS, size(size_of::<Limiter>())),
             (maps::PUNT, 1, size(size_of::<Punt>())),
             (maps::PUNT_STATES, self.cpus, size(size_of::<PuntStates>())),

@@ -67,6 +67,14 @@ impl Tracer {
         })
     }
 
+    /// Instructions the verifier looked at for the tracing program.
+    ///
+    /// # Errors
+    /// The kernel does not tell.
+    pub fn verified_instructions(&self) -> Result<u32> {
+        program::verified_instructions(&self.ebpf, TRACED)
+    }
+
     /// Runs a frame as if it had come in on an interface of this network namespace.
     ///
     /// # Errors

@@ -1,13 +1,13 @@
 //! Filter rules through the live program, compared with asking them one after the other (`forwarder::filter::naive`):
 //! 100,000 packets of all shapes against 200 sets of rules. Every verdict, every mark and every counter of every rule must
-//! be the same.
+//! be the same; and a tracing instance must say the same of each tenth packet, and which rule it met.
 
 mod limits;
 mod random_rules;
 
 use anyhow::{Context, Result, ensure};
 use forwarder::{
-    dataplane::{Dataplane, Sizes},
+    dataplane::{Dataplane, Sizes, tracer::Tracer},
     filter::{
         compile::{self, Placed, Router},
         install::install,
@@ -28,6 +28,8 @@ use forwarder_tests::{
 /// Sets of rules, and packets for each.
 const SETS: usize = 200;
 const PACKETS: usize = 500;
+/// One in so many is traced.
+const TRACED: usize = 10;
 /// `XDP_DROP`.
 const DROP: u32 = 1;
 
@@ -89,6 +91,7 @@ impl Bench {
 #[test]
 fn the_program_and_asking_one_rule_after_the_other_agree_on_every_packet() -> Result<()> {
     let bench = Bench::new()?;
+    let mut tracer = Tracer::open(&bench.sandbox.pins)?;
     let mut random = Random::new(5);
     let (mut met, mut dropped, mut marked) = (0, 0, 0);
     for set in 0..SETS {
@@ -134,6 +137,15 @@ fn the_program_and_asking_one_rule_after_the_other_agree_on_every_packet() -> Re
                 .mark
                 .map_or(frame.clone(), |dscp| random_rules::marked(&frame, dscp));
             ensure!(out == wanted, "came out as {out:02x?}: {}", words());
+            if packet % TRACED == 0 {
+                let traced = tracer.run(ifindex, &frame)?;
+                let last = outcome.met.last().map_or(0, |rule| *rule as u32 + 1);
+                ensure!(
+                    (traced.action, &traced.packet, traced.trace.rule) == (action, &wanted, last),
+                    "traced: {traced:?}, {}",
+                    words()
+                );
+            }
             met += usize::from(!outcome.met.is_empty());
             dropped += usize::from(outcome.dropped);
             marked += usize::from(outcome.mark.is_some());

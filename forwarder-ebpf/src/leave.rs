@@ -1,0 +1,83 @@
+//! How a packet leaves that is not forwarded: dropped, or up to the kernel as far as punt protection lets it.
+//!
+//! A function of its own, to the verifier too: however many reasons there are, it looks at this once, and the way of the packets
+//! that are forwarded does not have to keep registers free for it.
+
+use aya_ebpf::{
+    bindings::{xdp_action, xdp_md},
+    programs::XdpContext,
+};
+use forwarder_common::reason::{Policy, Reason};
+
+use crate::{
+    Exit, count, log, maps,
+    notes::{Notes, Silent, Traced},
+    packet::Packet,
+    punt,
+    rules::Answer,
+};
+
+/// Reasons as bits, by policy: the verdict is two shifts instead of a table in memory.
+const fn bits(policy: Policy) -> u64 {
+    let mut bits = 0;
+    let mut index = 0;
+    while index < Reason::ALL.len() {
+        if Reason::ALL[index].policy() as u8 == policy as u8 {
+            bits |= 1 << index;
+        }
+        index += 1;
+    }
+    bits
+}
+const DROP: u64 = bits(Policy::Drop);
+
+/// What becomes of a packet with this reason not to forward it, and with this answer of the rules. Counts it.
+#[inline(always)]
+pub fn ask<N: Notes>(ctx: &XdpContext, port: u32, exit: Exit, answer: Answer) -> u32 {
+    let answer = answer.with_reason(exit.0);
+    if N::TAKEN {
+        leave_trace(ctx.ctx, port, answer)
+    } else {
+        leave(ctx.ctx, port, answer)
+    }
+}
+
+macro_rules! functions {
+    ($($name:ident<$notes:ty>;)+) => {
+        $(
+            /// A function of its own to the verifier too, as those of [`crate::rules`] are. Answers an XDP action.
+            #[unsafe(no_mangle)]
+            #[inline(never)]
+            pub extern "C" fn $name(ctx: *mut xdp_md, port: u32, answer: u32) -> u32 {
+                decide::<$notes>(ctx, port, Answer::read(answer))
+            }
+        )+
+    };
+}
+
+functions! {
+    leave<Silent>;
+    leave_trace<Traced>;
+}
+
+#[inline(always)]
+fn decide<N: Notes>(ctx: *mut xdp_md, port: u32, answer: Answer) -> u32 {
+    let ctx = &XdpContext::new(ctx);
+    // SAFETY: data and data_end of this packet.
+    let bytes = unsafe { Packet::new(ctx.data(), ctx.data_end()) }.length();
+    let cpu = maps::cpu();
+    let reason = answer.reason();
+    if reason == Reason::Internal.index() {
+        log::internal(ctx);
+    }
+    let reason = punt::admit::<N>(ctx, cpu, port, reason);
+    N::note(|t| (t.port, t.reason) = (port, reason as u32));
+    count::exit(cpu, port, reason, bytes);
+    // Whichever way it goes on: a rule that marks is no business of the routes.
+    answer.mark(ctx);
+    if DROP >> reason & 1 != 0 {
+        xdp_action::XDP_DROP
+    } else {
+        xdp_action::XDP_PASS
+    }
+}
