@@ -264,15 +264,17 @@ pub fn given(variable: &str) -> Result<PathBuf> {
     Ok(path.into())
 }
 
-/// Everything of the first version is on: source filter with bogons and own prefixes, and every counter. The routes never
-/// grow stale, since the controller is not there any more when it counts.
+/// Everything of the first version is on: source filter with bogons and own prefixes, and every counter. Source validation,
+/// which a transit interface has unless it is told otherwise, is off: it is another lookup. The routes never grow stale,
+/// since the controller is not there any more when it counts.
 pub fn configuration() -> String {
     configuration_with("")
 }
 
 /// The same with more lines of `[routes]`, and the sections that they may end with.
 pub fn configuration_with(routes: &str) -> String {
-    let mut text = format!("[[interface]]\nname = \"{INGRESS}\"\nrole = \"transit\"\n");
+    let mut text =
+        format!("[[interface]]\nname = \"{INGRESS}\"\nrole = \"transit\"\nsource-check = \"off\"\n");
     for number in 0..EGRESSES {
         text += &format!("[[interface]]\nname = \"{}\"\n", egress(number));
     }
