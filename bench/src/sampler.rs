@@ -106,7 +106,7 @@ fn measure(
 ) -> Result<Vec<Row>> {
     let before = memory()?;
     let mut random = Random::new(1);
-    let mut prefixes = Prefixes::new(tables.sizes.slots, readings);
+    let mut prefixes = Prefixes::new(tables, readings);
     let mut now = Clocks {
         wall: 1_800_000_000_000,
         boot: 1_000_000,

@@ -92,16 +92,19 @@ pub struct SlotEntry {
     pub group: u32,
     /// Counts of earlier prefixes in this slot.
     pub baseline: Counter,
-    /// Times the slot was given out.
-    pub generation: u32,
-    /// Routing protocol of the route (`RTPROT_*`), for display after an adoption.
-    pub protocol: u32,
     /// AS the prefix comes from; 0 where nobody says.
     pub origin_as: u32,
-    /// AS it is heard from; 0 where nobody says.
-    pub neighbour_as: u32,
+    /// Number of the AS it is heard from in `NEIGHBOUR_ASES`; 0 where nobody says.
+    pub neighbour: u16,
+    /// Another one each time the slot is given out; 0: never.
+    pub generation: u8,
+    /// Routing protocol of the route (`RTPROT_*`), for display after an adoption.
+    pub protocol: u8,
 }
-plain!(SlotEntry, 56);
+plain!(SlotEntry, 48);
+
+/// Entries of `NEIGHBOUR_ASES`, the first of which names none.
+pub const NEIGHBOURS: usize = 1 << 16;
 
 /// There is no route for this prefix: it is laid so that an account's packets are counted, and does what covers it does.
 pub const COUNTING: u8 = 1;

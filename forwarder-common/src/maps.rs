@@ -70,6 +70,8 @@ pub const SLOT_DIRECTORY: &str = "SLOT_DIRECTORY";
 pub const SOURCE_BASELINES: &str = "SOURCE_BASELINES";
 /// Directory: number to account. Controller only.
 pub const ACCOUNT_DIRECTORY: &str = "ACCOUNT_DIRECTORY";
+/// AS numbers of neighbouring networks, by the number that directory entries name them by.
+pub const NEIGHBOUR_ASES: &str = "NEIGHBOUR_ASES";
 /// Counts of earlier accounts in each cell of `PAIRS`. Controller only.
 pub const PAIR_BASELINES: &str = "PAIR_BASELINES";
 /// Directory: next-hop id to neighbour. Controller only.
@@ -131,6 +133,7 @@ pub const DIRECTORIES: &[&str] = &[
     RULE_DIRECTORY,
     SOURCE_BASELINES,
     ACCOUNT_DIRECTORY,
+    NEIGHBOUR_ASES,
     PAIR_BASELINES,
     META,
 ];

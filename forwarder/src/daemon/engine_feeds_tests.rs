@@ -234,7 +234,7 @@ fn the_directory_says_which_as_a_prefix_is_of_also_where_only_that_changes() {
         let tables = engine.view();
         let slot = engine.fib.slot(tables, net(prefix)).expect("laid");
         let entry = tables.slot_directory.get(slot as usize);
-        (entry.origin_as, entry.neighbour_as)
+        (entry.origin_as, tables.neighbour_as(entry.neighbour))
     };
     let path = |path: &[u32]| {
         let path = path.to_vec();

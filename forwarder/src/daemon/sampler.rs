@@ -96,7 +96,7 @@ pub fn start(pins: &Pins, needs: Needs) -> Result<(Told, JoinHandle<()>)> {
             maps: u64::from(tables.settings.get(0).hash_seed) << 32 | tables.meta.get(0).netns & 0xffff_ffff,
             boot: boot_id(),
         },
-        prefixes: Prefixes::new(tables.sizes.slots, needs.readings.clone()),
+        prefixes: Prefixes::new(&tables, needs.readings.clone()),
         commands: Commander::open()?,
         recorder: None,
         enabled,
@@ -218,7 +218,7 @@ impl Sampler {
 
     fn open(&mut self, now: Clocks) {
         // What was added up without a history is added up again from where the history ends.
-        self.prefixes = Prefixes::new(self.tables.sizes.slots, self.needs.readings.clone());
+        self.prefixes = Prefixes::new(&self.tables, self.needs.readings.clone());
         let config = &self.needs.config;
         let opened = History::open(config.place(), config.retention).and_then(|history| {
             Recorder::resume(

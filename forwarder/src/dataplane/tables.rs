@@ -6,7 +6,7 @@ use forwarder_common::{
     account::{self, AccountEntry},
     counters::{Counter, EgressCounters, Pending, ReasonCounters},
     direct::{self, Addressed},
-    directory::{GroupEntry, Meta, NextHopEntry, PortEntry, SOURCES, SlotEntry},
+    directory::{GroupEntry, Meta, NEIGHBOURS, NextHopEntry, PortEntry, SOURCES, SlotEntry},
     fib::{BLOCK_LEN, ROOT4_LEN, ROOT6_LEN, walk4, walk6},
     filter::SourceTable,
     flow::SELF_WORDS,
@@ -136,6 +136,7 @@ impl Sizes {
                 size(size_of::<AccountEntry>()),
             ),
             (maps::PAIR_BASELINES, pairs, counter),
+            (maps::NEIGHBOUR_ASES, NEIGHBOURS as u32, 4),
             (maps::META, 1, size(size_of::<Meta>())),
         ]
     }
@@ -274,6 +275,8 @@ pub struct Tables {
     pub group_directory: Array<GroupEntry>,
     /// Port directory.
     pub port_directory: Array<PortEntry>,
+    /// AS numbers of neighbouring networks.
+    pub neighbour_ases: Region,
     /// ABI and sizes.
     pub meta: Array<Meta>,
 }
@@ -334,6 +337,7 @@ impl Tables {
             nexthop_directory: Array::new(region(maps::NEXTHOP_DIRECTORY)?, nexthops),
             group_directory: Array::new(region(maps::GROUP_DIRECTORY)?, sizes.groups as usize),
             port_directory: Array::new(region(maps::PORT_DIRECTORY)?, ports),
+            neighbour_ases: region(maps::NEIGHBOUR_ASES)?,
             meta: Array::new(region(maps::META)?, 1),
         })
     }
@@ -373,19 +377,31 @@ impl Tables {
             return Counter::default();
         }
         (0..self.sizes.cpus).fold(Counter::default(), |sum, cpu| {
-            let word = || {
-                self.pending
-                    .word(cpu as usize, SOURCE_WORD)
-                    .load(Ordering::Acquire)
-            };
-            let counter = || self.source_counters.get((cpu * self.sizes.slots + slot) as usize);
-            sum.plus(Pending::read(slot, word, counter))
+            sum.plus(self.slot_source_counter_on(cpu, slot))
         })
+    }
+
+    /// The same on one CPU; only where they are counted.
+    pub fn slot_source_counter_on(&self, cpu: u32, slot: u32) -> Counter {
+        let word = || {
+            self.pending
+                .word(cpu as usize, SOURCE_WORD)
+                .load(Ordering::Acquire)
+        };
+        let counter = || self.source_counters.get((cpu * self.sizes.slots + slot) as usize);
+        Pending::read(slot, word, counter)
     }
 
     /// Counts of a cell of the pairs of accounts ([`account::pair`]) over all CPUs, as they stand.
     pub fn pair_counter(&self, cell: u32) -> Counter {
         self.sum(&self.pairs, account::PAIRS as u32, cell)
+    }
+
+    /// The AS that a directory entry names by this number; 0: none.
+    pub fn neighbour_as(&self, number: u16) -> u32 {
+        self.neighbour_ases
+            .u32(usize::from(number) * 4)
+            .load(Ordering::Acquire)
     }
 
     /// Counts of a next hop over all CPUs, as they stand.

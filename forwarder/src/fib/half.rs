@@ -14,7 +14,8 @@ use super::{
     Outcome,
     family::Address,
     prefixes::Prefixes,
-    slots::{Provenance, RESERVED, Slots, sticky_slot},
+    provenance::Provenance,
+    slots::{RESERVED, Slots, sticky_slot},
     stride::{self, Stride, Words},
 };
 use crate::dataplane::Tables;
@@ -104,7 +105,7 @@ impl<A: Address> Half<A> {
     ) {
         match install {
             Some(group) => {
-                let provenance = Provenance::of(&tables.slot_directory.get(slot as usize));
+                let provenance = Provenance::of(tables, &tables.slot_directory.get(slot as usize));
                 self.lay(tables, slots, punt, prefix, Ok(slot), group, provenance);
             }
             None => {

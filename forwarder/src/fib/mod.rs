@@ -24,6 +24,7 @@ pub mod origin;
 pub mod path;
 pub mod plan;
 pub mod prefixes;
+mod provenance;
 pub mod readings;
 pub mod recursion;
 mod refusal;
@@ -40,7 +41,7 @@ use self::{
     half::Half,
     slots::Slots,
 };
-pub use self::{readings::Readings, slots::Provenance};
+pub use self::{provenance::Provenance, readings::Readings};
 use crate::{dataplane::Tables, with_family};
 
 /// What became of an announcement.
@@ -148,7 +149,7 @@ impl Fib {
     }
 
     /// The route of a prefix that is laid comes from there now.
-    pub fn note(&self, tables: &Tables, slot: u32, provenance: Provenance) {
+    pub fn note(&mut self, tables: &Tables, slot: u32, provenance: Provenance) {
         self.slots.note(tables, slot, provenance);
     }
 

@@ -11,7 +11,7 @@ use std::sync::{
 
 use forwarder_common::{counters::Counter, directory::SlotEntry};
 
-use crate::locked::locked;
+use crate::{dataplane::Tables, locked::locked};
 
 /// Readings that wait at most; a reader that is far behind loses those that come then, and what they counted is of no
 /// prefix any more.
@@ -24,8 +24,41 @@ pub struct Reading {
     pub slot: u32,
     /// What it stood for.
     pub entry: SlotEntry,
-    /// All that it had counted.
-    pub counter: Counter,
+    /// All that it had counted of packets to its prefixes.
+    pub to: Counter,
+    /// Of packets from them, where those are counted.
+    pub from: Counter,
+    /// What of that was before it stood for this.
+    pub from_baseline: Counter,
+}
+
+impl Reading {
+    /// A slot as it is now, by whoever writes its entry. One that was never used has counted nothing, and reading its
+    /// counters would only cost cache lines.
+    pub fn now(tables: &Tables, slot: u32, entry: SlotEntry) -> Reading {
+        let zero = Counter::default();
+        let (to, from, from_baseline) = match (entry.generation, tables.sizes.sources) {
+            (0, _) => (zero, zero, zero),
+            (_, false) => (tables.slot_counter(slot), zero, zero),
+            (_, true) => (
+                tables.slot_counter(slot),
+                tables.slot_source_counter(slot),
+                tables.source_baselines.get(slot as usize),
+            ),
+        };
+        Reading {
+            slot,
+            entry,
+            to,
+            from,
+            from_baseline,
+        }
+    }
+
+    /// Whether it has counted anything as what it stood for.
+    pub fn has_counted(&self) -> bool {
+        self.to != self.entry.baseline || self.from != self.from_baseline
+    }
 }
 
 /// Readings that nobody has taken yet, in their order. One side writes and one takes.

@@ -3,7 +3,6 @@
 use std::sync::atomic::Ordering;
 
 use forwarder_common::{
-    counters::Counter,
     directory::{COUNTING, SlotEntry, State},
     fib::{Leaf, SLOT_MAX},
 };
@@ -12,6 +11,7 @@ use ipnet::IpNet;
 use super::{
     family::{Address, prefix_of},
     half::leaf_for,
+    provenance::{Neighbours, Provenance},
     readings::{Reading, Readings},
     tree::Tree,
 };
@@ -35,36 +35,8 @@ const NEVER: u8 = u8::MAX;
 
 /// Octet offset of the word {length, family, state, flags, group} in an entry.
 const STATE_WORD: usize = 16;
-/// Octet offsets of the words {generation, protocol} and {origin AS, neighbour AS}.
-const PROVENANCE_WORDS: [usize; 2] = [40, 48];
-
-/// Where a route comes from. No packet depends on it; people and figures do.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Provenance {
-    /// Who installed it (`RTPROT_*`).
-    pub protocol: u8,
-    /// AS the prefix comes from; 0 where nobody says.
-    pub origin_as: u32,
-    /// AS it is heard from; 0 where nobody says.
-    pub neighbour_as: u32,
-}
-
-impl Provenance {
-    /// What a directory entry says.
-    pub fn of(entry: &SlotEntry) -> Provenance {
-        Provenance {
-            protocol: entry.protocol as u8,
-            origin_as: entry.origin_as,
-            neighbour_as: entry.neighbour_as,
-        }
-    }
-
-    fn write(self, entry: &mut SlotEntry) {
-        entry.protocol = self.protocol.into();
-        entry.origin_as = self.origin_as;
-        entry.neighbour_as = self.neighbour_as;
-    }
-}
+/// Octet offset of the word {origin AS, neighbour, generation, protocol}.
+const PROVENANCE_WORD: usize = 40;
 
 /// Slots: free ones, lengths, and those that wait.
 pub struct Slots {
@@ -75,6 +47,7 @@ pub struct Slots {
     waiting: Vec<u32>,
     /// For whoever adds up by prefix, where anybody does.
     readings: Option<Readings>,
+    neighbours: Neighbours,
 }
 
 impl Slots {
@@ -92,6 +65,7 @@ impl Slots {
             retired: Vec::new(),
             waiting: Vec::new(),
             readings: None,
+            neighbours: Neighbours::adopt(tables),
         }
     }
 
@@ -207,7 +181,7 @@ impl Slots {
             group,
             ..old
         };
-        provenance.write(&mut entry);
+        self.neighbours.write(tables, provenance, &mut entry);
         let replaced = matches!(
             State::from_number(old.state),
             Some(State::Live | State::Installing)
@@ -217,25 +191,14 @@ impl Slots {
         } else {
             // A slot that was never used has counted nothing; reading its counters would only cost cache lines. A packet
             // of the prefix before that a CPU has yet to count is in the baseline: it changes places, not the sum.
-            entry.baseline = if old.generation == 0 {
-                Counter::default()
-            } else {
-                tables.slot_counter(slot)
-            };
-            if let Some(readings) = &self.readings
-                && entry.baseline != old.baseline
-            {
-                readings.leave(Reading {
-                    slot,
-                    entry: old,
-                    counter: entry.baseline,
-                });
-            }
+            let reading = Reading::now(tables, slot, old);
+            self.leave(reading);
+            entry.baseline = reading.to;
             if tables.sizes.sources {
-                let counted = tables.slot_source_counter(slot);
-                tables.source_baselines.set(slot as usize, &counted);
+                tables.source_baselines.set(slot as usize, &reading.from);
             }
-            entry.generation = old.generation.wrapping_add(1);
+            // 0 is a slot that was never used.
+            entry.generation = old.generation.wrapping_add(1).max(1);
             entry.flags = 0;
             self.tree.set_length(slot, length);
         }
@@ -255,35 +218,32 @@ impl Slots {
     }
 
     /// The route of a slot's prefix comes from there now.
-    pub fn note(&self, tables: &Tables, slot: u32, provenance: Provenance) {
+    pub fn note(&mut self, tables: &Tables, slot: u32, provenance: Provenance) {
         let old = tables.slot_directory.get(slot as usize);
         let mut entry = old;
-        provenance.write(&mut entry);
+        self.neighbours.write(tables, provenance, &mut entry);
         if entry == old {
             return;
         }
         self.leave_reading(tables, slot, old, &entry);
-        for offset in PROVENANCE_WORDS {
-            tables
-                .slot_directory
-                .word(slot as usize, offset)
-                .store(word(&entry, offset), Ordering::Release);
-        }
+        tables
+            .slot_directory
+            .word(slot as usize, PROVENANCE_WORD)
+            .store(word(&entry, PROVENANCE_WORD), Ordering::Release);
     }
 
     /// Where a prefix is about to be of another network.
     fn leave_reading(&self, tables: &Tables, slot: u32, old: SlotEntry, new: &SlotEntry) {
-        let Some(readings) = &self.readings else { return };
-        if (old.origin_as, old.neighbour_as) == (new.origin_as, new.neighbour_as) {
-            return;
+        if self.readings.is_some() && (old.origin_as, old.neighbour) != (new.origin_as, new.neighbour) {
+            self.leave(Reading::now(tables, slot, old));
         }
-        let counter = tables.slot_counter(slot);
-        if counter != old.baseline {
-            readings.leave(Reading {
-                slot,
-                entry: old,
-                counter,
-            });
+    }
+
+    fn leave(&self, reading: Reading) {
+        if let Some(readings) = &self.readings
+            && reading.has_counted()
+        {
+            readings.leave(reading);
         }
     }
 

@@ -285,7 +285,7 @@ fn by_as(tables: &Tables, by: By) -> Vec<CounterRow> {
     let mut sums: HashMap<u32, (Counter, u64)> = HashMap::new();
     let withdrawn = each_prefix(tables, |counter, _, entry| {
         let number = match by {
-            By::NeighbourAs => entry.neighbour_as,
+            By::NeighbourAs => tables.neighbour_as(entry.neighbour),
             _ => entry.origin_as,
         };
         let (sum, prefixes) = sums.entry(number).or_default();

@@ -78,7 +78,9 @@ pub fn lookup(paths: &mut Paths, address: IpAddr) -> Vec<LookupRow> {
         mtu: hop.via.map(|_| hop.mtu),
         destination_mac: hop.destination_mac.clone(),
         source_mac: hop.via.and_then(|_| hop.source_mac.clone()),
-        protocol: decision.prefix.map(|_| names::protocol(decision.entry.protocol)),
+        protocol: decision
+            .prefix
+            .map(|_| names::protocol(decision.entry.protocol.into())),
         counting: decision.is_counting(),
         slot: Some(decision.slot),
         group: Some(decision.group),

@@ -164,6 +164,7 @@ mod tests {
                 packets,
                 bytes: packets * 100,
             },
+            from: Counter::default(),
         }
     }
 

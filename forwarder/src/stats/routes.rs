@@ -165,7 +165,7 @@ impl<'a> Routes<'a> {
                 state: hop.state.clone(),
                 next_hops: hops.len() as u32,
                 weight: hop.weight,
-                protocol: names::protocol(entry.protocol),
+                protocol: names::protocol(entry.protocol.into()),
                 counting: entry.flags & COUNTING != 0,
                 backup: backup.hops.clone(),
                 on_backup: backup.in_use,

@@ -135,6 +135,10 @@ pub fn tables() -> Tables {
 }
 
 fn prefixes(tables: &Tables) {
+    tables
+        .neighbour_ases
+        .u32(4)
+        .store(64_501, std::sync::atomic::Ordering::Relaxed);
     let slot = |number: u32, octets: &[u8], length, family, state: State, baseline, counted: [u64; 2]| {
         let mut address = [0; 16];
         address[..octets.len()].copy_from_slice(octets);
@@ -151,7 +155,7 @@ fn prefixes(tables: &Tables) {
                 generation: 1,
                 protocol: 12,
                 origin_as: if number == 0 { 64_510 } else { 0 },
-                neighbour_as: if number == 0 { 64_501 } else { 0 },
+                neighbour: u16::from(number == 0),
                 ..SlotEntry::default()
             },
         );

@@ -36,6 +36,7 @@ pub(super) fn everything() -> ApiContext {
             origin_as: 64_510,
             neighbour_as: 64_501,
             to: counter,
+            from: Counter::default(),
         }],
         listed: vec![ListedRow { prefix, counter }],
     };

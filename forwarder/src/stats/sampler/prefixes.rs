@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 
 use foldhash::fast::RandomState;
-use forwarder_common::{counters::Counter, directory::SlotEntry};
+use forwarder_common::counters::Counter;
 use ipnet::IpNet;
 
 use super::anchors::Anchors;
@@ -28,10 +28,32 @@ pub struct Active {
     pub neighbour_as: u32,
     /// Forwarded to it.
     pub to: Counter,
+    /// Forwarded from it, where packets are counted by source.
+    pub from: Counter,
+}
+
+/// Forwarded to something, and from it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Both {
+    /// It was the destination's.
+    pub to: Counter,
+    /// It was the source's.
+    pub from: Counter,
+}
+
+impl Both {
+    /// The sum of two.
+    #[must_use]
+    pub fn plus(self, other: Both) -> Both {
+        Both {
+            to: self.to.plus(other.to),
+            from: self.from.plus(other.from),
+        }
+    }
 }
 
 /// A sum by key.
-pub type Sums<K> = HashMap<K, Counter, RandomState>;
+pub type Sums<K> = HashMap<K, Both, RandomState>;
 
 /// Sums since the last commit.
 #[derive(Default)]
@@ -48,17 +70,17 @@ pub struct Totals {
 
 impl Totals {
     /// All of it.
-    pub fn sum(&self) -> Counter {
+    pub fn sum(&self) -> Both {
         self.prefixes
             .values()
-            .fold(Counter::default(), |sum, counter| sum.plus(*counter))
+            .fold(Both::default(), |sum, counter| sum.plus(*counter))
     }
 }
 
 /// Adds up.
 pub struct Prefixes {
-    /// Up to where.
-    pub anchors: Anchors,
+    /// Up to where: of packets to prefixes, and of those from them; no slots where those are not counted.
+    pub anchors: [Anchors; 2],
     /// Slots whose anchor moved since the last commit, a bit each.
     moved: Vec<u64>,
     /// Since then.
@@ -73,9 +95,11 @@ pub struct Prefixes {
 
 impl Prefixes {
     /// Nothing added up yet.
-    pub fn new(slots: u32, readings: Readings) -> Prefixes {
+    pub fn new(tables: &Tables, readings: Readings) -> Prefixes {
+        let slots = tables.sizes.slots;
+        let from = if tables.sizes.sources { slots } else { 0 };
         Prefixes {
-            anchors: Anchors::new(slots),
+            anchors: [Anchors::new(slots), Anchors::new(from)],
             moved: vec![0; slots.div_ceil(64) as usize],
             totals: Totals::default(),
             active: Vec::new(),
@@ -88,10 +112,10 @@ impl Prefixes {
     /// Everything counted up to now is left out.
     pub fn begin_here(&mut self, tables: &Tables) {
         self.readings.take();
-        for slot in RESERVED..self.anchors.slots() {
-            let (entry, counter) = read(tables, slot);
-            if entry.generation != 0 {
-                self.set(slot, entry.generation, counter);
+        for slot in RESERVED..tables.sizes.slots {
+            let reading = read(tables, slot);
+            if reading.entry.generation != 0 {
+                self.set(&reading);
             }
         }
     }
@@ -105,9 +129,15 @@ impl Prefixes {
         let fresh: Vec<u32> = (0..tables.sizes.cpus).filter(fresh).collect();
         self.cpus.extend(fresh);
         let cpus = self.cpus.clone();
-        for slot in RESERVED..self.anchors.slots() {
-            let counter = slot_counter(tables, &cpus, slot);
-            if !self.anchors.is_at(slot, counter) {
+        let sources = tables.sizes.sources;
+        for slot in RESERVED..tables.sizes.slots {
+            let to = sum(&cpus, |cpu| tables.slot_counter_on(cpu, slot));
+            let mut moved = !self.anchors[0].is_at(slot, to);
+            if sources && !moved {
+                let from = sum(&cpus, |cpu| tables.slot_source_counter_on(cpu, slot));
+                moved = !self.anchors[1].is_at(slot, from);
+            }
+            if moved {
                 self.look(tables, slot);
             }
         }
@@ -115,19 +145,12 @@ impl Prefixes {
     }
 
     fn look(&mut self, tables: &Tables, slot: u32) {
-        let (mut seen, mut counter) = read(tables, slot);
+        let mut reading = read(tables, slot);
         if self.readings.any() {
             self.take_readings(tables);
-            (seen, counter) = read(tables, slot);
+            reading = read(tables, slot);
         }
-        self.add(
-            tables,
-            &Reading {
-                slot,
-                entry: seen,
-                counter,
-            },
-        );
+        self.add(tables, &reading);
     }
 
     fn take_readings(&mut self, tables: &Tables) {
@@ -139,47 +162,70 @@ impl Prefixes {
     }
 
     fn add(&mut self, tables: &Tables, reading: &Reading) {
-        let Reading { slot, entry, counter } = *reading;
-        let more = self
-            .anchors
-            .since(slot, entry.generation, entry.baseline, counter);
-        let Some(more) = more.filter(|more| *more != Counter::default()) else {
-            return;
-        };
+        let Some(more) = self.since(reading) else { return };
+        let entry = &reading.entry;
         let Some(prefix) = prefix_of(entry.family, entry.address, entry.length) else {
             return;
         };
-        self.set(slot, entry.generation, counter);
+        self.set(reading);
+        let (origin_as, neighbour_as) = (entry.origin_as, tables.neighbour_as(entry.neighbour));
         let totals = &mut self.totals;
         add(&mut totals.prefixes, prefix, more);
-        add(&mut totals.origins, entry.origin_as, more);
-        add(&mut totals.neighbours, entry.neighbour_as, more);
+        add(&mut totals.origins, origin_as, more);
+        add(&mut totals.neighbours, neighbour_as, more);
         let port = self
             .ports
             .entry(entry.group)
             .or_insert_with(|| sole_port(tables, entry.group));
         if let Some(port) = *port {
-            add(&mut totals.origins_by_port, (entry.origin_as, port), more);
+            // By which interface packets from there came in is not known.
+            let from = Counter::default();
+            add(
+                &mut totals.origins_by_port,
+                (origin_as, port),
+                Both { from, ..more },
+            );
         }
         self.active.push(Active {
             prefix,
-            origin_as: entry.origin_as,
-            neighbour_as: entry.neighbour_as,
-            to: more,
+            origin_as,
+            neighbour_as,
+            to: more.to,
+            from: more.from,
         });
     }
 
-    fn set(&mut self, slot: u32, generation: u32, counter: Counter) {
-        self.anchors.set(slot, generation, counter);
+    /// What a slot has counted since it was read last; `None`: nothing, or it was read later already.
+    fn since(&self, reading: &Reading) -> Option<Both> {
+        let Reading { slot, entry, .. } = *reading;
+        let generation = entry.generation.into();
+        let [to, from] = &self.anchors;
+        let from = match from.slots() {
+            0 => Some(Counter::default()),
+            _ => from.since(slot, generation, reading.from_baseline, reading.from),
+        };
+        let more = Both {
+            to: to.since(slot, generation, entry.baseline, reading.to)?,
+            from: from?,
+        };
+        (more != Both::default()).then_some(more)
+    }
+
+    fn set(&mut self, reading: &Reading) {
+        let (slot, generation) = (reading.slot, reading.entry.generation.into());
+        let [to, from] = &mut self.anchors;
+        to.set(slot, generation, reading.to);
+        if from.slots() > 0 {
+            from.set(slot, generation, reading.from);
+        }
         self.moved[slot as usize / 64] |= 1 << (slot % 64);
     }
 
-    /// Slots whose anchor moved since the last commit, with their words.
-    pub fn moved(&self) -> impl Iterator<Item = (u32, [u64; 2])> {
+    /// Slots whose anchors moved since the last commit.
+    pub fn moved(&self) -> impl Iterator<Item = u32> + Clone {
         self.moved.iter().enumerate().flat_map(move |(index, word)| {
             let bits = (0..64).filter(move |bit| word >> bit & 1 != 0);
             bits.map(move |bit| index as u32 * 64 + bit)
-                .map(|slot| (slot, self.anchors.get(slot)))
         })
     }
 
@@ -191,28 +237,27 @@ impl Prefixes {
     }
 }
 
-fn add<K: std::hash::Hash + Eq>(sums: &mut Sums<K>, key: K, more: Counter) {
+fn add<K: std::hash::Hash + Eq>(sums: &mut Sums<K>, key: K, more: Both) {
     let sum = sums.entry(key).or_default();
     *sum = sum.plus(more);
 }
 
-/// A slot's entry and its counter that belong together.
-fn read(tables: &Tables, slot: u32) -> (SlotEntry, Counter) {
+/// A slot's entry and its counters that belong together.
+fn read(tables: &Tables, slot: u32) -> Reading {
     let mut seen = entry(tables, slot);
     loop {
-        let counter = tables.slot_counter(slot);
+        let reading = Reading::now(tables, slot, seen);
         let again = entry(tables, slot);
         if again == seen {
-            return (seen, counter);
+            return reading;
         }
         seen = again;
     }
 }
 
-fn slot_counter(tables: &Tables, cpus: &[u32], slot: u32) -> Counter {
-    cpus.iter().fold(Counter::default(), |sum, cpu| {
-        sum.plus(tables.slot_counter_on(*cpu, slot))
-    })
+fn sum(cpus: &[u32], counter: impl Fn(u32) -> Counter) -> Counter {
+    cpus.iter()
+        .fold(Counter::default(), |sum, cpu| sum.plus(counter(*cpu)))
 }
 
 /// The port by which a group sends all of its packets, where there is one.
@@ -301,7 +346,7 @@ mod tests {
     }
 
     fn packets<K: Copy + Ord>(sums: &Sums<K>) -> Vec<(K, u64)> {
-        let mut list: Vec<_> = sums.iter().map(|(key, sum)| (*key, sum.packets)).collect();
+        let mut list: Vec<_> = sums.iter().map(|(key, sum)| (*key, sum.to.packets)).collect();
         list.sort_unstable();
         list
     }
@@ -318,7 +363,7 @@ mod tests {
             let readings = Readings::default();
             let mut fib = Fib::new(&tables, PUNT);
             fib.leave_readings(readings.clone());
-            let mut sampler = Prefixes::new(SIZES.slots, readings);
+            let mut sampler = Prefixes::new(&tables, readings);
             let (mut by_prefix, mut by_as) = (std::collections::BTreeMap::new(), std::collections::BTreeMap::new());
             let mut laid = HashMap::new();
             let mut kept = Totals::default();
@@ -369,7 +414,7 @@ mod tests {
             prop_assert_eq!(packets(&kept.prefixes), by_prefix.clone().into_iter().collect::<Vec<_>>());
             prop_assert_eq!(packets(&kept.origins), by_as.into_iter().collect::<Vec<_>>());
             prop_assert_eq!(live, by_prefix.values().sum::<u64>());
-            prop_assert_eq!(kept.sum().bytes, live * 100);
+            prop_assert_eq!(kept.sum().to.bytes, live * 100);
         }
     }
 }

@@ -11,7 +11,8 @@ use forwarder_common::counters::Counter;
 use forwarder_history::{Direction, Error, History, Interval, Kind, Sample, Series, SeriesId, State, Work};
 
 use super::{
-    prefixes::Prefixes,
+    anchors::Anchors,
+    prefixes::{Both, Prefixes},
     schedule::{Clocks, Schedule},
     series::{Standing, forwarded_total},
     state::{self, Kept},
@@ -20,6 +21,14 @@ use crate::{dataplane::Tables, stats::names};
 
 /// Commits after which the whole state is written again, so that what a start reads does not grow.
 const WHOLE_EVERY: u32 = 12;
+
+/// A side of a sum.
+type Side = fn(&Both) -> Counter;
+/// Both, by the direction that the history knows them by.
+const SIDES: [(Direction, Side); 2] = [
+    (Direction::Out, |both| both.to),
+    (Direction::In, |both| both.from),
+];
 
 /// What the sums belong to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,8 +53,8 @@ pub struct Recorder {
     schedule: Schedule,
     /// Counters as they were at the last commit, by key, and what they counted.
     known: HashMap<u64, (SeriesId, Counter), RandomState>,
-    attributed: Counter,
-    unattributed: Counter,
+    attributed: Both,
+    unattributed: Both,
     since_whole: u32,
 }
 
@@ -67,8 +76,8 @@ impl Recorder {
             history,
             schedule: Schedule::new(length, now),
             known: HashMap::default(),
-            attributed: Counter::default(),
-            unattributed: Counter::default(),
+            attributed: Both::default(),
+            unattributed: Both::default(),
             since_whole: WHOLE_EVERY,
             identity,
         };
@@ -85,14 +94,18 @@ impl Recorder {
             .as_ref()
             .is_some_and(|kept| kept.maps == recorder.identity.maps);
         if !ours {
-            prefixes.anchors.clear();
+            prefixes.anchors.iter_mut().for_each(Anchors::clear);
         }
         if let Some(kept) = kept {
             recorder.take_over(kept, length, now, ours);
         }
         if !ours && !fresh {
             prefixes.begin_here(tables);
-            recorder.attributed = forwarded_total(tables);
+            let total = forwarded_total(tables);
+            recorder.attributed = Both {
+                to: total,
+                from: total,
+            };
         }
         Ok(recorder)
     }
@@ -183,43 +196,53 @@ impl Recorder {
             }
         };
         let history = &mut self.history;
-        let direction = Direction::Out;
         let totals = &prefixes.totals;
-        for (prefix, sum) in &totals.prefixes {
-            let prefix = *prefix;
-            push(history.series_id(&Series::Prefix { prefix, direction })?, *sum);
-        }
-        for (asn, sum) in &totals.origins {
-            push(
-                history.series_id(&Series::OriginAs { asn: *asn, direction })?,
-                *sum,
-            );
-        }
-        for (asn, sum) in &totals.neighbours {
-            push(
-                history.series_id(&Series::NeighbourAs { asn: *asn, direction })?,
-                *sum,
-            );
+        let counted = 1 + usize::from(tables.sizes.sources);
+        for (direction, side) in SIDES.into_iter().take(counted) {
+            for (prefix, sum) in &totals.prefixes {
+                let prefix = *prefix;
+                push(
+                    history.series_id(&Series::Prefix { prefix, direction })?,
+                    side(sum),
+                );
+            }
+            for (asn, sum) in &totals.origins {
+                let asn = *asn;
+                push(
+                    history.series_id(&Series::OriginAs { asn, direction })?,
+                    side(sum),
+                );
+            }
+            for (asn, sum) in &totals.neighbours {
+                let asn = *asn;
+                push(
+                    history.series_id(&Series::NeighbourAs { asn, direction })?,
+                    side(sum),
+                );
+            }
         }
         for ((asn, port), sum) in &totals.origins_by_port {
             if let Some(ifname) = names::port_name(tables, u32::from(*port)) {
                 let series = Series::OriginAsVia {
                     asn: *asn,
                     ifname,
-                    direction,
+                    direction: Direction::Out,
                 };
-                push(history.series_id(&series)?, *sum);
+                push(history.series_id(&series)?, sum.to);
             }
         }
         let attributed = self.attributed.plus(totals.sum());
-        let missing = total.since(attributed).since(self.unattributed);
-        // Less than nothing: packets that came between the two readings. The next interval has them.
-        let missing = if (missing.packets as i64) > 0 {
-            missing
-        } else {
-            Counter::default()
-        };
-        push(history.series_id(&Series::Unattributed { direction })?, missing);
+        let mut unattributed = self.unattributed;
+        for (direction, side) in SIDES.into_iter().take(counted) {
+            // Less than nothing: packets that came between the two readings. The next interval has them.
+            let missing = at_least_none(total.since(side(&attributed)).since(side(&unattributed)));
+            push(history.series_id(&Series::Unattributed { direction })?, missing);
+            let place = match direction {
+                Direction::Out => &mut unattributed.to,
+                Direction::In => &mut unattributed.from,
+            };
+            *place = place.plus(missing);
+        }
         let mut known = Vec::with_capacity(standing.len());
         for one in standing {
             if one.counter == Counter::default() && !self.known.contains_key(&one.key) {
@@ -240,7 +263,7 @@ impl Recorder {
             boot: self.identity.boot.clone(),
             ended: schedule.began(),
             attributed,
-            unattributed: self.unattributed.plus(missing),
+            unattributed,
             counters: known,
         };
         let interval = Interval {
@@ -250,9 +273,16 @@ impl Recorder {
         };
         let whole = self.since_whole >= WHOLE_EVERY;
         let written = if whole {
-            state::encode(&kept, prefixes.anchors.words())
+            state::encode(&kept, prefixes.anchors.each_ref().map(Anchors::words))
         } else {
-            state::encode(&kept, prefixes.moved())
+            let of = |side: &Anchors| {
+                let slots = prefixes.moved().filter(|slot| *slot < side.slots());
+                slots
+                    .map(|slot| (slot, side.get(slot)))
+                    .collect::<Vec<_>>()
+                    .into_iter()
+            };
+            state::encode(&kept, prefixes.anchors.each_ref().map(of))
         };
         let state = if whole {
             State::Whole(&written)
@@ -396,7 +426,7 @@ mod tests {
 
     fn begin(directory: &std::path::Path, tables: &Tables, now: Clocks, fresh: bool) -> Life {
         let readings = Readings::default();
-        let mut prefixes = Prefixes::new(SIZES.slots, readings.clone());
+        let mut prefixes = Prefixes::new(tables, readings.clone());
         let history = History::open(directory, Retention::default()).expect("a history");
         let identity = Identity {
             maps: 7,

@@ -1,12 +1,14 @@
 //! Counters that are few: as they stand now, with what they are called in the history.
 
 use forwarder_common::{
+    account::pair,
     counters::{Counter, EgressError},
     reason::{Policy, Reason},
 };
 use forwarder_history::{Direction, Series};
 
 use crate::{
+    daemon::accounts,
     dataplane::Tables,
     netlink::command::LinkStats,
     stats::{RuleRow, counters::next_hops, names},
@@ -36,6 +38,7 @@ enum Keeper {
     Sent,
     NextHop,
     Rule,
+    Pair,
 }
 
 /// Every counter but those of prefixes. `drivers` says what a driver counts, by ifindex; `rules` are those in force.
@@ -57,6 +60,7 @@ pub fn standing(
         };
         list.push(kept(Keeper::NextHop, hop.id, series, hop.counter, hop.baseline));
     }
+    of_accounts(tables, &mut list);
     for (slot, row) in rules.iter().filter_map(|row| Some((row.slot?, row))) {
         let baseline = tables.rule_directory.get(slot as usize).matched;
         let counter = Counter {
@@ -100,6 +104,36 @@ pub fn of_drivers(
                     Counter::default(),
                 )
             });
+        }
+    }
+}
+
+/// What was forwarded from one account to another.
+fn of_accounts(tables: &Tables, list: &mut Vec<Standing>) {
+    let named: Vec<(u32, String)> = accounts::used(tables)
+        .map(|(number, entry)| (number, accounts::name(&entry)))
+        .collect();
+    if named.is_empty() {
+        return;
+    }
+    let all: Vec<(u32, String)> = [(0, String::new())].into_iter().chain(named).collect();
+    let pairs = all.iter().flat_map(|from| all.iter().map(move |to| (from, to)));
+    for ((from, from_name), (to, to_name)) in pairs {
+        for outside in [false, true] {
+            let cell = pair(outside.into(), *from, *to);
+            let series = Series::Account {
+                from: from_name.clone(),
+                to: to_name.clone(),
+                outside,
+            };
+            let baseline = tables.pair_baselines.get(cell as usize);
+            list.push(kept(
+                Keeper::Pair,
+                cell,
+                series,
+                tables.pair_counter(cell),
+                baseline,
+            ));
         }
     }
 }

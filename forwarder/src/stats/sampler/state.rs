@@ -7,9 +7,9 @@
 use forwarder_common::counters::Counter;
 use forwarder_history::{Kind, SeriesId};
 
-use super::{anchors::Anchors, schedule::Clocks};
+use super::{anchors::Anchors, prefixes::Both, schedule::Clocks};
 
-const MAGIC: &[u8; 8] = b"fwdanch1";
+const MAGIC: &[u8; 8] = b"fwdanch2";
 
 /// What is kept beside the slots.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,23 +21,28 @@ pub struct Kept {
     /// When the last interval ended.
     pub ended: Clocks,
     /// Forwarded packets that were added up by prefix.
-    pub attributed: Counter,
+    pub attributed: Both,
     /// Those that could not be.
-    pub unattributed: Counter,
+    pub unattributed: Both,
     /// Counters as they were read, by key, with what they counted.
     pub counters: Vec<(u64, SeriesId, Counter)>,
 }
 
 /// Writes a state.
-pub fn encode(kept: &Kept, slots: impl Iterator<Item = (u32, [u64; 2])>) -> Vec<u8> {
+pub fn encode<S>(kept: &Kept, slots: [S; 2]) -> Vec<u8>
+where
+    S: Iterator<Item = (u32, [u64; 2])>,
+{
     let mut out = Writer(MAGIC.to_vec());
     out.number(kept.maps);
     out.number(kept.boot.len() as u64);
     out.0.extend_from_slice(kept.boot.as_bytes());
     out.number(kept.ended.wall as u64);
     out.number(kept.ended.boot);
-    out.counter(kept.attributed);
-    out.counter(kept.unattributed);
+    for both in [kept.attributed, kept.unattributed] {
+        out.counter(both.to);
+        out.counter(both.from);
+    }
     out.number(kept.counters.len() as u64);
     for (key, series, counter) in &kept.counters {
         out.number(*key);
@@ -45,20 +50,23 @@ pub fn encode(kept: &Kept, slots: impl Iterator<Item = (u32, [u64; 2])>) -> Vec<
         out.number(series.id().into());
         out.counter(*counter);
     }
-    let mut before = 0;
-    for (slot, [first, second]) in slots {
-        // Generation above, packets below: apart they are short.
-        out.number(u64::from(slot - before));
-        out.number(first >> 48);
-        out.number(first & ((1 << 48) - 1));
-        out.number(second);
-        before = slot;
+    for side in slots {
+        let mut before = 0;
+        for (slot, [first, second]) in side {
+            // One more, so that 0 ends the list. Generation above, packets below: apart they are short.
+            out.number(u64::from(slot - before) + 1);
+            out.number(first >> 48);
+            out.number(first & ((1 << 48) - 1));
+            out.number(second);
+            before = slot;
+        }
+        out.number(0);
     }
     out.0
 }
 
 /// Reads a state over what was read before it; slots into `anchors`. `None` where it is none of ours.
-pub fn decode(state: &[u8], anchors: &mut Anchors) -> Option<Kept> {
+pub fn decode(state: &[u8], anchors: &mut [Anchors; 2]) -> Option<Kept> {
     let mut state = Reader(state.strip_prefix(MAGIC)?);
     let maps = state.number()?;
     let length = usize::try_from(state.number()?).ok()?;
@@ -71,8 +79,8 @@ pub fn decode(state: &[u8], anchors: &mut Anchors) -> Option<Kept> {
             wall: state.number()? as i64,
             boot: state.number()?,
         },
-        attributed: state.counter()?,
-        unattributed: state.counter()?,
+        attributed: state.both()?,
+        unattributed: state.both()?,
         counters: Vec::new(),
     };
     for _ in 0..state.number()? {
@@ -82,11 +90,13 @@ pub fn decode(state: &[u8], anchors: &mut Anchors) -> Option<Kept> {
         kept.counters
             .push((key, SeriesId::new(kind, id), state.counter()?));
     }
-    let mut slot = 0u32;
-    while !state.0.is_empty() {
-        slot = slot.checked_add(u32::try_from(state.number()?).ok()?)?;
-        let first = state.number()? << 48 | state.number()?;
-        anchors.put(slot, [first, state.number()?]);
+    for side in anchors {
+        let mut slot = 0u32;
+        while let Some(step) = state.number()?.checked_sub(1) {
+            slot = slot.checked_add(u32::try_from(step).ok()?)?;
+            let first = state.number()? << 48 | state.number()?;
+            side.put(slot, [first, state.number()?]);
+        }
     }
     Some(kept)
 }
@@ -125,6 +135,13 @@ impl Reader<'_> {
         None
     }
 
+    fn both(&mut self) -> Option<Both> {
+        Some(Both {
+            to: self.counter()?,
+            from: self.counter()?,
+        })
+    }
+
     fn counter(&mut self) -> Option<Counter> {
         Some(Counter {
             packets: self.number()?,
@@ -157,8 +174,14 @@ mod tests {
                 maps,
                 boot,
                 ended: Clocks { wall, boot: since },
-                attributed,
-                unattributed: attributed.plus(attributed),
+                attributed: Both {
+                    to: attributed,
+                    from: attributed.plus(attributed),
+                },
+                unattributed: Both {
+                    to: attributed.plus(attributed),
+                    from: attributed,
+                },
                 counters: counters
                     .into_iter()
                     .map(|(key, kind, id, counter)| {
@@ -175,15 +198,16 @@ mod tests {
     proptest! {
         #[test]
         fn a_state_and_its_patches_come_back(whole in (kept(), slots()), patch in (kept(), slots())) {
-            let mut anchors = Anchors::new(400);
+            let mut anchors = [Anchors::new(400), Anchors::new(400)];
             for (kept, slots) in [&whole, &patch] {
-                let written = encode(kept, slots.iter().map(|(slot, words)| (*slot, *words)));
+                let side = slots.iter().map(|(slot, words)| (*slot, *words));
+                let written = encode(kept, [side.clone(), side]);
                 let read = decode(&written, &mut anchors);
                 prop_assert_eq!(read.as_ref(), Some(kept));
             }
             for slot in 0..400 {
                 let expected = patch.1.get(&slot).or(whole.1.get(&slot)).copied().unwrap_or_default();
-                prop_assert_eq!(anchors.get(slot), expected);
+                prop_assert_eq!([anchors[0].get(slot), anchors[1].get(slot)], [expected; 2]);
             }
         }
 
@@ -194,12 +218,12 @@ mod tests {
             at in 0..200usize,
             octet in any::<u8>(),
         ) {
-            let mut written = encode(&state.0, state.1.into_iter());
+            let mut written = encode(&state.0, [state.1.clone().into_iter(), state.1.into_iter()]);
             if let Some(place) = written.get_mut(at) {
                 *place = octet;
             }
             written.truncate(written.len().saturating_sub(cut));
-            let _ = decode(&written, &mut Anchors::new(400));
+            let _ = decode(&written, &mut [Anchors::new(400), Anchors::new(0)]);
         }
     }
 }
