@@ -17,13 +17,13 @@ use xtask::interrupt;
 
 use crate::inside;
 use crate::model::Model;
-use crate::plot::{Bar, Chart};
 use crate::random::Random;
 use crate::report::{self, median, rounded};
 use crate::run;
 use crate::table::{Family, Table};
 use crate::walk;
 use crate::world::World;
+use forwarder_history::plot::{Bar, Chart};
 
 /// Updates in a round.
 const UPDATES: usize = 1 << 20;

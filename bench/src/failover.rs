@@ -11,13 +11,13 @@ use xtask::bench::Options;
 
 use crate::frame;
 use crate::inside::{self, Controller};
-use crate::plot::{Bar, Chart};
 use crate::random::Random;
 use crate::report::{self, median, rounded};
 use crate::router::Router;
 use crate::run;
 use crate::table::{Family, Prefix, Table};
 use crate::walk;
+use forwarder_history::plot::{Bar, Chart};
 
 /// Prefixes, if the tables have as many.
 const PREFIXES: usize = 1_000_000;

@@ -12,13 +12,13 @@ use serde::Serialize;
 use xtask::bench::Options;
 
 use crate::inside;
-use crate::plot::{Bar, Chart};
 use crate::process::Controller;
 use crate::report::{self, median, rounded};
 use crate::router::Router;
 use crate::run::{self, Taken, clocked};
 use crate::table::Table;
 use crate::walk::Firsts;
+use forwarder_history::plot::{Bar, Chart};
 
 /// The group of prefixes without room, and that of the first gateway, where the compiler is alone.
 const PUNT: u32 = 1;

@@ -14,6 +14,7 @@ mod fib;
 mod filter;
 mod forward;
 mod frame;
+mod history;
 mod inside;
 mod live;
 mod load;
@@ -21,7 +22,6 @@ mod model;
 mod netlink;
 mod object;
 mod pipeline;
-mod plot;
 mod process;
 mod random;
 mod report;
@@ -58,6 +58,7 @@ fn main() -> ExitCode {
         Bench::Failover(options) => failover::bench(options),
         Bench::Feeds(options) => feeds::bench(options),
         Bench::Sampler(options) => sampler::bench(options),
+        Bench::History(options) => history::bench(options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -8,9 +8,9 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 use xtask::bench::Options;
 
-use crate::plot::{Bar, Chart, Group};
 use crate::table::{Family, Table};
 use crate::trace::Pattern;
+use forwarder_history::plot::{Bar, Chart, Group};
 
 /// What a candidate costs: a row of `fib` and `forward`.
 #[derive(Clone, Debug, Serialize)]

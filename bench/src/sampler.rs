@@ -18,12 +18,12 @@ use forwarder::{
     },
 };
 use forwarder_common::counters::{Counter, Pending};
+use forwarder_history::plot::{Bar, Chart};
 use forwarder_history::{History, Retention};
 use serde::Serialize;
 use xtask::bench::Options;
 
 use crate::{
-    plot::{Bar, Chart},
     random::Random,
     report::{self, median, rounded},
     table::Table,

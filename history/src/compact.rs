@@ -96,7 +96,7 @@ impl From<Fault> for Trouble {
 }
 
 impl History {
-    /// Does one slice of what is to be done, a tenth of a second or so, and says what it was. Call it until it answers
+    /// Does one slice of what is to be done, less than half a second, and says what it was. Call it until it answers
     /// [`Work::Nothing`], some time after every interval. `now` is the clock's, seconds since 1970.
     ///
     /// # Errors

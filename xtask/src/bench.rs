@@ -49,6 +49,8 @@ pub enum Bench {
     Feeds(Options),
     /// Reading every prefix's counter, and a sample of each for the history
     Sampler(Options),
+    /// What a month of a full table takes on disk, what an interval costs to write and a day to pack, and how long bills take
+    History(Options),
 }
 
 /// Options that every bench has.
@@ -67,7 +69,7 @@ pub struct Options {
     #[arg(long, value_name = "CPU")]
     pub cpu: Option<usize>,
     /// Only these: words of `v4`, `v6` and the pattern's name, such as "v4 uniform"; of `feeds`: `bgp`, `fpm`, `kernel`,
-    /// `churn`, `memory`; of `filter`: `rules`, `flood`, `replace`
+    /// `churn`, `memory`; of `filter`: `rules`, `flood`, `replace`; of `history`: `disk`, `bills`
     #[arg(long, value_name = "WORDS", default_value = "")]
     pub only: String,
     /// The tables.

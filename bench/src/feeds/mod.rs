@@ -31,12 +31,12 @@ use self::reference::Receiver;
 use self::speaker::Speaker;
 use self::truth::Truth;
 use crate::load::Arena;
-use crate::plot::{Bar, Chart, Group};
 use crate::process::Controller;
 use crate::report::{self, median, rounded};
 use crate::router::{Router, configuration_with};
 use crate::run::Taken;
 use crate::table::{Family, GATEWAYS, Table};
+use forwarder_history::plot::{Bar, Chart, Group};
 
 /// Where the controller listens.
 const BGP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2)), 1179);

@@ -26,13 +26,13 @@ use crate::frame;
 use crate::live::{self, Sent};
 use crate::model::Model;
 use crate::object::{self, Object};
-use crate::plot::Bar;
 use crate::random::Random;
 use crate::report::{median, rounded};
 use crate::router::{Router, index_of};
 use crate::run;
 use crate::table::Table;
 use crate::trace::{Pattern, Trace};
+use forwarder_history::plot::Bar;
 
 /// Prefixes of the list.
 const LISTED: usize = 1_500;

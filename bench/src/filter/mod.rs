@@ -19,11 +19,11 @@ use xtask::bench::{Options, Tables};
 
 use crate::inside;
 use crate::object::{Object, Room};
-use crate::plot::{Chart, Group};
 use crate::report;
 use crate::router::Router;
 use crate::run;
 use crate::table::{Family, Table};
+use forwarder_history::plot::{Chart, Group};
 
 /// Prefixes of each table: what is measured stands in front of the look-up.
 const PREFIXES: usize = 4_096;

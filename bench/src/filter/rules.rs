@@ -24,12 +24,12 @@ use super::{print, verdict};
 use crate::frame;
 use crate::model::Model;
 use crate::object::Object;
-use crate::plot::Bar;
 use crate::report::{median, rounded};
 use crate::router::Router;
 use crate::run::{self, WARM_UP};
 use crate::table::{Family, Table};
 use crate::trace::{Pattern, Trace};
+use forwarder_history::plot::Bar;
 
 /// `XDP_REDIRECT`.
 const REDIRECT: u32 = 4;

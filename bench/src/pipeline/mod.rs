@@ -18,12 +18,12 @@ use self::candidate::Candidate;
 use self::lane::{Lane, Passed};
 use crate::model::Model;
 use crate::object::{Object, Room};
-use crate::plot::{Bar, Chart, Group};
 use crate::report;
 use crate::router::Router;
 use crate::run;
 use crate::table::{Family, Table};
 use crate::trace::{Pattern, Trace};
+use forwarder_history::plot::{Bar, Chart, Group};
 
 /// Frames of a round: eight for each destination.
 const FRAMES: usize = 1 << 19;

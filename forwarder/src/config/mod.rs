@@ -36,7 +36,7 @@ pub use history::HistoryConfig;
 pub use metrics::MetricsConfig;
 pub use prefixes::read_list;
 pub use punt::PuntConfig;
-pub use rules::MOST_RULES;
+pub use rules::{MOST_RULES, bits_per_second};
 
 use crate::{
     filter::{

@@ -29,6 +29,18 @@ const MOST_COUNTING: usize = forwarder_common::rules::PROCEEDING;
 /// Longest name of a rule, characters.
 const LONGEST_NAME: usize = 64;
 
+/// Bits a second in words as "10Gbit", for commands.
+///
+/// # Errors
+/// What is wrong, and what to write.
+pub fn bits_per_second(text: &str) -> Result<u64, String> {
+    match rate::rate(text) {
+        Ok((Unit::Bytes, octets)) => Ok(octets * 8),
+        Ok((Unit::Packets, _)) => Err(format!("`{text}` counts packets: write \"10Gbit\", for a second")),
+        Err(fault) => Err(format!("{}: {}", fault.message, fault.advice)),
+    }
+}
+
 /// The section as written.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -1,6 +1,8 @@
-//! Bar charts as SVG, written by hand: a few rectangles and words need no library.
+//! Bar charts.
 
 use std::fmt::Write;
+
+use super::{COLOURS, OURS, WIDTH, document, text};
 
 /// A chart of groups of bars.
 pub struct Chart {
@@ -30,16 +32,12 @@ pub struct Bar {
     pub label: String,
 }
 
-const WIDTH: f64 = 960.0;
 /// Where bars begin, and the room behind the longest for its label.
 const LEFT: f64 = 250.0;
 const RIGHT: f64 = 170.0;
 const LINE: f64 = 20.0;
-/// Told apart by most colour-blind readers (Okabe and Ito).
-const COLOURS: [&str; 6] = ["#0072b2", "#e69f00", "#56b4e9", "#cc79a7", "#f0e442", "#999999"];
-/// Ours.
-const OURS: &str = "#009e73";
-
+/// Characters of a group's name that have room before the names of its bars.
+const LONGEST: usize = 18;
 impl Chart {
     /// A chart of these bars alone, which have this in common.
     pub fn of(title: &str, notes: Vec<String>, name: &str, bars: impl IntoIterator<Item = Bar>) -> Chart {
@@ -82,6 +80,10 @@ impl Chart {
         for group in &self.groups {
             y += 12.0;
             text(&mut body, (16.0, y + 14.0), "font-weight=\"bold\"", &group.name);
+            // A long name has a line to itself.
+            if group.name.chars().count() > LONGEST {
+                y += LINE;
+            }
             for bar in &group.bars {
                 let colour = names
                     .iter()
@@ -104,21 +106,8 @@ impl Chart {
                 y += LINE;
             }
         }
-        let height = y + 20.0;
-        format!(
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{WIDTH}\" height=\"{height}\" \
-             viewBox=\"0 0 {WIDTH} {height}\" font-family=\"sans-serif\" font-size=\"13\">\n\
-             <rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n{body}</svg>\n"
-        )
+        document(y + 20.0, &body)
     }
-}
-
-fn text(out: &mut String, (x, y): (f64, f64), attributes: &str, words: &str) {
-    let words = words
-        .replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;");
-    let _ = writeln!(out, "<text x=\"{x:.1}\" y=\"{y:.1}\" {attributes}>{words}</text>");
 }
 
 #[cfg(test)]

@@ -1,0 +1,154 @@
+//! `report p95`: what is billed.
+
+use serde::Serialize;
+
+use super::{
+    Trouble,
+    calendar::{Period, Zone},
+    curves::{Curve, curves},
+    names::{By, Traffic, chosen},
+    samples::Samples,
+};
+use crate::{Direction, Reader};
+
+/// The question.
+#[derive(Clone, Debug)]
+pub struct Question {
+    /// What about.
+    pub by: By,
+    /// Which; none for all.
+    pub names: Vec<String>,
+    /// How many, of things of which there are many.
+    pub top: Option<usize>,
+    /// Which traffic of accounts.
+    pub traffic: Traffic,
+}
+
+/// The bill of one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Row {
+    /// `account`, `interface`, ...
+    pub by: &'static str,
+    /// Which.
+    pub name: String,
+    /// The month.
+    pub period: String,
+    /// By which calendar.
+    pub time_zone: String,
+    /// Bits a second: 95th percentile in.
+    pub p95_in: u64,
+    /// Out.
+    pub p95_out: u64,
+    /// The larger one.
+    pub p95: u64,
+    /// Which it is.
+    pub direction: Direction,
+    /// Bits a second: largest sample in.
+    pub peak_in: u64,
+    /// Out.
+    pub peak_out: u64,
+    /// All octets in.
+    pub bytes_in: u64,
+    /// Out.
+    pub bytes_out: u64,
+    /// How many samples there are.
+    pub samples: u64,
+    /// How many there should be, up to now where the month is not over.
+    pub expected: u64,
+    /// Samples that share a mean, because nobody looked in between.
+    pub averaged: u64,
+    /// Intervals too short for a sample.
+    pub left_out: u64,
+    /// Gaps.
+    pub gaps: u64,
+    /// Seconds in them.
+    pub gap_seconds: u64,
+}
+
+/// The report.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// A row for each.
+    pub rows: Vec<Row>,
+    /// What they are made of.
+    pub samples: Samples,
+    /// Bits a second in each sample, in and out, for each row.
+    pub rates: Vec<[Vec<u64>; 2]>,
+}
+
+/// Makes the report; `now` is the clock's, seconds since 1970.
+///
+/// # Errors
+/// See [`Trouble`].
+pub fn p95(
+    reader: &Reader,
+    question: &Question,
+    period: &Period,
+    zone: &Zone,
+    now: i64,
+) -> Result<Report, Trouble> {
+    let samples = Samples::of(reader, period, zone, now)?;
+    let named = chosen(
+        reader,
+        &samples,
+        question.by,
+        &question.names,
+        question.top,
+        question.traffic,
+    )?;
+    let targets: Vec<_> = named.iter().map(|named| named.target.clone()).collect();
+    let curves = curves(reader, &samples, &targets)?;
+    let mut report = Report {
+        rows: Vec::new(),
+        samples,
+        rates: Vec::new(),
+    };
+    let samples = &report.samples;
+    for (named, curve) in named.into_iter().zip(&curves) {
+        report
+            .rows
+            .push(row(question.by, named.name, samples, curve, zone));
+        report
+            .rates
+            .push(Direction::BOTH.map(|direction| curve.rates(samples, direction).collect()));
+    }
+    Ok(report)
+}
+
+fn row(by: By, name: String, samples: &Samples, curve: &Curve, zone: &Zone) -> Row {
+    let [p95_in, p95_out] =
+        Direction::BOTH.map(|direction| samples.percentile(curve.rates(samples, direction)));
+    // What is too short for the percentile is too short for a peak.
+    let [peak_in, peak_out] = Direction::BOTH.map(|direction| {
+        let rates = curve.rates(samples, direction).zip(&samples.samples);
+        rates
+            .filter(|(_, sample)| sample.count > 0)
+            .map(|(rate, _)| rate)
+            .max()
+            .unwrap_or(0)
+    });
+    Row {
+        by: by.name(),
+        name,
+        period: samples.period.name.clone(),
+        time_zone: zone.name().to_string(),
+        p95_in,
+        p95_out,
+        p95: p95_in.max(p95_out),
+        direction: if p95_in >= p95_out {
+            Direction::In
+        } else {
+            Direction::Out
+        },
+        peak_in,
+        peak_out,
+        bytes_in: curve.sum(Direction::In),
+        bytes_out: curve.sum(Direction::Out),
+        samples: samples.count(),
+        expected: samples.period.expected(),
+        averaged: samples.averaged(),
+        left_out: samples.left_out(),
+        gaps: samples.gaps.len() as u64,
+        gap_seconds: samples.gap_seconds(),
+    }
+}

@@ -1,0 +1,555 @@
+//! Reports against figures that were worked out by hand.
+
+mod common;
+
+use common::{Directory, prefix};
+use forwarder_history::{
+    Direction, History, Interval, Retention, Sample, Series, State, Work,
+    report::{
+        Trouble,
+        calendar::{Month, Period, Zone},
+        capacity, commit,
+        names::{By, Traffic},
+        p95, peering,
+    },
+};
+
+const KEEP: Retention = Retention { days: 400 };
+/// Octets in five minutes at 1 Mbit/s.
+const MEGABIT: u64 = 37_500_000 / 1_000 * 1_000;
+/// 2026-02-01T00:00:00Z
+const FEBRUARY: i64 = 1_769_904_000;
+/// 2026-03-01T00:00:00Z
+const MARCH: i64 = FEBRUARY + 28 * 86_400;
+
+fn interface(ifname: &str, direction: Direction) -> Series {
+    Series::Interface {
+        ifname: ifname.into(),
+        direction,
+    }
+}
+
+fn account(from: &str, to: &str, outside: bool) -> Series {
+    Series::Account {
+        from: from.into(),
+        to: to.into(),
+        outside,
+    }
+}
+
+fn write(history: &mut History, start: i64, seconds: u64, counted: &[(Series, u64)]) {
+    let samples = counted
+        .iter()
+        .map(|(series, bytes)| Sample {
+            series: history.series_id(series).expect("it works"),
+            packets: bytes / 1_000,
+            bytes: *bytes,
+        })
+        .collect();
+    let interval = Interval {
+        start,
+        milliseconds: seconds * 1_000,
+        samples,
+    };
+    history.commit(&interval, State::Same).expect("it works");
+}
+
+fn month(word: &str, zone: &str) -> (Period, Zone) {
+    let zone = Zone::of(zone).expect("it works");
+    (word.parse::<Month>().expect("it works").period(&zone), zone)
+}
+
+fn all(by: By) -> p95::Question {
+    p95::Question {
+        by,
+        names: vec![],
+        top: None,
+        traffic: Traffic::Outside,
+    }
+}
+
+#[test]
+fn a_month_in_which_every_rate_comes_once_is_billed_at_the_rate_below_the_highest_twentieth() {
+    let directory = Directory::new();
+    let mut history = History::open(directory.path(), KEEP).unwrap();
+    // February 2026 has 28 * 288 = 8,064 samples. In: 1 to 8,064 Mbit/s, each once, in a strange order (5 is prime to 8,064).
+    // Out: 10,000 Mbit/s in 403 samples, and 4 in all others. 8,064 / 20 = 403.2, so 403 are discarded:
+    // in leaves 8,064 - 403 = 7,661 Mbit/s, out leaves 4.
+    for n in 0..8_064i64 {
+        let rate = (n * 5 % 8_064) as u64 + 1;
+        let out = if n % 20 == 7 { 10_000 } else { 4 };
+        let counted = [
+            (interface("transit0", Direction::In), rate * MEGABIT),
+            (interface("transit0", Direction::Out), out * MEGABIT),
+        ];
+        write(&mut history, FEBRUARY + n * 300, 300, &counted);
+    }
+    // Neither the month before nor the one behind has anything to say.
+    for n in 0..40 {
+        for at in [FEBRUARY - 300 - n * 300, MARCH + n * 300] {
+            write(
+                &mut history,
+                at,
+                300,
+                &[(interface("transit0", Direction::In), 99_999 * MEGABIT)],
+            );
+        }
+    }
+    let (period, zone) = month("2026-02", "UTC");
+    let report = |packed: &str| {
+        let reader = History::open_read(directory.path()).unwrap();
+        let report = p95::p95(&reader, &all(By::Interface), &period, &zone, MARCH + 86_400).unwrap();
+        let row = &report.rows[0];
+        assert_eq!((row.samples, row.expected), (8_064, 8_064), "{packed}");
+        assert_eq!((row.gaps, row.averaged, row.left_out), (0, 0, 0));
+        assert_eq!((row.p95_in, row.p95_out), (7_661_000_000, 4_000_000));
+        assert_eq!((row.p95, row.direction), (7_661_000_000, Direction::In));
+        assert_eq!((row.peak_in, row.peak_out), (8_064_000_000, 10_000_000_000));
+        // 8,064 * 8,065 / 2 = 32,518,080 Mbit/s for five minutes.
+        assert_eq!(row.bytes_in, 32_518_080 * MEGABIT);
+    };
+    report("running");
+    while history.maintain(MARCH).unwrap() != Work::Nothing {}
+    report("packed");
+
+    // One of the highest twentieth more, and it is billed.
+    let at = FEBRUARY + 8_063 * 300 + 100;
+    write(
+        &mut history,
+        at,
+        300,
+        &[(interface("transit0", Direction::Out), 10_000 * MEGABIT)],
+    );
+    let reader = History::open_read(directory.path()).unwrap();
+    let report = p95::p95(&reader, &all(By::Interface), &period, &zone, MARCH).unwrap();
+    assert_eq!(report.rows[0].samples, 8_065);
+    assert_eq!(report.rows[0].p95, 10_000_000_000);
+}
+
+#[test]
+fn a_month_by_the_clock_of_a_place_has_its_hours_where_the_clock_changes_and_states_its_gaps() {
+    let directory = Directory::new();
+    let mut history = History::open(directory.path(), KEEP).unwrap();
+    let (period, zone) = month("2026-03", "Europe/Zurich");
+    assert_eq!(
+        (period.from, period.to),
+        (MARCH - 3_600, MARCH + 31 * 86_400 - 7_200)
+    );
+    // A day without a controller, of which the first ten hours were then counted in one piece.
+    let away = MARCH + 10 * 86_400;
+    let mut at = MARCH - 86_400;
+    while at < period.to + 86_400 {
+        if at == away {
+            let octets = 120 * 7 * MEGABIT;
+            write(
+                &mut history,
+                at,
+                36_000,
+                &[(interface("t", Direction::In), octets)],
+            );
+            at += 86_400;
+            continue;
+        }
+        write(&mut history, at, 300, &[(interface("t", Direction::In), MEGABIT)]);
+        at += 300;
+    }
+    let reader = History::open_read(directory.path()).unwrap();
+    let report = p95::p95(&reader, &all(By::Interface), &period, &zone, period.to).unwrap();
+    let row = &report.rows[0];
+    // 31 days but an hour; 14 hours are missing; 120 samples have a mean of 7 Mbit/s.
+    assert_eq!(row.expected, 31 * 288 - 12);
+    assert_eq!(row.samples, 31 * 288 - 12 - 14 * 12);
+    assert_eq!((row.averaged, row.gaps, row.gap_seconds), (120, 1, 14 * 3_600));
+    assert_eq!((row.p95, row.peak_in), (1_000_000, 7_000_000));
+    let gap = report.samples.gaps[0];
+    assert_eq!(zone.written(gap.from), "2026-03-11 11:00 CET");
+}
+
+#[test]
+fn an_account_has_what_its_parts_exchange_with_others_and_not_what_they_exchange_among_themselves() {
+    let directory = Directory::new();
+    let mut history = History::open(directory.path(), KEEP).unwrap();
+    for n in 0..288 {
+        let counted = [
+            (account("", "members/a", true), MEGABIT),
+            (account("members/a", "", true), 2 * MEGABIT),
+            (account("", "members/b", true), 10 * MEGABIT),
+            (account("members/a", "members/b", true), 50 * MEGABIT),
+            (account("members/a", "servers", false), 400 * MEGABIT),
+            (account("members-of-old", "", true), 7 * MEGABIT),
+        ];
+        write(&mut history, FEBRUARY + n * 300, 300, &counted);
+    }
+    let reader = History::open_read(directory.path()).unwrap();
+    let (period, zone) = month("2026-02", "UTC");
+    let bill = |names: &[&str], traffic| {
+        let question = p95::Question {
+            names: names.iter().map(|name| name.to_string()).collect(),
+            traffic,
+            ..all(By::Account)
+        };
+        let report = p95::p95(&reader, &question, &period, &zone, MARCH);
+        report.map(|report| {
+            report
+                .rows
+                .into_iter()
+                .map(|row| (row.name, row.p95_in / 1_000_000, row.p95_out / 1_000_000))
+                .collect::<Vec<_>>()
+        })
+    };
+    let named = |name: &str, received, sent| (name.to_string(), received, sent);
+    assert_eq!(
+        bill(&[], Traffic::Outside).unwrap(),
+        [
+            named("members", 11, 2),
+            named("members-of-old", 0, 7),
+            named("members/a", 1, 52),
+            named("members/b", 60, 0),
+            named("servers", 0, 0)
+        ]
+    );
+    assert_eq!(
+        bill(&["members"], Traffic::Inside).unwrap(),
+        [named("members", 0, 400)]
+    );
+    assert_eq!(
+        bill(&["members"], Traffic::All).unwrap(),
+        [named("members", 11, 402)]
+    );
+    let error = bill(&["member"], Traffic::Outside).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "the history has no account `member`: it has members, members-of-old, members/a, members/b, servers"
+    );
+}
+
+#[test]
+fn a_time_without_data_is_said_to_be_without_and_one_to_come_to_be_to_come() {
+    let directory = Directory::new();
+    let mut history = History::open(directory.path(), KEEP).unwrap();
+    let ask = |directory: &Directory, word, now| {
+        let reader = History::open_read(directory.path()).unwrap();
+        let (period, zone) = month(word, "UTC");
+        p95::p95(&reader, &all(By::Interface), &period, &zone, now).unwrap_err()
+    };
+    let empty = ask(&directory, "2026-02", MARCH);
+    assert!(matches!(&empty, Trouble::Nothing { .. }), "{empty}");
+    write(&mut history, FEBRUARY, 300, &[]);
+    let before = ask(&directory, "2026-01", MARCH).to_string();
+    assert_eq!(
+        before,
+        "the history has nothing of 2026-01: it goes from 2026-02-01 00:00 UTC to 2026-02-01 00:05 UTC"
+    );
+    let future = ask(&directory, "2026-04", MARCH);
+    assert_eq!(future.to_string(), "2026-04 has not begun");
+    // This month, which is not over: it is measured by what it could have until now.
+    let reader = History::open_read(directory.path()).unwrap();
+    let (period, zone) = month("2026-02", "UTC");
+    write(
+        &mut history,
+        FEBRUARY + 300,
+        300,
+        &[(interface("t", Direction::In), 1)],
+    );
+    drop(reader);
+    let reader = History::open_read(directory.path()).unwrap();
+    let report = p95::p95(&reader, &all(By::Interface), &period, &zone, FEBRUARY + 3_600).unwrap();
+    assert_eq!(
+        (
+            report.rows[0].samples,
+            report.rows[0].expected,
+            report.samples.over
+        ),
+        (2, 12, false)
+    );
+    // No carrier is known.
+    let error = p95::p95(&reader, &all(By::Carrier), &period, &zone, MARCH).unwrap_err();
+    assert_eq!(error.to_string(), "the history has no carrier at all");
+}
+
+#[test]
+fn the_largest_prefixes_and_networks_are_found_among_many() {
+    let directory = Directory::new();
+    let mut history = History::open(directory.path(), KEEP).unwrap();
+    for n in 0..20 {
+        let counted: Vec<_> = (0..500u32)
+            .flat_map(|p| {
+                Direction::BOTH.map(|direction| (prefix(p, direction), u64::from(p * 7 % 500) * MEGABIT))
+            })
+            .collect();
+        write(&mut history, FEBRUARY + n * 300, 300, &counted);
+    }
+    let reader = History::open_read(directory.path()).unwrap();
+    let (period, zone) = month("2026-02", "UTC");
+    let question = p95::Question {
+        top: Some(2),
+        ..all(By::Prefix)
+    };
+    let report = p95::p95(&reader, &question, &period, &zone, MARCH).unwrap();
+    // 7 * 357 = 2,499: 499 Mbit/s; 7 * 214 = 1,498: 498.
+    let rows: Vec<_> = report
+        .rows
+        .iter()
+        .map(|row| (row.name.clone(), row.p95 / 1_000_000))
+        .collect();
+    let name = |p| prefix(p, Direction::In).name();
+    assert_eq!(rows, [(name(357), 499), (name(214), 498)]);
+    let question = p95::Question {
+        names: vec![name(214)],
+        ..all(By::Prefix)
+    };
+    assert_eq!(
+        p95::p95(&reader, &question, &period, &zone, MARCH).unwrap().rows[0].p95_in,
+        498_000_000
+    );
+    for (by, name, words) in [
+        (By::Prefix, "nonsense", "neither a prefix nor an address"),
+        (By::Prefix, "10.0.0.0/8", "nothing was ever counted for it"),
+        (By::OriginAs, "64500", "nothing was ever counted for it"),
+        (By::OriginAs, "nonsense", "is no AS number"),
+    ] {
+        let question = p95::Question {
+            names: vec![name.to_string()],
+            ..all(by)
+        };
+        let error = p95::p95(&reader, &question, &period, &zone, MARCH)
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains(words), "{error}");
+    }
+}
+
+/// Two links of a bond; `a` grows by 10 Mbit/s each day from 100, `b` stays at 50. Every hundredth sample is a burst.
+fn growing(directory: &Directory, days: i64) -> i64 {
+    let mut history = History::open(directory.path(), KEEP).expect("it works");
+    for ifname in ["a", "b"] {
+        let series = interface(ifname, Direction::In);
+        history
+            .describe(&series, "speed", "10000000000")
+            .expect("it works");
+    }
+    for n in 0..days * 288 {
+        let day = (n / 288) as u64;
+        let burst = if n % 100 == 0 { 9_000 } else { 0 };
+        let counted = [
+            (interface("a", Direction::In), (100 + 10 * day + burst) * MEGABIT),
+            (interface("b", Direction::In), 50 * MEGABIT),
+        ];
+        write(&mut history, FEBRUARY + n * 300, 300, &counted);
+    }
+    FEBRUARY + days * 86_400
+}
+
+#[test]
+fn a_link_that_grows_is_full_on_the_day_it_will_be_and_one_that_does_not_never() {
+    let directory = Directory::new();
+    let now = growing(&directory, 30);
+    let reader = History::open_read(directory.path()).unwrap();
+    let zone = Zone::of("UTC").unwrap();
+    let mut question = capacity::Question {
+        names: vec![],
+        speeds: vec![],
+        bonds: vec![("bond0".into(), vec!["a".into(), "b".into()])],
+        percent: 8.0,
+        days: 30,
+    };
+    let report = capacity::capacity(&reader, &question, &zone, now).unwrap();
+    let row = |report: &capacity::Report, name: &str| {
+        let mut rows = report.rows.iter();
+        rows.find(|row| row.ifname == name && row.direction == Direction::In)
+            .unwrap()
+            .clone()
+    };
+    let a = row(&report, "a");
+    // 8 % of 10 Gbit/s are 800 Mbit/s: 100 + 10 * 70, so day 70 of those that began on the first of February.
+    assert_eq!(
+        (a.days, a.growth_per_day, a.outlook),
+        (30, Some(10_000_000.0), "growing")
+    );
+    assert_eq!(a.reached.as_deref(), Some("2026-04-12"));
+    assert_eq!(
+        (a.earliest, a.latest),
+        (Some("2026-04-12".into()), Some("2026-04-12".into()))
+    );
+    assert_eq!(a.peak, (100 + 290 + 9_000) * 1_000_000);
+    assert_eq!(a.bond.as_deref(), Some("bond0"));
+    let b = row(&report, "b");
+    assert_eq!((b.outlook, b.reached), ("no-growth", None));
+    let bond = row(&report, "bond0");
+    assert_eq!(bond.speed, Some(20_000_000_000));
+    let sum = a.share_percent.unwrap() + b.share_percent.unwrap();
+    assert!((sum - 100.0).abs() < 0.02, "{sum}");
+    // a: 95th percentile of 100 to 390 with bursts; b: 50.
+    let expected = (a.p95 as f64 / ((a.p95 + b.p95) as f64 / 2.0) * 100.0).round() / 100.0;
+    assert_eq!(bond.imbalance, Some(expected));
+
+    question.percent = 1.0;
+    let report = capacity::capacity(&reader, &question, &zone, now).unwrap();
+    assert_eq!(row(&report, "a").outlook, "reached");
+    question.bonds = vec![];
+    question.speeds = vec![("c".into(), 1)];
+    assert!(capacity::capacity(&reader, &question, &zone, now).is_err());
+    question.speeds = vec![];
+    question.days = 7;
+    let report = capacity::capacity(&reader, &question, &zone, now).unwrap();
+    assert_eq!(row(&report, "a").outlook, "too-few-days");
+}
+
+#[test]
+fn what_was_contracted_is_held_against_what_came_with_the_times_that_prove_it() {
+    let directory = Directory::new();
+    let mut history = History::open(directory.path(), KEEP).unwrap();
+    history
+        .describe(&interface("t", Direction::In), "commit", "100000000")
+        .unwrap();
+    // 150 Mbit/s but for an hour of 40 that crosses the end of February, with ten minutes of 20 in it.
+    for n in -288..288 {
+        let low = if (-2..0).contains(&n) {
+            20
+        } else if (-6..6).contains(&n) {
+            40
+        } else {
+            150
+        };
+        let counted = [
+            (interface("t", Direction::In), low * MEGABIT),
+            (interface("t", Direction::Out), 200 * MEGABIT),
+        ];
+        write(&mut history, MARCH + n * 300, 300, &counted);
+    }
+    let reader = History::open_read(directory.path()).unwrap();
+    let zone = Zone::of("Europe/Zurich").unwrap();
+    let utc = Zone::of("UTC").unwrap();
+    let mut question = commit::Question {
+        by: By::Interface,
+        names: vec![],
+        commits: vec![],
+        from: "2026-02".parse().unwrap(),
+        to: "2026-03".parse().unwrap(),
+        longest: 3,
+    };
+    let report = commit::commit(&reader, &question, &utc, MARCH + 40 * 86_400).unwrap();
+    let rows: Vec<_> = report
+        .rows
+        .iter()
+        .map(|row| {
+            (
+                row.period.as_str(),
+                row.direction,
+                row.below,
+                row.above,
+                row.samples,
+            )
+        })
+        .collect();
+    assert_eq!(
+        rows,
+        [
+            ("2026-02", Direction::In, 6, 282, 288),
+            ("2026-02", Direction::Out, 0, 288, 288),
+            ("2026-03", Direction::In, 6, 282, 288),
+            ("2026-03", Direction::Out, 0, 288, 288)
+        ]
+    );
+    assert_eq!(report.rows[0].above_percent, 97.92);
+    assert_eq!(report.shortfalls.len(), 1);
+    let evidence = &commit::commit(&reader, &question, &zone, MARCH + 40 * 86_400)
+        .unwrap()
+        .shortfalls[0];
+    assert_eq!(
+        (&*evidence.from, &*evidence.to, evidence.seconds),
+        ("2026-03-01T00:30:00+01:00", "2026-03-01T01:30:00+01:00", 3_600)
+    );
+    // Ten of 40 and two of 20.
+    assert_eq!((evidence.lowest, evidence.mean), (20_000_000, 440_000_000 / 12));
+    question.commits = vec![("t".into(), 1_000)];
+    assert_eq!(
+        commit::commit(&reader, &question, &utc, MARCH)
+            .unwrap()
+            .shortfalls
+            .len(),
+        0
+    );
+    question.from = "2025-01".parse().unwrap();
+    question.to = "2025-03".parse().unwrap();
+    let error = commit::commit(&reader, &question, &utc, MARCH).unwrap_err();
+    assert!(matches!(error, Trouble::Nothing { .. }), "{error}");
+}
+
+#[test]
+fn what_would_move_to_a_peer_is_its_part_of_the_carriers_and_what_they_would_bill_without() {
+    let directory = Directory::new();
+    let mut history = History::open(directory.path(), KEEP).unwrap();
+    for ifname in ["t0", "t1"] {
+        history
+            .describe(&interface(ifname, Direction::In), "role", "transit")
+            .unwrap();
+    }
+    let direction = Direction::In;
+    for n in 0..100 {
+        let via = |ifname: &str| Series::OriginAsVia {
+            asn: 64_501,
+            ifname: ifname.into(),
+            direction,
+        };
+        let counted = [
+            (interface("t0", direction), 100 * MEGABIT),
+            (interface("t1", direction), 60 * MEGABIT),
+            (interface("core", direction), 500 * MEGABIT),
+            (
+                Series::OriginAs {
+                    asn: 64_501,
+                    direction,
+                },
+                40 * MEGABIT,
+            ),
+            (
+                Series::OriginAs {
+                    asn: 64_502,
+                    direction,
+                },
+                90 * MEGABIT,
+            ),
+            (via("t0"), 10 * MEGABIT),
+            (via("t1"), 30 * MEGABIT),
+        ];
+        write(&mut history, FEBRUARY + n * 300, 300, &counted);
+    }
+    let reader = History::open_read(directory.path()).unwrap();
+    let (period, zone) = month("2026-02", "UTC");
+    let ask = |asn| {
+        let question = peering::Question { asn, top: 10 };
+        peering::peering(&reader, &question, &period, &zone, MARCH)
+    };
+    let report = ask(Some(64_501)).unwrap();
+    let rows: Vec<_> = report
+        .rows
+        .iter()
+        .filter(|row| row.direction == Direction::In)
+        .map(|row| {
+            let without = row.carrier_p95_without.map(|rate| rate / 1_000_000);
+            (
+                row.ifname.as_deref(),
+                row.p95 / 1_000_000,
+                row.share_percent,
+                without,
+            )
+        })
+        .collect();
+    assert_eq!(
+        rows,
+        [
+            (None, 40, Some(25.0), Some(120)),
+            (Some("t0"), 10, Some(10.0), Some(90)),
+            (Some("t1"), 30, Some(50.0), Some(30))
+        ]
+    );
+    let largest = ask(None).unwrap();
+    assert_eq!(largest.rows[0].asn, 64_502);
+    assert!(
+        ask(Some(1))
+            .unwrap_err()
+            .to_string()
+            .contains("nothing was ever counted")
+    );
+}
