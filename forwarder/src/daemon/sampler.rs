@@ -20,7 +20,10 @@ use forwarder_history::{Direction, Error, History, Series, Work};
 use ipnet::IpNet;
 use tracing::{info, warn};
 
-use super::state::{HistoryState, State};
+use super::{
+    accounts,
+    state::{HistoryState, State},
+};
 use crate::{
     clock,
     config::HistoryConfig,
@@ -144,8 +147,8 @@ struct Sampler {
     identity: Identity,
     /// What prefixes that `[metrics]` names forwarded since the start.
     listed: BTreeMap<IpNet, Counter>,
-    /// What the history was told about interfaces.
-    described: HashMap<(String, &'static str), String>,
+    /// What the history was told for reports.
+    described: HashMap<(Series, &'static str), String>,
     /// The history has nothing to tidy up.
     idle: bool,
     told: Told,
@@ -248,14 +251,10 @@ impl Sampler {
         let Some(recorder) = &mut self.recorder else {
             return Ok(());
         };
-        for (ifname, name, value) in facts {
-            let key = (ifname, name);
+        for (series, name, value) in facts {
+            let key = (series, name);
             if self.described.get(&key) != Some(&value) {
-                let series = Series::Interface {
-                    ifname: key.0.clone(),
-                    direction: Direction::In,
-                };
-                recorder.describe(&series, name, &value)?;
+                recorder.describe(&key.0, name, &value)?;
                 self.described.insert(key, value);
             }
         }
@@ -271,8 +270,8 @@ impl Sampler {
         Ok(())
     }
 
-    /// What reports want to know of interfaces.
-    fn facts(&self) -> Vec<(String, &'static str, String)> {
+    /// What reports want to know of interfaces and accounts.
+    fn facts(&self) -> Vec<(Series, &'static str, String)> {
         let roles = match self.needs.state.read() {
             Ok(state) => state.roles.clone(),
             Err(poisoned) => poisoned.into_inner().roles.clone(),
@@ -280,12 +279,24 @@ impl Sampler {
         let mut facts = Vec::new();
         for (_, entry) in names::ports(&self.tables) {
             let ifname = names::ifname(&entry);
+            let series = Series::Interface {
+                ifname: ifname.clone(),
+                direction: Direction::In,
+            };
             if let Some(role) = roles.get(&ifname) {
-                facts.push((ifname.clone(), "role", role.name().to_string()));
+                facts.push((series.clone(), "role", role.name().to_string()));
             }
             if let Some(speed) = speed(&ifname) {
-                facts.push((ifname, "speed", speed.to_string()));
+                facts.push((series, "speed", speed.to_string()));
             }
+        }
+        for (_, entry) in accounts::used(&self.tables).filter(|(_, entry)| entry.commit > 0) {
+            let series = Series::Account {
+                from: accounts::name(&entry),
+                to: String::new(),
+                outside: true,
+            };
+            facts.push((series, "commit", entry.commit.to_string()));
         }
         facts
     }
