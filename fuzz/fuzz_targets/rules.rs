@@ -10,8 +10,8 @@ use forwarder::filter::{
     rule::{Action, FRAGMENT_MAX, Family, Match, Origin, Rule, TCP_FLAGS_MAX},
 };
 use forwarder_common::rules::{
-    Common, Dimension, Key, NO_FLAGS, NO_ICMP, NO_PORT, NO_PROTOCOL, PROCEED, Set4, Set6, WORDS,
-    class_of_label, class4, class6, classify, concern4, concern6, concerns, summary, word,
+    Asked, Common, Dimension, Key, NO_FLAGS, NO_ICMP, NO_PORT, NO_PROTOCOL, PROCEED, Set4, Set6, WORDS,
+    class_of_label, class4, class6, concern4, concern6, concerns,
 };
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use libfuzzer_sys::fuzz_target;
@@ -247,16 +247,13 @@ fn ask4(set: &Set4, packet: &Fields, interface: u32) -> Vec<usize> {
     if !concerns(&set.common, concern4(destination.into())) {
         return Vec::new();
     }
-    let mut classes = [0; 16];
-    classify(
-        &set.common,
-        &key(packet, interface),
-        |n| n,
-        |at, class| classes[at] = class,
+    let mut asked = asked(&set.common, packet, interface);
+    asked.set(Dimension::Source as usize, class4(set, 1, source.into()));
+    asked.set(
+        Dimension::Destination as usize,
+        class4(set, 0, destination.into()),
     );
-    classes[Dimension::Source as usize] = class4(set, 1, source.into());
-    classes[Dimension::Destination as usize] = class4(set, 0, destination.into());
-    met(&set.common, classes)
+    met(&set.common, &asked)
 }
 
 fn ask6(set: &Set6, packet: &Fields, interface: u32) -> Vec<usize> {
@@ -267,25 +264,37 @@ fn ask6(set: &Set6, packet: &Fields, interface: u32) -> Vec<usize> {
     if !concerns(&set.common, concern6(halves(destination).0)) {
         return Vec::new();
     }
-    let mut classes = [0; 16];
-    classify(
-        &set.common,
-        &key(packet, interface),
-        |n| n,
-        |at, class| classes[at] = class,
+    let mut asked = asked(&set.common, packet, interface);
+    asked.set(
+        Dimension::FlowLabel as usize,
+        class_of_label(set, packet.flow_label),
     );
-    classes[Dimension::FlowLabel as usize] = class_of_label(set, packet.flow_label);
-    classes[Dimension::Source as usize] = class6(set, 1, halves(source).0, halves(source).1);
-    classes[Dimension::Destination as usize] = class6(set, 0, halves(destination).0, halves(destination).1);
-    met(&set.common, classes)
+    for (dimension, which, address) in [
+        (Dimension::Source, 1, source),
+        (Dimension::Destination, 0, destination),
+    ] {
+        let (high, low) = halves(address);
+        asked.set(dimension as usize, class6(set, which, high, low, |number| number));
+    }
+    met(&set.common, &asked)
+}
+
+/// The classes of everything but addresses and flow label.
+fn asked(common: &Common, packet: &Fields, interface: u32) -> Asked {
+    let mut asked = Asked {
+        key: key(packet, interface),
+        ..Asked::default()
+    };
+    asked.classify(common, |number| number);
+    asked
 }
 
 /// Rules of the AND, as the program takes them.
-fn met(common: &Common, classes: [u32; 16]) -> Vec<usize> {
-    let left = summary(common, |at| classes[at]);
+fn met(common: &Common, asked: &Asked) -> Vec<usize> {
+    let left = asked.summary(common);
     let mut met = Vec::new();
     for number in 0..WORDS {
-        let bits = word(common, |at| classes[at], number);
+        let bits = asked.word(common, number as u32);
         assert!(
             bits == 0 || left >> number & 1 != 0,
             "the summary hides word {number}"
