@@ -17,7 +17,7 @@ use anyhow::{Result, anyhow, bail};
 use crate::{ebpf, sh};
 
 /// Programs that the labs, the demo and the tests run, with the Debian package of each. What every Debian has is not here.
-const PROGRAMS: [(&str, &str); 22] = [
+const PROGRAMS: [(&str, &str); 23] = [
     ("bird", "bird2"),
     ("birdc", "bird2"),
     ("chromium", "chromium"),
@@ -35,6 +35,7 @@ const PROGRAMS: [(&str, &str); 22] = [
     ("prometheus", "prometheus"),
     ("promtool", "prometheus"),
     ("setpriv", "util-linux"),
+    ("setsid", "util-linux"),
     ("tcpdump", "tcpdump"),
     ("traceroute", "traceroute"),
     ("umount", "mount"),
@@ -294,13 +295,14 @@ mod tests {
     }
 
     /// Of coreutils, dash, systemd, rustup and our own; systemctl and rustup are called where they are.
-    const EVERYWHERE: [&str; 7] = [
+    const EVERYWHERE: [&str; 8] = [
         "forwarder",
         "install",
         "rustup",
         "sh",
         "sleep",
         "systemctl",
+        "timeout",
         "true",
     ];
 
