@@ -5,6 +5,7 @@ use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, 
 use crate::{
     DAY, Error, History,
     codec::{self, Fault, Point},
+    error::Trouble,
     read,
 };
 
@@ -75,26 +76,6 @@ const ROWS: i64 = 512;
 const PAGES: i64 = 2_048;
 const SPARE: i64 = 131_072;
 
-/// A slice's answer, or what was wrong.
-enum Trouble {
-    Sqlite(rusqlite::Error),
-    Damaged(Fault),
-    /// What was packed is not what is unpacked.
-    Different,
-}
-
-impl From<rusqlite::Error> for Trouble {
-    fn from(error: rusqlite::Error) -> Trouble {
-        Trouble::Sqlite(error)
-    }
-}
-
-impl From<Fault> for Trouble {
-    fn from(fault: Fault) -> Trouble {
-        Trouble::Damaged(fault)
-    }
-}
-
 impl History {
     /// Does one slice of what is to be done, less than half a second, and says what it was. Call it until it answers
     /// [`Work::Nothing`], some time after every interval. `now` is the clock's, seconds since 1970.
@@ -102,11 +83,7 @@ impl History {
     /// # Errors
     /// No room, or the database is damaged. Nothing of the slice was done then, and it is tried again by the next call.
     pub fn maintain(&mut self, now: i64) -> Result<Work, Error> {
-        self.slice(now).map_err(|trouble| match trouble {
-            Trouble::Sqlite(error) => Error::of(&self.path, &error),
-            Trouble::Damaged(fault) => Error::corrupt(&self.path, fault),
-            Trouble::Different => Error::corrupt(&self.path, "a packed day is not what it was"),
-        })
+        self.slice(now).map_err(|trouble| trouble.of(&self.path))
     }
 
     fn slice(&mut self, now: i64) -> Result<Work, Trouble> {

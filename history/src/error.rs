@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use rusqlite::ErrorCode;
 use thiserror::Error;
 
+use crate::codec::Fault;
+
 /// A history that cannot be used, or not now.
 #[derive(Debug, Error)]
 pub enum Error {
@@ -135,4 +137,37 @@ fn is_quota(error: &rusqlite::Error) -> bool {
     matches!(error, rusqlite::Error::SqliteFailure(failure, _)
         if failure.extended_code == rusqlite::ffi::SQLITE_IOERR_WRITE)
         && std::io::Error::last_os_error().raw_os_error() == Some(libc::EDQUOT)
+}
+
+/// What was wrong with a row, before it is known of which file.
+pub(crate) enum Trouble {
+    /// What SQLite says.
+    Sqlite(rusqlite::Error),
+    /// It contradicts itself.
+    Damaged(Fault),
+    /// What was packed is not what is unpacked.
+    Different,
+}
+
+impl Trouble {
+    /// In a file.
+    pub fn of(self, path: &Path) -> Error {
+        match self {
+            Trouble::Sqlite(error) => Error::of(path, &error),
+            Trouble::Damaged(fault) => Error::corrupt(path, fault),
+            Trouble::Different => Error::corrupt(path, "a packed day is not what it was"),
+        }
+    }
+}
+
+impl From<rusqlite::Error> for Trouble {
+    fn from(error: rusqlite::Error) -> Trouble {
+        Trouble::Sqlite(error)
+    }
+}
+
+impl From<Fault> for Trouble {
+    fn from(fault: Fault) -> Trouble {
+        Trouble::Damaged(fault)
+    }
 }

@@ -11,6 +11,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use crate::{
     Error, Figures, Kind, Series, SeriesId, Subject,
     codec::{self, BLOCK, Block, Chunk, Fault, Point},
+    error::Trouble,
     figures, schema,
 };
 
@@ -77,24 +78,6 @@ impl Which<'_> {
         let mut blocks: Vec<u32> = ids.iter().map(|id| id / BLOCK).collect();
         blocks.dedup();
         Some(blocks)
-    }
-}
-
-/// What went wrong with a row.
-enum Trouble {
-    Sqlite(rusqlite::Error),
-    Damaged(Fault),
-}
-
-impl From<rusqlite::Error> for Trouble {
-    fn from(error: rusqlite::Error) -> Trouble {
-        Trouble::Sqlite(error)
-    }
-}
-
-impl From<Fault> for Trouble {
-    fn from(fault: Fault) -> Trouble {
-        Trouble::Damaged(fault)
     }
 }
 
@@ -218,10 +201,7 @@ impl Reader {
         mut each: impl FnMut(Value),
     ) -> Result<(), Error> {
         self.samples(kind, which, seqs, &mut each)
-            .map_err(|trouble| match trouble {
-                Trouble::Sqlite(error) => Error::of(&self.path, &error),
-                Trouble::Damaged(fault) => Error::corrupt(&self.path, fault),
-            })
+            .map_err(|trouble| trouble.of(&self.path))
     }
 
     fn samples(

@@ -36,6 +36,7 @@ use crate::{
     config::{ApiConfig, MetricsConfig},
     daemon::state::State,
     dataplane::Tables,
+    locked::shared,
     stats,
     stats::{Candidates, LinkStats, rates::Live},
 };
@@ -61,24 +62,17 @@ pub struct ApiContext {
 impl ApiContext {
     /// The controller's state, as it was last written.
     pub fn state(&self) -> State {
-        match self.state.read() {
-            Ok(state) => state.clone(),
-            // A writer that panicked half-way leaves an older value: still the best there is.
-            Err(poisoned) => poisoned.into_inner().clone(),
-        }
+        shared(&self.state).clone()
     }
 
     /// What moved lately.
     pub fn live(&self) -> Arc<Live> {
-        match self.live.read() {
-            Ok(live) => live.clone(),
-            Err(poisoned) => poisoned.into_inner().clone(),
-        }
+        shared(&self.live).clone()
     }
 
     /// Rows of `interfaces`.
     pub fn interfaces(&self) -> Vec<stats::InterfaceRow> {
-        stats::interfaces(&self.tables, &self.state().roles, &self.link_stats)
+        stats::interfaces(&self.tables, &shared(&self.state).roles, &self.link_stats)
     }
 }
 

@@ -22,19 +22,7 @@ fn accounts(of: &[(&str, u8)]) -> Accounts {
 }
 
 fn started(dataplane: MemoryDataplane, dump: Dump, of: &[(&str, u8)]) -> Engine<MemoryDataplane> {
-    let mut engine = Engine::new(dataplane).expect("sound tables");
-    engine.set_accounts(accounts(of));
-    for (port, ifindex) in [IN, OUT].into_iter().enumerate() {
-        let served = Served {
-            port: port as u16 + 1,
-            generic: false,
-            feasible: false,
-            outside: false,
-        };
-        engine.serve(ifindex, Some(served));
-    }
-    engine.load(dump);
-    engine
+    start_with(dataplane, dump, |engine| engine.set_accounts(accounts(of)))
 }
 
 fn counting() -> Engine<MemoryDataplane> {

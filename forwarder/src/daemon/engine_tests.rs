@@ -125,7 +125,17 @@ fn dump() -> Dump {
 }
 
 fn start(dataplane: MemoryDataplane, dump: Dump) -> Engine<MemoryDataplane> {
+    start_with(dataplane, dump, |_| {})
+}
+
+/// The same, with something set before the first interface is served.
+fn start_with(
+    dataplane: MemoryDataplane,
+    dump: Dump,
+    set: impl FnOnce(&mut Engine<MemoryDataplane>),
+) -> Engine<MemoryDataplane> {
     let mut engine = Engine::new(dataplane).expect("sound tables");
+    set(&mut engine);
     for (port, ifindex) in [IN, OUT].into_iter().enumerate() {
         let served = Served {
             port: port as u16 + 1,

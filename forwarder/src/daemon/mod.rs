@@ -256,6 +256,7 @@ impl Controller {
             config: config.history.clone(),
             // A lab's controller keeps none unless it is told where: there is one place for all of them.
             by_default: options.bpffs == Path::new(DEFAULT_BPFFS),
+            link_stats: Arc::clone(&link_stats),
             listed: config.metrics.prefixes.clone(),
             readings,
             state: Arc::clone(&state),

@@ -5,7 +5,6 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    path::Path,
     sync::{
         Arc, Mutex, RwLock,
         atomic::{AtomicBool, Ordering},
@@ -29,9 +28,10 @@ use crate::{
     config::HistoryConfig,
     dataplane::{Tables, pins::Pins},
     fib::Readings,
-    locked::locked,
-    netlink::command::Commander,
+    locked::{locked, shared},
     stats::{
+        LinkStats,
+        accounts::forwarded,
         names,
         prefixes::ListedRow,
         rates::Live,
@@ -39,7 +39,7 @@ use crate::{
             prefixes::Prefixes,
             recorder::{Identity, Recorder},
             schedule::Clocks,
-            series::{Standing, forwarded_total, of_drivers, standing},
+            series::{Standing, of_drivers, standing},
         },
     },
 };
@@ -70,6 +70,8 @@ pub struct Needs {
     pub listed: Vec<IpNet>,
     /// What the compiler leaves.
     pub readings: Readings,
+    /// What drivers say.
+    pub link_stats: Arc<LinkStats>,
     /// The controller's state: rules.
     pub state: Arc<RwLock<State>>,
     /// The maps were made by this start.
@@ -100,7 +102,6 @@ pub fn start(pins: &Pins, needs: Needs) -> Result<(Told, JoinHandle<()>)> {
             boot: boot_id(),
         },
         prefixes: Prefixes::new(&tables, needs.readings.clone()),
-        commands: Commander::open()?,
         recorder: None,
         enabled,
         again: 0,
@@ -138,7 +139,6 @@ fn now() -> Clocks {
 struct Sampler {
     tables: Tables,
     prefixes: Prefixes,
-    commands: Commander,
     recorder: Option<Recorder>,
     /// There is to be one.
     enabled: bool,
@@ -180,7 +180,7 @@ impl Sampler {
             self.open(now);
         }
         // Before the pass: what comes meanwhile is of a prefix, or waits.
-        let total = forwarded_total(&self.tables);
+        let total = forwarded(&self.tables);
         self.prefixes.pass(&self.tables);
         for active in &self.prefixes.active {
             if let Some(sum) = self.listed.get_mut(&active.prefix) {
@@ -195,7 +195,7 @@ impl Sampler {
             listed: listed.collect(),
             seconds: since.map_or(0.0, |milliseconds| milliseconds as f64 / 1000.0),
             at: (now.wall / 1000) as u64,
-            active: self.prefixes.active.clone(),
+            active: std::mem::take(&mut self.prefixes.active),
         };
         match self.told.live.write() {
             Ok(mut place) => *place = live.into(),
@@ -207,13 +207,10 @@ impl Sampler {
             }
             return;
         };
-        let commands = &mut self.commands;
-        let mut drivers = |ifindex| commands.link_stats(ifindex).ok();
-        let mut list = Vec::new();
-        of_drivers(&self.tables, &mut drivers, &mut list);
-        let noticed = recorder.notice(&list);
+        let drivers = of_drivers(&self.tables, &*self.needs.link_stats);
+        let noticed = recorder.notice(&drivers);
         let result = match noticed {
-            Ok(()) if recorder.is_due(now) => self.commit(now, total),
+            Ok(()) if recorder.is_due(now) => self.commit(now, total, drivers),
             other => other,
         };
         self.tell(result);
@@ -246,7 +243,7 @@ impl Sampler {
         }
     }
 
-    fn commit(&mut self, now: Clocks, total: Counter) -> Result<(), Error> {
+    fn commit(&mut self, now: Clocks, total: Counter, drivers: Vec<Standing>) -> Result<(), Error> {
         let facts = self.facts();
         let Some(recorder) = &mut self.recorder else {
             return Ok(());
@@ -258,13 +255,8 @@ impl Sampler {
                 self.described.insert(key, value);
             }
         }
-        let rules = match self.needs.state.read() {
-            Ok(state) => state.rules.clone(),
-            Err(poisoned) => poisoned.into_inner().rules.clone(),
-        };
-        let commands = &mut self.commands;
-        let mut drivers = |ifindex| commands.link_stats(ifindex).ok();
-        let list: Vec<Standing> = standing(&self.tables, &mut drivers, &rules);
+        let mut list = standing(&self.tables, &shared(&self.needs.state).rules);
+        list.extend(drivers);
         recorder.commit(&self.tables, &mut self.prefixes, &list, total, now)?;
         self.idle = false;
         Ok(())
@@ -272,10 +264,7 @@ impl Sampler {
 
     /// What reports want to know of interfaces and accounts.
     fn facts(&self) -> Vec<(Series, &'static str, String)> {
-        let roles = match self.needs.state.read() {
-            Ok(state) => state.roles.clone(),
-            Err(poisoned) => poisoned.into_inner().roles.clone(),
-        };
+        let state = shared(&self.needs.state);
         let mut facts = Vec::new();
         for (_, entry) in names::ports(&self.tables) {
             let ifname = names::ifname(&entry);
@@ -283,10 +272,10 @@ impl Sampler {
                 ifname: ifname.clone(),
                 direction: Direction::In,
             };
-            if let Some(role) = roles.get(&ifname) {
+            if let Some(role) = state.roles.get(&ifname) {
                 facts.push((series.clone(), "role", role.name().to_string()));
             }
-            if let Some(speed) = speed(&ifname) {
+            if let Some(speed) = (self.needs.link_stats)(entry.ifindex).and_then(|link| link.speed) {
                 facts.push((series, "speed", speed.to_string()));
             }
         }
@@ -342,14 +331,4 @@ impl Sampler {
             told.disk_free_bytes = figures.disk_free_bytes;
         }
     }
-}
-
-/// Bits a second that a link can carry; `None` where its driver does not say.
-fn speed(ifname: &str) -> Option<u64> {
-    let path = Path::new("/sys/class/net").join(ifname).join("speed");
-    let megabits: i64 = std::fs::read_to_string(path).ok()?.trim().parse().ok()?;
-    u64::try_from(megabits)
-        .ok()
-        .filter(|speed| *speed > 0)
-        .map(|speed| speed * 1_000_000)
 }

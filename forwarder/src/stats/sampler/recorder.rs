@@ -14,10 +14,13 @@ use super::{
     anchors::Anchors,
     prefixes::{Both, Prefixes},
     schedule::{Clocks, Schedule},
-    series::{Standing, forwarded_total},
+    series::Standing,
     state::{self, Kept},
 };
-use crate::{dataplane::Tables, stats::names};
+use crate::{
+    dataplane::Tables,
+    stats::{accounts::forwarded, names},
+};
 
 /// Commits after which the whole state is written again, so that what a start reads does not grow.
 const WHOLE_EVERY: u32 = 12;
@@ -37,13 +40,6 @@ pub struct Identity {
     pub maps: u64,
     /// Of this start of the machine.
     pub boot: String,
-}
-
-/// What a commit did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Committed {
-    /// Samples written.
-    pub samples: usize,
 }
 
 /// Writes the history.
@@ -101,7 +97,7 @@ impl Recorder {
         }
         if !ours && !fresh {
             prefixes.begin_here(tables);
-            let total = forwarded_total(tables);
+            let total = forwarded(tables);
             recorder.attributed = Both {
                 to: total,
                 from: total,
@@ -184,7 +180,7 @@ impl Recorder {
         standing: &[Standing],
         total: Counter,
         now: Clocks,
-    ) -> Result<Committed, Error> {
+    ) -> Result<(), Error> {
         let mut samples = Vec::new();
         let mut push = |series: SeriesId, counter: Counter| {
             if counter != Counter::default() {
@@ -299,9 +295,7 @@ impl Recorder {
         self.unattributed = kept.unattributed;
         self.schedule = schedule;
         prefixes.committed();
-        Ok(Committed {
-            samples: interval.samples.len(),
-        })
+        Ok(())
     }
 }
 
@@ -347,7 +341,10 @@ mod tests {
         daemon::ports::NATIVE,
         dataplane::Sizes,
         fib::{Fib, Provenance, Readings, slots::RESERVED},
-        stats::sampler::series::standing,
+        stats::{
+            sample,
+            sampler::series::{of_drivers, standing},
+        },
     };
 
     const SIZES: Sizes = Sizes {
@@ -469,9 +466,9 @@ mod tests {
             let mut fib = Fib::new(&tables, 1);
             fib.leave_readings(life.readings.clone());
             let commit = |life: &mut Life, now: Clocks| {
-                let total = forwarded_total(&tables);
+                let total = forwarded(&tables);
                 life.prefixes.pass(&tables);
-                let list = standing(&tables, &mut |_| None, &[]);
+                let list = standing(&tables, &[]);
                 life.recorder.commit(&tables, &mut life.prefixes, &list, total, now)
             };
             // A sampler killed before its first commit has left nothing.
@@ -511,12 +508,12 @@ mod tests {
                 }
             }
             commit(&mut life, now).expect("room");
-            let forwarded = forwarded_total(&tables);
+            let all = forwarded(&tables);
             let reader = History::open_read(directory.path()).expect("a reader");
             let by_prefix = sum(&reader, Kind::PrefixOut);
             let rest = sum(&reader, Kind::UnattributedOut);
-            prop_assert_eq!(by_prefix.plus(rest), forwarded);
-            prop_assert_eq!(sum(&reader, Kind::ForwardedIn), forwarded);
+            prop_assert_eq!(by_prefix.plus(rest), all);
+            prop_assert_eq!(sum(&reader, Kind::ForwardedIn), all);
             prop_assert_eq!(sum(&reader, Kind::OriginAsOut), by_prefix);
             prop_assert_eq!(sum(&reader, Kind::NeighbourAsOut), by_prefix);
             let intervals = reader.intervals(0, i64::MAX).expect("intervals");
@@ -544,15 +541,11 @@ mod tests {
             received += more;
             now.wall += 300_000;
             now.boot += 300_000;
-            let total = forwarded_total(&tables);
+            let total = forwarded(&tables);
             life.prefixes.pass(&tables);
-            let mut drivers = |_| {
-                Some(crate::netlink::command::LinkStats {
-                    rx_packets: received,
-                    ..Default::default()
-                })
-            };
-            let list = standing(&tables, &mut drivers, &[]);
+            let link_stats = move |_| Some(sample::link(received));
+            let mut list = standing(&tables, &[]);
+            list.extend(of_drivers(&tables, &link_stats));
             life.recorder
                 .commit(&tables, &mut life.prefixes, &list, total, now)
                 .expect("room");

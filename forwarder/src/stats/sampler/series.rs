@@ -10,8 +10,7 @@ use forwarder_history::{Direction, Series};
 use crate::{
     daemon::accounts,
     dataplane::Tables,
-    netlink::command::LinkStats,
-    stats::{RuleRow, counters::next_hops, names},
+    stats::{LinkStats, RuleRow, counters::next_hops, names},
 };
 
 /// A counter that goes on from controller to controller.
@@ -41,17 +40,12 @@ enum Keeper {
     Pair,
 }
 
-/// Every counter but those of prefixes. `drivers` says what a driver counts, by ifindex; `rules` are those in force.
-pub fn standing(
-    tables: &Tables,
-    drivers: &mut dyn FnMut(u32) -> Option<LinkStats>,
-    rules: &[RuleRow],
-) -> Vec<Standing> {
+/// Every counter of the maps but those of prefixes. `rules` are those in force.
+pub fn standing(tables: &Tables, rules: &[RuleRow]) -> Vec<Standing> {
     let mut list = Vec::new();
     for (port, entry) in names::ports(tables) {
         of_port(tables, port, &names::ifname(&entry), &mut list);
     }
-    of_drivers(tables, drivers, &mut list);
     for hop in next_hops(tables) {
         let series = Series::NextHop {
             nexthop: hop.nexthop,
@@ -75,19 +69,21 @@ pub fn standing(
     list
 }
 
-/// What drivers count, all there is.
-pub fn of_drivers(
-    tables: &Tables,
-    drivers: &mut dyn FnMut(u32) -> Option<LinkStats>,
-    list: &mut Vec<Standing>,
-) {
+/// What drivers count.
+pub fn of_drivers(tables: &Tables, link_stats: &LinkStats) -> Vec<Standing> {
+    let mut list = Vec::new();
     for (_, entry) in names::ports(tables) {
-        let Some(stats) = drivers(entry.ifindex) else {
+        let Some(link) = link_stats(entry.ifindex) else {
             continue;
         };
         let both = [
-            (Keeper::Received, Direction::In, stats.rx_packets, stats.rx_bytes),
-            (Keeper::Sent, Direction::Out, stats.tx_packets, stats.tx_bytes),
+            (
+                Keeper::Received,
+                Direction::In,
+                link.received_packets,
+                link.received_bytes,
+            ),
+            (Keeper::Sent, Direction::Out, link.sent_packets, link.sent_bytes),
         ];
         for (keeper, direction, packets, bytes) in both {
             let series = Series::Interface {
@@ -106,6 +102,7 @@ pub fn of_drivers(
             });
         }
     }
+    list
 }
 
 /// What was forwarded from one account to another.
@@ -190,11 +187,4 @@ fn forwarded(ifname: &str, direction: Direction) -> Series {
         ifname: ifname.into(),
         direction,
     }
-}
-
-/// All that was forwarded.
-pub fn forwarded_total(tables: &Tables) -> Counter {
-    (0..tables.sizes.ports).fold(Counter::default(), |sum, port| {
-        sum.plus(tables.reasons(port)[Reason::Forwarded.index()])
-    })
 }
