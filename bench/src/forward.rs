@@ -1,9 +1,13 @@
 //! `forward`: the whole program, from frame to verdict. A harness makes the frame what it was when it came in and calls
-//! the candidate; what is called for us is the very program that is pinned, filters and counters on.
+//! the candidate; what is called for us is the very program that is pinned, filters and counters on. Beside it the same
+//! program without counters: what counting costs.
 
 use anyhow::{Context, Result, ensure};
 use aya::programs::{ProgramFd, ProgramInfo, Xdp};
-use forwarder::dataplane::{Tables, program::XDP};
+use forwarder::dataplane::{
+    Sizes, Tables,
+    program::{self, Opened, Purpose, XDP},
+};
 use forwarder_bench_ebpf::abi::{EMPTY, FRAME, TRACE_LEN};
 use forwarder_common::counters::Counter;
 use forwarder_common::reason::Reason;
@@ -30,17 +34,25 @@ enum Candidate {
     Empty,
     /// The minimal forwarder on the kernel's FIB.
     Kernel,
+    /// The shipped program as it would be if it counted nothing.
+    Uncounted,
     /// The shipped program.
     Forwarder,
 }
 
 impl Candidate {
-    const ALL: [Candidate; 3] = [Candidate::Empty, Candidate::Kernel, Candidate::Forwarder];
+    const ALL: [Candidate; 4] = [
+        Candidate::Empty,
+        Candidate::Kernel,
+        Candidate::Uncounted,
+        Candidate::Forwarder,
+    ];
 
     const fn name(self) -> &'static str {
         match self {
             Candidate::Empty => "empty",
             Candidate::Kernel => "bpf_fib_lookup",
+            Candidate::Uncounted => "uncounted",
             Candidate::Forwarder => "forwarder",
         }
     }
@@ -49,7 +61,7 @@ impl Candidate {
     const fn verdict(self) -> u32 {
         match self {
             Candidate::Empty => EMPTY,
-            Candidate::Kernel | Candidate::Forwarder => REDIRECT,
+            Candidate::Kernel | Candidate::Uncounted | Candidate::Forwarder => REDIRECT,
         }
     }
 }
@@ -65,6 +77,8 @@ pub fn bench(options: &Options) -> Result<()> {
     let shipped = ProgramInfo::from_pin(router.pins.programs().join(XDP))
         .and_then(|info| info.fd())
         .context("cannot open forwarder's pinned program")?;
+    let mut silent = program::open(&router.pins, Sizes::of(&router.pins.meta()?), Purpose::Uncounted)?;
+    let uncounted = uncounted(&mut silent)?;
     let mut object = Object::load(&router.pins, &tables, Room::None)?;
     for name in [
         "forward_harness4",
@@ -83,6 +97,7 @@ pub fn bench(options: &Options) -> Result<()> {
             trace,
             router: &router,
             shipped: &shipped,
+            uncounted: &uncounted,
             object: &mut object,
             runs: 0,
         };
@@ -100,12 +115,23 @@ pub fn bench(options: &Options) -> Result<()> {
     report::show(options, title, &report::method(options, &tables, cpu), &rows)
 }
 
+fn uncounted(opened: &mut Opened) -> Result<ProgramFd> {
+    let program: &mut Xdp = opened
+        .ebpf
+        .program_mut(XDP)
+        .context("forwarder's object has no forwarder")?
+        .try_into()?;
+    program.load().map_err(|why| program::refusal(XDP, why))?;
+    Ok(program.fd()?.try_clone()?)
+}
+
 /// A trace laid out, and everything it takes to run and judge the candidates on it.
 struct Arena<'a> {
     table: &'a Table,
     trace: &'a Trace,
     router: &'a Router,
     shipped: &'a ProgramFd,
+    uncounted: &'a ProgramFd,
     object: &'a mut Object,
     /// How often the shipped program ran.
     runs: u64,
@@ -128,7 +154,9 @@ impl Arena<'_> {
             let way = self.router.way(family, &prefix);
             let wanted = match candidate {
                 Candidate::Empty => frame::incoming(family, *destination),
-                Candidate::Kernel | Candidate::Forwarder => frame::outgoing(family, *destination, &way),
+                Candidate::Kernel | Candidate::Uncounted | Candidate::Forwarder => {
+                    frame::outgoing(family, *destination, &way)
+                }
             };
             // What the harness does not restore must not matter to it: the frame it starts from is another packet's.
             let (verdict, frame) = run::once(self.harness()?, self.router.ingress, &self.any())?;
@@ -205,6 +233,7 @@ impl Arena<'_> {
         let program: ProgramFd = match candidate {
             Candidate::Empty => self.object.program("forward_empty")?.fd()?.try_clone()?,
             Candidate::Kernel => self.object.program("forward_kernel")?.fd()?.try_clone()?,
+            Candidate::Uncounted => self.uncounted.try_clone()?,
             Candidate::Forwarder => self.shipped.try_clone()?,
         };
         self.object.set_candidate(&program)?;

@@ -195,7 +195,8 @@ impl History {
             .written(interval, state, &blocks)
             .map_err(|why| Error::of(&self.path, &why))?;
         self.today = Some(today);
-        self.fresh.clear();
+        // A full table's first interval has as many names as the table has prefixes: their room does not stay.
+        self.fresh = HashMap::new();
         self.facts.clear();
         Ok(today.last)
     }

@@ -34,6 +34,8 @@ pub enum Purpose {
     Live,
     /// Tracing: shares the tables, counts in maps of its own, notes every step.
     Trace,
+    /// Forwarding with nothing counted, which no command does: what counting costs is measured against it.
+    Uncounted,
 }
 
 /// The object, its maps made, its programs not loaded yet.
@@ -52,6 +54,7 @@ pub fn open(pins: &Pins, sizes: Sizes, purpose: Purpose) -> Result<Opened> {
     let object = match purpose {
         Purpose::Live => resolve(OBJECT, pins, sizes),
         Purpose::Trace => resolve_tracing(pins, sizes),
+        Purpose::Uncounted => resolve_uncounted(pins, sizes),
     }?;
     let mut loader = EbpfLoader::new();
     let shared: &[&str] = match purpose {
@@ -63,7 +66,7 @@ pub fn open(pins: &Pins, sizes: Sizes, purpose: Purpose) -> Result<Opened> {
             maps::SOURCE_COUNTERS,
             LOGS,
         ],
-        Purpose::Trace => &[maps::DEVICES, maps::SELF_ADDRESSES, maps::PUNT_FLOWS],
+        Purpose::Trace | Purpose::Uncounted => &[maps::DEVICES, maps::SELF_ADDRESSES, maps::PUNT_FLOWS],
     };
     for name in shared {
         loader.map_pin_path(name, Cow::Owned(pins.map(name)));
@@ -86,7 +89,7 @@ pub fn open(pins: &Pins, sizes: Sizes, purpose: Purpose) -> Result<Opened> {
         .override_global("OFFSET_INUM", &offset_inum, true)
         .override_global("NETNS", &netns, true)
         .override_global("DEVICES_ID", &devices, true);
-    if purpose == Purpose::Trace {
+    if purpose != Purpose::Live {
         loader.map_max_entries(maps::PREFIX_COUNTERS, 1);
         loader.map_max_entries(maps::SOURCE_COUNTERS, 1);
     }
@@ -143,6 +146,23 @@ fn resolve_tracing(pins: &Pins, sizes: Sizes) -> Result<direct::Object> {
             maps::PREFIX_COUNTERS => 0,
             _ if strides.contains(&name) => 0,
             _ => length(name),
+        },
+    )
+}
+
+/// The same without counters: of tables that the verifier sees have no entries it drops what would write to them.
+fn resolve_uncounted(pins: &Pins, sizes: Sizes) -> Result<direct::Object> {
+    direct::resolve(
+        OBJECT,
+        |name| match name {
+            maps::PREFIX_COUNTERS | maps::SOURCE_COUNTERS => pins.data(maps::SETTINGS),
+            _ => pins.data(name),
+        },
+        |name| match name {
+            // One entry: sources are not counted.
+            maps::SOURCE_COUNTERS => 1,
+            _ if maps::COUNTERS.contains(&name) || name == maps::PENDING => 0,
+            _ => sizes.length(name),
         },
     )
 }
