@@ -1,13 +1,21 @@
 //! `sampler`: what reading every prefix's counter every ten seconds costs, and a sample of the history every five minutes.
 //!
+//! And what a scrape of `/metrics` takes beside it, with as many accounts as there can be.
+//!
 //! Tables on the heap, as large as the controller's, with every prefix laid by the compiler; between two passes as many of them
 //! count as are active on a busy router. What is timed is the thread's own time on the CPU.
 
-use std::{fs, time::Duration};
+use std::{
+    fs,
+    sync::{Arc, RwLock},
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result, ensure};
 use forwarder::{
-    config::Config,
+    api::{ApiContext, metrics},
+    config::{AccountConfig, Config},
+    daemon::accounts::claim,
     dataplane::Tables,
     fib::{Fib, Provenance, Readings},
     stats::sampler::{
@@ -17,7 +25,10 @@ use forwarder::{
         series::standing,
     },
 };
-use forwarder_common::counters::{Counter, Pending};
+use forwarder_common::{
+    account::{MOST_ACCOUNTS, pair},
+    counters::{Counter, Pending},
+};
 use forwarder_history::plot::{Bar, Chart};
 use forwarder_history::{History, Retention};
 use serde::Serialize;
@@ -43,6 +54,8 @@ const PASSES: usize = 5;
 const SHARE: f64 = 5.0;
 /// Most memory of its own, MB.
 const MEMORY: f64 = 60.0;
+/// Most that a scrape may take, ms.
+const SCRAPE: f64 = 50.0;
 /// The group of prefixes without room.
 const PUNT: u32 = 1;
 
@@ -63,7 +76,7 @@ struct Row {
 pub fn bench(options: &Options) -> Result<()> {
     let all = Table::both(&options.tables)?;
     let cpus = std::thread::available_parallelism().map_or(2, |cpus| cpus.get() as u32);
-    let tables = Tables::heap(Config::from_interfaces(&["lo"])?.tables.sizes(cpus));
+    let tables = Arc::new(Tables::heap(Config::from_interfaces(&["lo"])?.tables.sizes(cpus)));
     let readings = Readings::default();
     let mut fib = Fib::new(&tables, PUNT);
     fib.leave_readings(readings.clone());
@@ -87,7 +100,9 @@ pub fn bench(options: &Options) -> Result<()> {
     let directory = std::env::temp_dir().join(format!("forwarder-bench-sampler-{}", std::process::id()));
     let found = measure(&tables, &slots, readings, &directory, options.rounds);
     let _ = fs::remove_dir_all(&directory);
-    let rows = found?;
+    let mut rows = found?;
+    drop(fib);
+    rows.push(scrape(tables, options.rounds)?);
     let mut notes = report::surroundings(&all, None);
     notes.push(format!(
         "{} prefixes laid, {ACTIVE} of them active, counters of {cpus} CPUs; {PASSES} passes and a commit in each of {} rounds",
@@ -186,6 +201,51 @@ fn measure(
             None,
         ),
     ])
+}
+
+/// What a scrape takes: a full table, as many accounts as there can be, and counters of all of them.
+fn scrape(tables: Arc<Tables>, rounds: u32) -> Result<Row> {
+    let account = |n: usize| AccountConfig {
+        name: format!("members/{n}"),
+        prefixes: Vec::new(),
+        commit: Some(1_000_000),
+    };
+    let accounts: Vec<AccountConfig> = (0..MOST_ACCOUNTS).map(account).collect();
+    let (_, problems) = claim(&tables, &accounts);
+    ensure!(problems.is_empty(), "{problems:?}");
+    for from in 0..=MOST_ACCOUNTS as u32 {
+        for to in 0..=MOST_ACCOUNTS as u32 {
+            let one = Counter {
+                packets: 1,
+                bytes: 100,
+            };
+            tables.pairs.set(pair(1, from, to) as usize, &one);
+        }
+    }
+    let context = ApiContext {
+        tables,
+        state: Arc::new(RwLock::default()),
+        link_stats: Box::new(|_| None),
+        candidates: Box::new(|_| None),
+        live: Arc::default(),
+        metrics: Default::default(),
+        program_cost: Box::new(|| None),
+    };
+    let mut took = Vec::new();
+    for _ in 0..5 * rounds {
+        let began = Instant::now();
+        let text = metrics::text(&context)?;
+        took.push(1_000.0 * began.elapsed().as_secs_f64());
+        let series = text.matches("forwarder_account_bytes_total{").count();
+        ensure!(series == 6 * (MOST_ACCOUNTS + 1), "{series} series of accounts");
+    }
+    Ok(Row {
+        bench: "sampler",
+        what: "a scrape of /metrics",
+        value: rounded(median(&took), 100.0),
+        unit: "ms",
+        target: Some(SCRAPE),
+    })
 }
 
 fn show(options: &Options, rows: &[Row], notes: &[String]) -> Result<()> {

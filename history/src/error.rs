@@ -70,6 +70,12 @@ pub enum Error {
         /// What was found.
         why: String,
     },
+    /// A question that would take too long.
+    #[error("that is more than {limit} samples to look through: ask for fewer things, or for a shorter time")]
+    TooMuch {
+        /// How many may be.
+        limit: u64,
+    },
     /// No room.
     #[error("no room to write {}: {why}; make room, and it goes on by itself", path.display())]
     Full {
@@ -147,6 +153,8 @@ pub(crate) enum Trouble {
     Damaged(Fault),
     /// What was packed is not what is unpacked.
     Different,
+    /// More samples than so many.
+    TooMuch(u64),
 }
 
 impl Trouble {
@@ -156,6 +164,7 @@ impl Trouble {
             Trouble::Sqlite(error) => Error::of(path, &error),
             Trouble::Damaged(fault) => Error::corrupt(path, fault),
             Trouble::Different => Error::corrupt(path, "a packed day is not what it was"),
+            Trouble::TooMuch(limit) => Error::TooMuch { limit },
         }
     }
 }

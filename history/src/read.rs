@@ -1,6 +1,7 @@
 //! Reading: what was counted, by series and interval.
 
 use std::{
+    cell::Cell,
     collections::BTreeMap,
     ops::RangeInclusive,
     path::{Path, PathBuf},
@@ -20,6 +21,8 @@ use crate::{
 pub struct Reader {
     connection: Connection,
     path: PathBuf,
+    limit: u64,
+    looked_through: Cell<u64>,
 }
 
 /// An interval that is here.
@@ -88,7 +91,33 @@ impl Reader {
         connection
             .execute_batch("BEGIN; SELECT 1 FROM day LIMIT 1;")
             .map_err(|why| Error::of(&path, &why))?;
-        Ok(Reader { connection, path })
+        Ok(Reader {
+            connection,
+            path,
+            limit: u64::MAX,
+            looked_through: Cell::new(0),
+        })
+    }
+
+    /// The same, which refuses ([`Error::TooMuch`]) to look through more than so many samples in all. Those of other series that
+    /// are unpacked on the way count, and so does each row and each place of a curve: it is a limit of time and memory.
+    #[must_use]
+    pub fn limited(self, limit: u64) -> Reader {
+        Reader { limit, ..self }
+    }
+
+    /// Notes that so much is to be looked through, before it is.
+    pub(crate) fn look_through(&self, samples: u64) -> Result<(), Error> {
+        self.note(samples).map_err(|trouble| trouble.of(&self.path))
+    }
+
+    fn note(&self, samples: u64) -> Result<(), Trouble> {
+        let sum = self.looked_through.get().saturating_add(samples);
+        self.looked_through.set(sum);
+        if sum > self.limit {
+            return Err(Trouble::TooMuch(self.limit));
+        }
+        Ok(())
     }
 
     /// The file.
@@ -118,7 +147,9 @@ impl Reader {
             })?;
             rows.collect()
         };
-        self.answer(read())
+        let recorded: Vec<Recorded> = self.answer(read())?;
+        self.look_through(recorded.len() as u64)?;
+        Ok(recorded)
     }
 
     /// The number of a series; `None` when it never counted anything.
@@ -256,6 +287,7 @@ impl Reader {
         let columns = "block, series, ids, samples, counts, sizes, gaps, packets, bytes";
         let mut take = |row: &Row<'_>| -> Result<(), Trouble> {
             let (block, series) = (row.get(0)?, row.get(1)?);
+            self.note(1)?;
             // The other columns, which are pages of their own, are fetched only where they are needed.
             let ids: Vec<u8> = row.get(2)?;
             if let Which::Only(_) = which
@@ -265,10 +297,12 @@ impl Reader {
             {
                 return Ok(());
             }
+            let samples: i64 = row.get(3)?;
+            self.note(samples.unsigned_abs())?;
             let chunk = Chunk {
                 series,
                 ids,
-                samples: row.get(3)?,
+                samples,
                 counts: row.get(4)?,
                 sizes: row.get(5)?,
                 gaps: row.get(6)?,
@@ -311,6 +345,7 @@ impl Reader {
         let columns = "block, count, ids, packets, bytes";
         let mut take = |row: &Row<'_>| -> Result<(), Trouble> {
             let (number, block) = block(row)?;
+            self.note(1 + block.count.unsigned_abs())?;
             for point in block.unpack(number, at)? {
                 if which.has(point.id) {
                     each(point);

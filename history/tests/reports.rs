@@ -427,6 +427,7 @@ fn what_was_contracted_is_held_against_what_came_with_the_times_that_prove_it() 
         from: "2026-02".parse().unwrap(),
         to: "2026-03".parse().unwrap(),
         longest: 3,
+        curves: false,
     };
     let report = commit::commit(&reader, &question, &utc, MARCH + 40 * 86_400).unwrap();
     let rows: Vec<_> = report
@@ -552,4 +553,110 @@ fn what_would_move_to_a_peer_is_its_part_of_the_carriers_and_what_they_would_bil
             .to_string()
             .contains("nothing was ever counted")
     );
+}
+
+#[test]
+fn a_month_without_a_whole_sample_says_since_when_there_is_a_history_and_when_the_first_will_be_there() {
+    let directory = Directory::new();
+    let mut history = History::open(directory.path(), KEEP).unwrap();
+    let ask = |word: &str, now| {
+        let reader = History::open_read(directory.path()).unwrap();
+        let (period, zone) = month(word, "UTC");
+        let report = p95::p95(&reader, &all(By::Interface), &period, &zone, now);
+        report
+            .map(|report| report.rows[0].samples)
+            .map_err(|error| error.to_string())
+    };
+    let noon = FEBRUARY + 43_200;
+    assert_eq!(
+        ask("2026-02", noon + 20).unwrap_err(),
+        "the history has nothing of 2026-02: it is still empty; while the controller runs, the first is there by 2026-02-01 12:10 UTC"
+    );
+    // Of ten seconds each, from 12:03:20 on.
+    for n in 0..4 {
+        let counted = [(interface("t", Direction::In), MEGABIT)];
+        write(&mut history, noon + 200 + n * 10, 10, &counted);
+    }
+    assert_eq!(
+        ask("2026-02", noon + 243).unwrap_err(),
+        "2026-02 has no sample of five minutes: the history begins at 2026-02-01 12:03 UTC, and has 4 intervals of 40 s together; while \
+         the controller runs, the first is there by 2026-02-01 12:10 UTC"
+    );
+    // The controller ended.
+    let later = ask("2026-02", noon + 7_200).unwrap_err();
+    assert!(
+        later.ends_with("4 intervals of 40 s together; none is long enough"),
+        "{later}"
+    );
+    for n in 4..40 {
+        write(&mut history, noon + 200 + n * 10, 10, &[]);
+    }
+    assert_eq!(ask("2026-02", noon + 600), Ok(1));
+    for n in 40..100 {
+        write(&mut history, noon + 200 + n * 10, 10, &[]);
+    }
+    assert_eq!(ask("2026-02", noon + 1_200), Ok(3));
+}
+
+#[test]
+fn what_is_agreed_stands_beside_what_is_billed() {
+    let directory = Directory::new();
+    let mut history = History::open(directory.path(), KEEP).unwrap();
+    for (series, commit) in [
+        (account("members/a", "", true), "2000000"),
+        (account("members/b", "", true), "0"),
+        (interface("t", Direction::In), "7000000"),
+    ] {
+        history.describe(&series, "commit", commit).unwrap();
+    }
+    write(
+        &mut history,
+        FEBRUARY,
+        300,
+        &[(interface("t", Direction::In), MEGABIT)],
+    );
+    let reader = History::open_read(directory.path()).unwrap();
+    let (period, zone) = month("2026-02", "UTC");
+    let commits = |by| -> Vec<(String, Option<u64>)> {
+        let report = p95::p95(&reader, &all(by), &period, &zone, MARCH).unwrap();
+        let rows = report.rows.into_iter();
+        rows.map(|row| (row.name, row.commit)).collect()
+    };
+    // Those that have counted nothing yet are there, and what is nought is not agreed.
+    assert_eq!(
+        commits(By::Account),
+        [
+            ("members".into(), None),
+            ("members/a".into(), Some(2_000_000)),
+            ("members/b".into(), None)
+        ]
+    );
+    assert_eq!(commits(By::Interface), [("t".into(), Some(7_000_000))]);
+}
+
+#[test]
+fn a_question_that_looks_through_more_than_it_may_is_refused_whatever_it_is() {
+    let directory = Directory::new();
+    let mut history = History::open(directory.path(), KEEP).unwrap();
+    for n in 0..600 {
+        let counted: Vec<_> = (0..50).map(|p| (prefix(p, Direction::Out), MEGABIT)).collect();
+        write(&mut history, FEBRUARY + n * 300, 300, &counted);
+    }
+    // Two days are over: packed and not.
+    while history.maintain(FEBRUARY + 3 * 86_400).unwrap() != Work::Nothing {}
+    let (period, zone) = month("2026-02", "UTC");
+    let question = p95::Question {
+        top: Some(3),
+        ..all(By::Prefix)
+    };
+    let ask = |limit| {
+        let reader = History::open_read(directory.path()).unwrap().limited(limit);
+        p95::p95(&reader, &question, &period, &zone, MARCH).map(|report| report.rows.len())
+    };
+    // Intervals; 30,000 samples for the sums; the curves, and the same once more for them.
+    assert_eq!(ask(200_000).unwrap(), 3);
+    for limit in [0, 599, 20_000, 33_000] {
+        let error = ask(limit).unwrap_err().to_string();
+        assert!(error.starts_with("that is more than"), "{limit}: {error}");
+    }
 }

@@ -17,7 +17,8 @@ use serde_json::Value;
 #[test]
 fn top_once_shows_what_was_forwarded_in_between() -> Result<()> {
     let lab = lab()?;
-    let controller = lab.start(&["a", "b"], "")?;
+    let account = "[[account]]\nname = \"far/five\"\nprefixes = [\"5.0.0.0/8\"]\ncommit = \"1Gbit\"\n";
+    let controller = lab.start(&["a", "b"], account)?;
     send(&lab)?;
     let rates = std::thread::scope(|scope| -> Result<Value> {
         let top = scope.spawn(|| lab.json("top --once --interval 8"));
@@ -49,6 +50,19 @@ fn top_once_shows_what_was_forwarded_in_between() -> Result<()> {
     ensure!(near(&blackhole["packets_per_second"], PACKETS), "{blackhole}");
     let hop = row("next-hops", "nexthop", "10.2.0.2")?;
     ensure!(near(&hop["packets_per_second"], PACKETS), "{hop}");
+    // Neither interface is to a carrier, so what goes to the account comes from elsewhere, and nothing of it crosses the edge.
+    for name in ["far", "far/five"] {
+        let account = row("accounts", "account", name)?;
+        let octets = account["elsewhere_bytes_per_second"].as_f64().unwrap_or(-1.0) * seconds;
+        let frames = PACKETS as f64;
+        ensure!(octets / frames > 60.0 && octets / frames < 1_000.0, "{account}");
+        ensure!(account["in_bytes_per_second"] == 0, "{account}");
+        let share = account["share"].as_f64().unwrap_or(-1.0);
+        ensure!(
+            share > 0.3 && share < 0.7,
+            "of both families, that of one: {account}"
+        );
+    }
     drop(controller);
     // Without a controller the maps tell.
     let rows = lab.json("top --once --interval 0.5")?;

@@ -3,7 +3,7 @@
 //!
 //! A day of made-up traffic ([`traffic`]) both ways is written, interval by interval, and packed; every sample is then compared
 //! with what was made. A month of it is thirty-one such days, the names, and a day that is not packed yet. Bills are made from
-//! a month of 127 accounts.
+//! a month of 127 accounts, alone in the file, and beside thirty-one such days.
 
 mod traffic;
 
@@ -16,7 +16,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use forwarder_history::plot::{Bar, Chart, Group};
-use forwarder_history::report::calendar::{Month, Zone};
+use forwarder_history::report::calendar::{Month, Period, Zone};
 use forwarder_history::report::names::{By, Traffic as Which};
 use forwarder_history::report::p95::{Question, p95};
 use forwarder_history::{
@@ -43,7 +43,7 @@ const ACCOUNTS: usize = 127;
 #[derive(Serialize)]
 struct Row {
     bench: &'static str,
-    what: &'static str,
+    what: String,
     value: f64,
     unit: &'static str,
     /// At most; none where nothing was promised.
@@ -76,7 +76,7 @@ pub fn bench(options: &Options) -> Result<()> {
     interrupt::install()?;
     let mut rows = Vec::new();
     if options.wants("disk", "disk") {
-        disk(&mut rows)?;
+        disk(options.rounds, &mut rows)?;
     }
     if options.wants("bills", "bills") {
         bills(options.rounds, &mut rows)?;
@@ -90,7 +90,7 @@ pub fn bench(options: &Options) -> Result<()> {
     let columns = ["what", "value", "unit", "target"];
     report::print(options.json, &rows, title, &method, &columns, |row| {
         vec![
-            row.what.to_owned(),
+            row.what.clone(),
             row.value.to_string(),
             row.unit.to_owned(),
             row.target.map_or("-".to_owned(), |target| target.to_string()),
@@ -105,7 +105,7 @@ pub fn bench(options: &Options) -> Result<()> {
                 label: format!("{value} {}", row.unit),
             };
             Group {
-                name: row.what.to_owned(),
+                name: row.what.clone(),
                 bars: vec![bar("forwarder", row.value), bar("target", target)],
             }
         })
@@ -133,9 +133,11 @@ fn digest(sum: &mut u64, sample: (u32, i64, u64, u64)) {
     *sum = sum.wrapping_add(hasher.finish());
 }
 
-fn disk(rows: &mut Vec<Row>) -> Result<()> {
+fn disk(rounds: u32, rows: &mut Vec<Row>) -> Result<()> {
     let place = Place::new("disk")?;
     let mut history = History::open(&place.0, Retention::default())?;
+    let accounts = accounts(&mut history)?;
+    let mut random = crate::random::Random::new(3);
     let mut ways = [Traffic::new(PREFIXES, 1.0, 1), Traffic::new(PREFIXES, 1.0, 2)];
     let mut ids: Vec<Option<SeriesId>> = vec![None; PREFIXES];
     let (mut samples, mut bits, mut written) = (0u64, 0.0, [0u64; 2]);
@@ -164,6 +166,7 @@ fn disk(rows: &mut Vec<Row>) -> Result<()> {
             }
         }
         samples += interval.samples.len() as u64;
+        interval.samples.extend(exchanged(&accounts, &mut random));
         let begin = Instant::now();
         history.commit(&interval, State::Same)?;
         commits.push(begin.elapsed().as_secs_f64() * 1e3);
@@ -191,10 +194,10 @@ fn disk(rows: &mut Vec<Row>) -> Result<()> {
     let day = rows_of_chunks(&place.0)?;
     let names = (packed.bytes - packed.free_bytes).saturating_sub(day);
     let month = DAYS * day as f64 + running.bytes as f64;
-    let mut row = |what, value, unit, target| {
+    let mut row = |what: &str, value, unit, target| {
         rows.push(Row {
             bench: "history",
-            what,
+            what: what.to_owned(),
             value: rounded(value, 100.0),
             unit,
             target,
@@ -225,6 +228,33 @@ fn disk(rows: &mut Vec<Row>) -> Result<()> {
     row("an interval written", median(&commits), "ms", None);
     row("a day packed", packing, "s", None);
     row("its longest slice", longest, "ms", None);
+    drop(history);
+    grow(&place.0)?;
+    let period = Period {
+        name: "a month".to_owned(),
+        from: 0,
+        to: DAYS as i64 * 86_400,
+    };
+    bill(&place.0, &period, rounds, "beside a full table", rows)
+}
+
+/// Makes a month of a packed day.
+fn grow(directory: &Path) -> Result<()> {
+    let connection = rusqlite::Connection::open(directory.join(FILE))?;
+    connection.execute_batch("DELETE FROM interval WHERE day > 1; DELETE FROM day WHERE id > 1")?;
+    let days = DAYS as i64;
+    for day in 1..days {
+        ensure!(!interrupt::requested(), "interrupted");
+        let (seqs, seconds) = (day * i64::from(INTERVALS), day * 86_400);
+        connection.execute_batch(&format!(
+            "BEGIN;
+             INSERT INTO day SELECT id + {day}, date + {day}, first_seq + {seqs}, last_seq + {seqs}, packed FROM day WHERE id = 1;
+             INSERT INTO interval SELECT seq + {seqs}, start + {seconds}, milliseconds, day + {day} FROM interval WHERE day = 1;
+             INSERT INTO chunk SELECT day + {day}, kind, block, series, samples, ids, counts, sizes, gaps, packets, bytes FROM chunk
+                 WHERE day = 1;
+             COMMIT; PRAGMA wal_checkpoint(TRUNCATE);"
+        ))?;
+    }
     Ok(())
 }
 
@@ -252,11 +282,8 @@ fn compare(directory: &Path, written: [u64; 2]) -> Result<()> {
     Ok(())
 }
 
-/// A month in which every account has traffic in and out over the edge and inside, and one in ten exchanges some with five others.
-fn bills(rounds: u32, rows: &mut Vec<Row>) -> Result<()> {
-    let place = Place::new("bills")?;
-    let mut history = History::open(&place.0, Retention::default())?;
-    let name = |n: usize| format!("members/{n}");
+/// What accounts exchange: each has traffic in and out over the edge and inside, and one in ten exchanges some with five others.
+fn accounts(history: &mut History) -> Result<Vec<SeriesId>> {
     let mut pairs = Vec::new();
     for n in 0..ACCOUNTS {
         for outside in [true, false] {
@@ -267,36 +294,57 @@ fn bills(rounds: u32, rows: &mut Vec<Row>) -> Result<()> {
             pairs.extend((1..=5).map(|other| (name(n), name((n + other) % ACCOUNTS), false)));
         }
     }
-    let ids = pairs
+    pairs
         .into_iter()
-        .map(|(from, to, outside)| history.series_id(&Series::Account { from, to, outside }))
-        .collect::<Result<Vec<_>, _>>()?;
-    let zone = Zone::of("UTC")?;
+        .map(|(from, to, outside)| Ok(history.series_id(&Series::Account { from, to, outside })?))
+        .collect()
+}
+
+fn name(n: usize) -> String {
+    format!("members/{n}")
+}
+
+/// What they exchange in an interval.
+fn exchanged(accounts: &[SeriesId], random: &mut crate::random::Random) -> Vec<Sample> {
+    let sample = |series: &SeriesId| {
+        let packets = 1 + random.below(1 << 20) as u64;
+        Sample {
+            series: *series,
+            packets,
+            bytes: packets * (64 + random.below(1_400) as u64),
+        }
+    };
+    accounts.iter().map(sample).collect()
+}
+
+/// A month of accounts alone.
+fn bills(rounds: u32, rows: &mut Vec<Row>) -> Result<()> {
+    let place = Place::new("bills")?;
+    let mut history = History::open(&place.0, Retention::default())?;
+    let accounts = accounts(&mut history)?;
     let month: Month = "2026-01".parse().map_err(anyhow::Error::msg)?;
-    let period = month.period(&zone);
+    let period = month.period(&Zone::of("UTC")?);
     let mut random = crate::random::Random::new(3);
     for n in 0..(period.to - period.from) / 300 + 1 {
         ensure!(!interrupt::requested(), "interrupted");
         let interval = Interval {
             start: period.from + n * 300,
             milliseconds: 300_000,
-            samples: ids
-                .iter()
-                .map(|series| {
-                    let packets = 1 + random.below(1 << 20) as u64;
-                    Sample {
-                        series: *series,
-                        packets,
-                        bytes: packets * (64 + random.below(1_400) as u64),
-                    }
-                })
-                .collect(),
+            samples: exchanged(&accounts, &mut random),
         };
         history.commit(&interval, State::Same)?;
         while history.maintain(interval.start)? != Work::Nothing {}
     }
-    let mut bill = |what, names: Vec<String>, target| -> Result<()> {
-        let expected = if names.is_empty() { ACCOUNTS + 1 } else { 1 };
+    bill(&place.0, &period, rounds, "of accounts alone", rows)
+}
+
+/// Bills of a month, of one account and of all.
+fn bill(directory: &Path, period: &Period, rounds: u32, what: &str, rows: &mut Vec<Row>) -> Result<()> {
+    let zone = Zone::of("UTC")?;
+    for (bills, names, expected, target) in [
+        ("a bill", vec![name(5)], 1, 200.0),
+        ("all bills", Vec::new(), ACCOUNTS + 1, 5_000.0),
+    ] {
         let question = Question {
             by: By::Account,
             names,
@@ -306,21 +354,19 @@ fn bills(rounds: u32, rows: &mut Vec<Row>) -> Result<()> {
         let mut took = Vec::new();
         for _ in 0..rounds {
             let begin = Instant::now();
-            let reader = History::open_read(&place.0)?;
-            let report = p95(&reader, &question, &period, &zone, period.to)?;
+            let reader = History::open_read(directory)?;
+            let report = p95(&reader, &question, period, &zone, period.to)?;
             took.push(begin.elapsed().as_secs_f64() * 1e3);
             ensure!(report.rows.len() == expected, "{} bills", report.rows.len());
             ensure!(report.rows[0].samples == period.expected(), "a sample is missing");
         }
         rows.push(Row {
             bench: "history",
-            what,
+            what: format!("{bills} of a month {what}"),
             value: rounded(median(&took), 10.0),
             unit: "ms",
-            target,
+            target: Some(target),
         });
-        Ok(())
-    };
-    bill("a bill of a month", vec![name(5)], Some(200.0))?;
-    bill("all bills of a month", Vec::new(), Some(5_000.0))
+    }
+    Ok(())
 }

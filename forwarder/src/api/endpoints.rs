@@ -1,11 +1,17 @@
 //! Every path of the API, once: the router and the document at `/v1/openapi.json` are both made from this table.
 
 use axum::routing::{MethodRouter, get};
+use forwarder_history::report::{
+    capacity, commit,
+    names::{By as Subject, Traffic},
+    p95, peering,
+};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use super::{
     handlers::{self, Server},
     history::{self, HistoryNameRow, HistoryRow, Of},
+    report,
 };
 use crate::stats::{
     BlackholeRow, By, CandidateRow, CounterRow, DropRow, InterfaceRow, LimitRow, RouteRow, RuleRow,
@@ -64,6 +70,71 @@ const fn required(name: &'static str, kind: Kind, example: &'static str, help: &
         ..optional(name, kind, example, help)
     }
 }
+
+const MONTH: Parameter = optional("month", Kind::Text, "2025-06", "The month; without it, this one");
+const TIME_ZONE: Parameter = optional(
+    "time_zone",
+    Kind::Text,
+    "Europe/Zurich",
+    "By whose calendar; without it, UTC",
+);
+const LARGEST: Parameter = optional(
+    "top",
+    Kind::Number(report::TOP_MOST as u64),
+    "5",
+    "How many of the largest prefixes or networks; without it, 20",
+);
+
+fn subjects() -> Vec<&'static str> {
+    Subject::ALL.map(Subject::name).to_vec()
+}
+
+/// What has contracts.
+fn contractors() -> Vec<&'static str> {
+    [Subject::Carrier, Subject::Interface, Subject::Account]
+        .map(Subject::name)
+        .to_vec()
+}
+
+const CONTRACTS: &[Parameter] = &[
+    optional(
+        "by",
+        Kind::Word(contractors),
+        "interface",
+        "What about; without it, carrier: an interface whose role is transit",
+    ),
+    optional(
+        "name",
+        Kind::Text,
+        "transit0",
+        "Which; without it, all with a contract",
+    ),
+    optional(
+        "commit",
+        Kind::Text,
+        "1Gbit",
+        "What is contracted for that name, where the configuration does not say it",
+    ),
+    optional(
+        "month",
+        Kind::Text,
+        "2025-06",
+        "The first month; without it, the last one",
+    ),
+    optional(
+        "until",
+        Kind::Text,
+        "2025-06",
+        "The last month; at most 13 in all",
+    ),
+    TIME_ZONE,
+    optional(
+        "longest",
+        Kind::Number(report::LONGEST_MOST as u64),
+        "5",
+        "How many of the longest times below; without it, 5",
+    ),
+];
 
 /// All of them.
 pub(super) const ENDPOINTS: &[Endpoint] = &[
@@ -178,6 +249,89 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         )],
         row: row::<HistoryNameRow>,
         handler: || get(history::list),
+    },
+    Endpoint {
+        path: "/v1/report/p95",
+        summary: "What is billed: the 95th percentile of the five-minute samples of a month, in and out, bits a second",
+        parameters: &[
+            optional(
+                "by",
+                Kind::Word(subjects),
+                "interface",
+                "What about; without it, account",
+            ),
+            optional(
+                "name",
+                Kind::Text,
+                "transit0",
+                "Which; without it, all (of prefixes and networks the largest)",
+            ),
+            MONTH,
+            TIME_ZONE,
+            optional(
+                "traffic",
+                Kind::Word(|| Traffic::ALL.map(Traffic::name).to_vec()),
+                "outside",
+                "Of accounts: what crosses the edge (without it), what stays inside, or both",
+            ),
+            LARGEST,
+        ],
+        row: row::<p95::Row>,
+        handler: || get(report::p95),
+    },
+    Endpoint {
+        path: "/v1/report/commit",
+        summary: "What was delivered of what is contracted, by month and direction",
+        parameters: CONTRACTS,
+        row: row::<commit::Row>,
+        handler: || get(report::commit),
+    },
+    Endpoint {
+        path: "/v1/report/commit/shortfalls",
+        summary: "The longest times without a break below what is contracted",
+        parameters: CONTRACTS,
+        row: row::<commit::Shortfall>,
+        handler: || get(report::shortfalls),
+    },
+    Endpoint {
+        path: "/v1/report/capacity",
+        summary: "How full links are, how they grow, and when a share of their speed is reached",
+        parameters: &[
+            optional("name", Kind::Text, "transit0", "Which interface; without it, all"),
+            optional(
+                "speed",
+                Kind::Text,
+                "10Gbit",
+                "The speed of that interface, where its driver does not tell it",
+            ),
+            optional(
+                "share",
+                Kind::Number(100),
+                "80",
+                "How much of the speed is too much, percent; without it, 80",
+            ),
+            optional(
+                "days",
+                Kind::Number(report::DAYS_MOST as u64),
+                "3660",
+                "How many days back; without it, 90",
+            ),
+            TIME_ZONE,
+        ],
+        row: row::<capacity::Row>,
+        handler: || get(report::capacity),
+    },
+    Endpoint {
+        path: "/v1/report/peering",
+        summary: "What would move if we peered with a network; without one, the largest networks",
+        parameters: &[
+            optional("asn", Kind::Text, "64500", "The network's number"),
+            MONTH,
+            TIME_ZONE,
+            LARGEST,
+        ],
+        row: row::<peering::Row>,
+        handler: || get(report::peering),
     },
     Endpoint {
         path: "/v1/routes",

@@ -13,7 +13,13 @@ use axum::{
     http::StatusCode,
     response::Response,
 };
-use forwarder_history::{Direction, Error, History, Kind, Reader, Recorded, Series, Which};
+use forwarder_history::{
+    Direction, Error, History, Kind, Reader, Recorded, Series, SeriesId, Which,
+    report::{
+        Trouble,
+        names::{Traffic, accounts},
+    },
+};
 use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -22,7 +28,7 @@ use super::{
     ApiContext,
     handlers::{Asked, Server, refused},
 };
-use crate::clock::unix_seconds;
+use crate::{clock::unix_seconds, stats::accounts::ELSEWHERE};
 
 /// What was counted in a span of time.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -33,13 +39,13 @@ pub struct HistoryRow {
     pub milliseconds: u64,
     /// How many samples it is the sum of.
     pub samples: u64,
-    /// Received, or from there: packets; null of what has no direction.
+    /// Received, or from there, or to an account: packets; null of what has no direction.
     pub in_packets: Option<u64>,
     /// Octets of those.
     pub in_bytes: Option<u64>,
     /// Octets a second of the sample with the most.
     pub in_bytes_per_second_most: Option<u64>,
-    /// Sent, or to there; of what has no direction, all: packets.
+    /// Sent, or to there, or from an account; of what has no direction, all: packets.
     pub out_packets: u64,
     /// Octets of those.
     pub out_bytes: u64,
@@ -71,17 +77,23 @@ pub enum Of {
     NeighbourAs,
     /// A filter rule.
     Rule,
+    /// An account with its parts: what crosses the edge.
+    Account,
+    /// From one account to another, or elsewhere: over the edge and not.
+    AccountPair,
 }
 
 impl Of {
     /// All.
-    pub const ALL: [Of; 6] = [
+    pub const ALL: [Of; 8] = [
         Of::Interface,
         Of::Forwarded,
         Of::Prefix,
         Of::OriginAs,
         Of::NeighbourAs,
         Of::Rule,
+        Of::Account,
+        Of::AccountPair,
     ];
 
     /// The word in questions.
@@ -93,6 +105,8 @@ impl Of {
             Of::OriginAs => "origin-as",
             Of::NeighbourAs => "neighbour-as",
             Of::Rule => "rule",
+            Of::Account => "account",
+            Of::AccountPair => "account-pair",
         }
     }
 
@@ -105,10 +119,11 @@ impl Of {
             Of::OriginAs => Kind::OriginAsOut,
             Of::NeighbourAs => Kind::NeighbourAsOut,
             Of::Rule => Kind::Rule,
+            Of::Account | Of::AccountPair => Kind::AccountOutside,
         }
     }
 
-    /// Its series of this name.
+    /// Its series of this name; of an account there are many.
     fn series(self, name: &str) -> Result<Series, String> {
         let name = match self {
             Of::Prefix => match name.parse::<IpNet>() {
@@ -119,7 +134,7 @@ impl Of {
                 Ok(number) => number.to_string(),
                 Err(_) => return Err(format!("{name:?} is no number of an AS: write 64500")),
             },
-            Of::Interface | Of::Forwarded | Of::Rule => name.to_string(),
+            Of::Interface | Of::Forwarded | Of::Rule | Of::Account | Of::AccountPair => name.to_string(),
         };
         Series::of(self.kind(), &name).ok_or_else(|| format!("{name:?} is no {}", self.name()))
     }
@@ -140,14 +155,47 @@ impl std::str::FromStr for Of {
 /// Names at most in an answer.
 const NAMES: usize = 10_000;
 
+/// Samples that are looked through at most for one answer.
+const MOST: u64 = 64 << 20;
+
+/// Opens it for one answer.
+///
+/// # Errors
+/// There is none, or it cannot be read.
+pub(super) fn open(directory: &Path) -> Result<Reader, Error> {
+    Ok(History::open_read(directory)?.limited(MOST))
+}
+
+/// What a series is called in questions.
+fn called(series: &Series) -> String {
+    let account = |name: &str| match name {
+        "" => ELSEWHERE.to_string(),
+        name => name.to_string(),
+    };
+    match series {
+        Series::Account { from, to, .. } => format!("{} -> {}", account(from), account(to)),
+        other => other.name(),
+    }
+}
+
 /// What has a history of this kind, in order.
 ///
 /// # Errors
 /// There is no history, or it cannot be read.
 pub fn names(directory: &Path, of: Of) -> Result<Vec<HistoryNameRow>, Error> {
-    let reader = History::open_read(directory)?;
-    let known = reader.series(of.kind())?;
-    let names: BTreeSet<String> = known.values().map(Series::name).collect();
+    let reader = open(directory)?;
+    let names: BTreeSet<String> = match of {
+        Of::Account => {
+            let known = match accounts(&reader, &[], Traffic::Outside) {
+                Ok(known) => known,
+                Err(Trouble::History(error)) => return Err(error),
+                // There are none.
+                Err(_) => Vec::new(),
+            };
+            known.into_iter().map(|account| account.name).collect()
+        }
+        _ => reader.series(of.kind())?.values().map(called).collect(),
+    };
     let row = |name| HistoryNameRow {
         of: of.name().into(),
         name,
@@ -175,13 +223,34 @@ pub struct Question {
 pub enum Refusal {
     /// The question makes no sense, or nothing is known of that.
     Question(String),
+    /// There is nothing of that time.
+    Nothing(String),
     /// The history cannot be read.
     History(Error),
 }
 
 impl From<Error> for Refusal {
     fn from(error: Error) -> Refusal {
-        Refusal::History(error)
+        match error {
+            Error::TooMuch { .. } => Refusal::Question(format!(
+                "{error}; `forwarder report` reads the files itself, and has no such limit"
+            )),
+            other => Refusal::History(other),
+        }
+    }
+}
+
+impl From<Trouble> for Refusal {
+    fn from(trouble: Trouble) -> Refusal {
+        match trouble {
+            Trouble::History(error) => error.into(),
+            Trouble::Nothing { .. } | Trouble::TooShort { .. } | Trouble::Future(_) => {
+                Refusal::Nothing(trouble.to_string())
+            }
+            Trouble::Zone(_) | Trouble::Unknown { .. } | Trouble::Question(_) => {
+                Refusal::Question(trouble.to_string())
+            }
+        }
     }
 }
 
@@ -190,42 +259,87 @@ impl From<Error> for Refusal {
 /// # Errors
 /// What is wrong with the question, or with the history.
 pub fn rows(directory: &Path, question: &Question) -> Result<Vec<HistoryRow>, Refusal> {
-    let series = question.of.series(&question.name).map_err(Refusal::Question)?;
-    let reader = History::open_read(directory)?;
-    let Some(known) = reader.find(&series)? else {
-        return Err(Refusal::Question(format!(
-            "{} {} has no history: /v1/history/names?of={} tells what has",
-            question.of.name(),
-            question.name,
-            question.of.name()
-        )));
-    };
+    let reader = open(directory)?;
+    let about = about(&reader, question)?;
     let intervals = reader.intervals(question.from, question.to)?;
-    let directed = question.of.kind().towards(Direction::In) as u8 != question.of.kind() as u8;
-    let sent = samples(&reader, question.of.kind(), known.id(), &intervals)?;
-    let received = match directed {
-        true => Some(samples(
-            &reader,
-            question.of.kind().towards(Direction::In),
-            known.id(),
-            &intervals,
-        )?),
-        false => None,
+    let way = |direction| {
+        let series = about.series.iter().filter(|(_, way)| *way == direction);
+        samples(&reader, series.map(|(series, _)| *series), &intervals)
     };
+    let sent = way(Direction::Out)?;
+    let received = about.directed.then(|| way(Direction::In)).transpose()?;
     Ok(added_up(question, &intervals, received.as_ref(), &sent))
+}
+
+/// What a question is about.
+struct About {
+    /// Series, and the direction that each is in. What has no direction is out.
+    series: Vec<(SeriesId, Direction)>,
+    directed: bool,
+}
+
+fn about(reader: &Reader, question: &Question) -> Result<About, Refusal> {
+    let of = question.of;
+    let unknown = || {
+        Refusal::Question(format!(
+            "{0} {1} has no history: /v1/history/names?of={0} tells what has",
+            of.name(),
+            question.name
+        ))
+    };
+    let (series, directed) = match of {
+        Of::Account => {
+            let named = accounts(reader, std::slice::from_ref(&question.name), Traffic::Outside)?;
+            let series = named.into_iter().flat_map(|account| account.target.series);
+            (series.collect(), true)
+        }
+        Of::AccountPair => {
+            let known = reader.series(of.kind())?;
+            let found = known
+                .into_iter()
+                .find(|(_, series)| called(series) == question.name);
+            let (id, _) = found.ok_or_else(unknown)?;
+            let kinds = [Kind::AccountOutside, Kind::AccountInside];
+            let series = kinds.map(|kind| (SeriesId::new(kind, id), Direction::Out));
+            (series.into(), false)
+        }
+        _ => {
+            let series = of.series(&question.name).map_err(Refusal::Question)?;
+            let id = reader.find(&series)?.ok_or_else(unknown)?;
+            let (into, out) = (id.towards(Direction::In), id.towards(Direction::Out));
+            let series = [(out, Direction::Out), (into, Direction::In)];
+            let directed = into != out;
+            (series[..1 + usize::from(directed)].to_vec(), directed)
+        }
+    };
+    Ok(About { series, directed })
 }
 
 /// Packets and octets by the number of the interval.
 type Samples = BTreeMap<i64, (u64, u64)>;
 
-fn samples(reader: &Reader, kind: Kind, id: u32, intervals: &[Recorded]) -> Result<Samples, Error> {
+/// The sums of these series.
+fn samples(
+    reader: &Reader,
+    series: impl Iterator<Item = SeriesId>,
+    intervals: &[Recorded],
+) -> Result<Samples, Error> {
     let mut found = Samples::new();
     let (Some(first), Some(last)) = (intervals.first(), intervals.last()) else {
         return Ok(found);
     };
-    reader.read(kind, Which::Only(&[id]), first.seq..=last.seq, |value| {
-        found.insert(value.seq, (value.packets, value.bytes));
-    })?;
+    let mut kinds: BTreeMap<Kind, BTreeSet<u32>> = BTreeMap::new();
+    for series in series {
+        kinds.entry(series.kind()).or_default().insert(series.id());
+    }
+    for (kind, ids) in kinds {
+        let ids: Vec<u32> = ids.into_iter().collect();
+        reader.read(kind, Which::Only(&ids), first.seq..=last.seq, |value| {
+            let sum = found.entry(value.seq).or_default();
+            sum.0 = sum.0.saturating_add(value.packets);
+            sum.1 = sum.1.saturating_add(value.bytes);
+        })?;
+    }
     Ok(found)
 }
 
@@ -316,7 +430,7 @@ impl HistoryQuery {
 }
 
 /// Where it is; nothing where none is kept.
-fn directory(context: &ApiContext) -> Result<PathBuf, Refusal> {
+pub(super) fn directory(context: &ApiContext) -> Result<PathBuf, Refusal> {
     let history = context.state().history;
     if history.directory.is_empty() {
         return Err(Refusal::Question(
@@ -326,9 +440,10 @@ fn directory(context: &ApiContext) -> Result<PathBuf, Refusal> {
     Ok(history.directory.into())
 }
 
-fn answer(why: Refusal) -> Response {
+pub(super) fn answer(why: Refusal) -> Response {
     match why {
         Refusal::Question(why) => refused(StatusCode::BAD_REQUEST, why),
+        Refusal::Nothing(why) => refused(StatusCode::NOT_FOUND, why),
         Refusal::History(why @ Error::Absent { .. }) => refused(StatusCode::NOT_FOUND, why.to_string()),
         Refusal::History(why) => refused(StatusCode::SERVICE_UNAVAILABLE, why.to_string()),
     }

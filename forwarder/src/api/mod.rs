@@ -7,10 +7,11 @@
 mod body;
 mod endpoints;
 mod handlers;
-mod history;
+pub mod history;
 pub mod metrics;
 mod openapi;
 mod page;
+mod report;
 mod server;
 mod socket;
 #[cfg(test)]

@@ -23,7 +23,7 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; c
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// Path, what it is, octets.
-const FILES: [(&str, &str, &str); 8] = [
+const FILES: [(&str, &str, &str); 9] = [
     ("/", "text/html; charset=utf-8", include_str!("page/index.html")),
     (
         "/page.css",
@@ -31,6 +31,7 @@ const FILES: [(&str, &str, &str); 8] = [
         include_str!("page/page.css"),
     ),
     ("/page.js", SCRIPT, include_str!("page/page.js")),
+    ("/bills.js", SCRIPT, include_str!("page/bills.js")),
     ("/chart.js", SCRIPT, include_str!("page/chart.js")),
     ("/figures.js", SCRIPT, include_str!("page/figures.js")),
     ("/grids.js", SCRIPT, include_str!("page/grids.js")),

@@ -37,28 +37,49 @@ impl Drop for Dir {
     }
 }
 
-/// A history of one interval: transit0 received 30 packets and sent 70.
+/// A history of one interval: transit0 received 30 packets and sent 70, AS 64500 was sent 9, radio 40 from outside and 2 by the
+/// library, which sent 5.
 fn history(directory: &Path) -> HistoryState {
     let mut history = History::open(directory, Retention::default()).unwrap();
-    let sample = |history: &mut History, direction, packets| {
-        let series = Series::Interface {
-            ifname: "transit0".into(),
-            direction,
-        };
-        Sample {
-            series: history.series_id(&series).unwrap(),
-            packets,
-            bytes: packets * 100,
-        }
+    let interface = |direction| Series::Interface {
+        ifname: "transit0".into(),
+        direction,
     };
-    let samples = vec![
-        sample(&mut history, Direction::In, 30),
-        sample(&mut history, Direction::Out, 70),
+    let account = |from: &str, to: &str, outside| Series::Account {
+        from: from.into(),
+        to: to.into(),
+        outside,
+    };
+    let counted = [
+        (interface(Direction::In), 30),
+        (interface(Direction::Out), 70),
+        (
+            Series::OriginAs {
+                asn: 64_500,
+                direction: Direction::Out,
+            },
+            9,
+        ),
+        (account("", "members/radio", true), 40),
+        (account("members/library", "members/radio", false), 2),
+        (account("members/library", "", true), 5),
     ];
+    let samples = counted.map(|(series, packets)| Sample {
+        series: history.series_id(&series).unwrap(),
+        packets,
+        bytes: packets * 100,
+    });
+    for (series, fact, value) in [
+        (interface(Direction::In), "role", "transit"),
+        (interface(Direction::In), "commit", "1000"),
+        (account("members/radio", "", true), "commit", "2000"),
+    ] {
+        history.describe(&series, fact, value).unwrap();
+    }
     let interval = Interval {
         start: 1_750_000_000,
         milliseconds: 300_000,
-        samples,
+        samples: samples.into(),
     };
     history.commit(&interval, forwarder_history::State::Same).unwrap();
     HistoryState {
@@ -260,6 +281,95 @@ fn the_past_is_told_of_what_has_one() {
 }
 
 #[test]
+fn an_accounts_past_is_what_crosses_the_edge_and_a_pairs_is_all_between_them() {
+    let api = start();
+    let names = |of: &str| -> Vec<String> {
+        let rows = api.rows(&format!("/v1/history/names?of={of}"));
+        rows.iter()
+            .map(|row| row["name"].as_str().unwrap().to_string())
+            .collect()
+    };
+    assert_eq!(names("account"), ["members", "members/library", "members/radio"]);
+    assert_eq!(
+        names("account-pair"),
+        [
+            "(elsewhere) -> members/radio",
+            "members/library -> (elsewhere)",
+            "members/library -> members/radio",
+            "members/radio -> (elsewhere)"
+        ]
+    );
+    let packets = |of: &str, name: &str| {
+        let name = name.replace(' ', "%20").replace('>', "%3E");
+        let path = format!("/v1/history?of={of}&name={name}&from=1749999000&to=1750001000");
+        let rows = api.rows(&path);
+        assert_eq!(rows.len(), 1, "{path}");
+        (rows[0]["in_packets"].as_u64(), rows[0]["out_packets"].as_u64())
+    };
+    assert_eq!(packets("account", "members"), (Some(40), Some(5)));
+    assert_eq!(packets("account", "members/radio"), (Some(40), Some(0)));
+    assert_eq!(
+        packets("account-pair", "members/library -> members/radio"),
+        (None, Some(2))
+    );
+    assert_eq!(
+        packets("account-pair", "(elsewhere) -> members/radio"),
+        (None, Some(40))
+    );
+    for (path, words) in [
+        ("of=account&name=nobody", "no account `nobody`: it has members"),
+        (
+            "of=account-pair&name=nobody",
+            "names?of=account-pair tells what has",
+        ),
+    ] {
+        let (status, body) = api.ask(&format!("/v1/history?{path}"));
+        assert!(status == 400 && body.contains(words), "{path}: {body}");
+    }
+}
+
+#[test]
+fn reports_are_the_rows_of_the_command() {
+    let api = start();
+    let ask = |report: &str| api.rows(&format!("/v1/report/{report}&month=2025-06"));
+    // 40 packets of 100 octets in five minutes are 106 bits a second.
+    let bills = ask("p95?by=account");
+    let names: Vec<_> = bills.iter().map(|row| row["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["members", "members/library", "members/radio"]);
+    let radio = &bills[2];
+    assert_eq!(
+        (
+            &radio["p95_in"],
+            &radio["p95_out"],
+            &radio["commit"],
+            &radio["samples"]
+        ),
+        (&106.into(), &0.into(), &2000.into(), &1.into())
+    );
+    assert!(bills[0]["commit"].is_null(), "{bills:?}");
+    assert_eq!(radio["expected"], 30 * 288);
+    let inside = ask("p95?by=account&name=members/radio&traffic=inside");
+    assert_eq!(inside[0]["p95_in"], 5);
+    let carriers = ask("p95?by=carrier&time_zone=Europe/Zurich");
+    assert_eq!(
+        (
+            &carriers[0]["name"],
+            &carriers[0]["p95"],
+            &carriers[0]["direction"]
+        ),
+        (&"transit0".into(), &186.into(), &"out".into())
+    );
+    assert_eq!(carriers[0]["time_zone"], "Europe/Zurich");
+    let rows = ask("commit?by=carrier");
+    assert_eq!((&rows[0]["commit"], &rows[0]["below"]), (&1000.into(), &1.into()));
+    let shortfalls = ask("commit/shortfalls?by=carrier&longest=1");
+    assert_eq!(shortfalls.len(), 2, "one each way: {shortfalls:?}");
+    assert_eq!(ask("peering?asn=64500")[1]["bytes"], 900);
+    let capacity = api.rows("/v1/report/capacity?days=3660");
+    assert_eq!(capacity[0]["outlook"], "unknown-speed");
+}
+
+#[test]
 fn a_wrong_question_is_told_what_is_wrong() {
     let api = start();
     for (path, status, words) in [
@@ -297,6 +407,36 @@ fn a_wrong_question_is_told_what_is_wrong() {
             "points may be",
         ),
         ("/v1/history?of=origin-as&name=AS1", 400, "write 64500"),
+        ("/v1/report/p95", 404, "the history has nothing of"),
+        ("/v1/report/p95?month=2025-13", 400, "is not a month"),
+        ("/v1/report/p95?month=9000-01", 404, "has not begun"),
+        ("/v1/report/p95?time_zone=Mars/Olympus", 400, "is no time zone"),
+        ("/v1/report/p95?by=colour", 400, "write one of account"),
+        ("/v1/report/p95?month=2025-06&name=nobody", 400, "it has members"),
+        ("/v1/report/p95?top=101", 400, "top may be from 1 to 100"),
+        ("/v1/report/p95?traffic=up", 400, "write outside"),
+        ("/v1/report/p95?from=1", 400, "unknown field"),
+        (
+            "/v1/report/commit?by=prefix",
+            400,
+            "by carrier, interface or account",
+        ),
+        ("/v1/report/commit?until=2025-06", 400, "until goes with month"),
+        ("/v1/report/commit?commit=1Mbit", 400, "commit goes with name"),
+        ("/v1/report/commit?name=t&commit=1kpps", 400, "counts packets"),
+        (
+            "/v1/report/commit?month=2025-06&until=2026-07",
+            400,
+            "at most 13 months",
+        ),
+        (
+            "/v1/report/commit?month=2025-06&until=2025-05",
+            400,
+            "2025-05 is before 2025-06",
+        ),
+        ("/v1/report/capacity?share=0", 400, "above 0"),
+        ("/v1/report/capacity?days=0", 400, "days may be"),
+        ("/v1/report/peering?asn=x", 400, "is no AS number"),
         ("/", 404, "/v1/status"),
     ] {
         let (got, body) = api.ask(path);

@@ -36,6 +36,7 @@ fn the_page_and_its_rows_come_from_the_loopback_with_nothing_from_elsewhere() {
     for path in [
         "/page.css",
         "/page.js",
+        "/bills.js",
         "/chart.js",
         "/figures.js",
         "/grids.js",

@@ -134,7 +134,7 @@ impl Check<'_> {
     }
 
     /// A bandwidth, bits a second.
-    fn commit(&self, at: &Spanned<String>) -> Result<u64, ConfigError> {
+    pub(super) fn commit(&self, at: &Spanned<String>) -> Result<u64, ConfigError> {
         let fault = |fault: rate::Fault| self.error(at, fault.message, &fault.advice);
         match rate::bandwidth(at.get_ref()).map_err(fault)? {
             (_, 0) => Err(self.error(at, "a commit of nothing is none".into(), "remove the line")),

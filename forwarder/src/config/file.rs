@@ -58,6 +58,7 @@ struct Interface {
     xdp: XdpMode,
     source_check: Option<Spanned<SourceCheck>>,
     flowspec: Option<Spanned<bool>>,
+    commit: Option<Spanned<String>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -218,6 +219,7 @@ impl Check<'_> {
                     .as_ref()
                     .map_or(interface.role.source_check(), |at| *at.get_ref()),
                 flowspec: interface.flowspec.as_ref().is_none_or(|at| *at.get_ref()),
+                commit: interface.commit.as_ref().map(|at| self.commit(at)).transpose()?,
                 ..InterfaceConfig::plain(name)
             });
         }

@@ -138,6 +138,8 @@ pub struct InterfaceConfig {
     pub source_check: SourceCheck,
     /// Rules of FlowSpec neighbours hold for what comes in here.
     pub flowspec: bool,
+    /// What is contracted with the carrier behind it, bits a second.
+    pub commit: Option<u64>,
 }
 
 impl InterfaceConfig {
@@ -151,6 +153,7 @@ impl InterfaceConfig {
             xdp: XdpMode::default(),
             source_check: role.source_check(),
             flowspec: true,
+            commit: None,
         }
     }
 }

@@ -114,7 +114,7 @@ fn an_unknown_key_is_shown_where_it_stands_with_the_allowed_ones() {
     assert_eq!(
         text,
         "f.toml, line 3, column 3: unknown key `rol`\n  3 |   rol = \"core\"\n    |   ^\n  \
-         did you mean `role`? Allowed here: name, role, xdp, source-check, flowspec"
+         did you mean `role`? Allowed here: name, role, xdp, source-check, flowspec, commit"
     );
     let text = fails("[[interfaces]]\nname = \"eth0\"\n");
     assert!(

@@ -37,6 +37,11 @@ pub fn starting(config: &Config) -> State {
             .iter()
             .map(|i| (i.name.clone(), i.role))
             .collect(),
+        commits: config
+            .interfaces
+            .iter()
+            .filter_map(|i| Some((i.name.clone(), i.commit?)))
+            .collect(),
         ..State::default()
     }
 }

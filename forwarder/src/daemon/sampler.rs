@@ -275,11 +275,14 @@ impl Sampler {
             if let Some(role) = state.roles.get(&ifname) {
                 facts.push((series.clone(), "role", role.name().to_string()));
             }
+            // Nothing is said as nought, so that what was agreed once is not taken for what is.
+            let commit = state.commits.get(&ifname).copied().unwrap_or(0);
+            facts.push((series.clone(), "commit", commit.to_string()));
             if let Some(speed) = (self.needs.link_stats)(entry.ifindex).and_then(|link| link.speed) {
                 facts.push((series, "speed", speed.to_string()));
             }
         }
-        for (_, entry) in accounts::used(&self.tables).filter(|(_, entry)| entry.commit > 0) {
+        for (_, entry) in accounts::used(&self.tables) {
             let series = Series::Account {
                 from: accounts::name(&entry),
                 to: String::new(),

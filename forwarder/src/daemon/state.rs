@@ -33,6 +33,8 @@ pub struct State {
     pub usage: Usage,
     /// Roles by interface name.
     pub roles: BTreeMap<String, Role>,
+    /// What is contracted with carriers, bits a second, by interface name.
+    pub commits: BTreeMap<String, u64>,
     /// Connections to feeds from addresses that are no neighbour's.
     pub strangers: u64,
     /// Connections to feeds that were closed because too many others were no sessions yet.

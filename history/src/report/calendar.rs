@@ -147,6 +147,12 @@ impl Month {
         Month(self.0.checked_sub(1.month()).unwrap_or(self.0))
     }
 
+    /// How many months there are from this one to another, both of them with it; less than one where that is before.
+    pub fn months_to(self, other: Month) -> i64 {
+        let number = |month: Month| i64::from(month.0.year()) * 12 + i64::from(month.0.month());
+        number(other) - number(self) + 1
+    }
+
     /// The month behind.
     #[must_use]
     pub fn behind(self) -> Month {

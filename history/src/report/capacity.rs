@@ -7,16 +7,17 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{
     Trouble,
     calendar::{Day, Period, Zone},
     curves::{Curve, curves},
-    names::{By, Named, Traffic, chosen},
+    names::{By, Named, Traffic, chosen, told},
     samples::{Samples, percentile},
 };
-use crate::{DAY, Direction, Kind, Reader};
+use crate::{DAY, Direction, Reader};
 
 /// The question.
 #[derive(Clone, Debug)]
@@ -33,8 +34,14 @@ pub struct Question {
     pub days: u32,
 }
 
+/// How much of the speed is too much, percent, and how many days are looked at, unless somebody says.
+pub const PERCENT: f64 = 80.0;
+/// Days back.
+pub const DAYS: u32 = 90;
+
 /// A link, one way.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[schemars(rename = "CapacityRow")]
 pub struct Row {
     /// Which.
     pub ifname: String,
@@ -229,29 +236,6 @@ fn speeds(reader: &Reader, question: &Question, links: &[Link]) -> Result<BTreeM
         }
     }
     Ok(speeds)
-}
-
-/// Numbers that the controller told about interfaces or accounts, by their names.
-pub(super) fn told(reader: &Reader, by: By, fact: &str) -> Result<BTreeMap<String, u64>, Trouble> {
-    let kind = match by {
-        By::Account => Kind::AccountOutside,
-        _ => Kind::InterfaceIn,
-    };
-    let names = reader.series(kind)?;
-    let facts = reader.facts(kind, fact)?;
-    Ok(facts
-        .into_iter()
-        .filter_map(|(id, value)| {
-            let series = names.get(&id)?;
-            // An account's facts are told about what comes from it to elsewhere.
-            let name = match series {
-                crate::Series::Account { from, to, .. } if to.is_empty() => from.clone(),
-                crate::Series::Account { .. } => return None,
-                other => other.name(),
-            };
-            Some((name, value.parse().ok().filter(|number| *number > 0)?))
-        })
-        .collect())
 }
 
 fn daily(samples: &Samples, curve: &Curve, direction: Direction, days: &[Day]) -> Vec<Daily> {

@@ -1,12 +1,13 @@
 //! `report commit`: what was used of what is contracted, with the times that prove it.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{
     Trouble,
     calendar::{Month, Zone},
     curves::curves,
-    names::{By, Traffic, chosen},
+    names::{By, Traffic, chosen, told},
     samples::Samples,
 };
 use crate::{Direction, Reader};
@@ -26,10 +27,16 @@ pub struct Question {
     pub to: Month,
     /// How many of the longest times below the contract.
     pub longest: usize,
+    /// What is drawn is wanted, too.
+    pub curves: bool,
 }
 
+/// How many of the longest times, unless somebody says.
+pub const LONGEST: usize = 5;
+
 /// A month of one.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[schemars(rename = "CommitRow")]
 pub struct Row {
     /// Which.
     pub name: String,
@@ -60,7 +67,7 @@ pub struct Row {
 }
 
 /// A time without a break below the contract.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Shortfall {
     /// Which.
     pub name: String,
@@ -87,7 +94,7 @@ pub struct Report {
     pub rows: Vec<Row>,
     /// Of each and direction, the longest first.
     pub shortfalls: Vec<Shortfall>,
-    /// What is drawn: of each, starts of samples, bits a second in and out.
+    /// What is drawn, where that is wanted: of each, starts of samples, bits a second in and out.
     pub curves: Vec<Line>,
 }
 
@@ -129,7 +136,7 @@ pub fn commit(reader: &Reader, question: &Question, zone: &Zone, now: i64) -> Re
     while month <= question.to {
         let samples = match Samples::of(reader, &month.period(zone), zone, now) {
             Ok(samples) => samples,
-            Err(trouble @ (Trouble::Nothing { .. } | Trouble::Future(_))) => {
+            Err(trouble @ (Trouble::Nothing { .. } | Trouble::TooShort { .. } | Trouble::Future(_))) => {
                 nothing = nothing.or(Some(trouble));
                 month = month.behind();
                 continue;
@@ -137,24 +144,8 @@ pub fn commit(reader: &Reader, question: &Question, zone: &Zone, now: i64) -> Re
             Err(other) => return Err(other),
         };
         for (name, commit, curve) in contracts(reader, question, &samples)? {
-            let line = match report.curves.iter_mut().find(|line| line.name == name) {
-                Some(line) => line,
-                None => {
-                    report.curves.push(Line {
-                        name: name.clone(),
-                        commit,
-                        points: Vec::new(),
-                    });
-                    let last = report.curves.len() - 1;
-                    &mut report.curves[last]
-                }
-            };
-            for (index, sample) in samples.samples.iter().enumerate() {
-                line.points.push((
-                    sample.start,
-                    sample.rate(curve.received[index]),
-                    sample.rate(curve.sent[index]),
-                ));
+            if question.curves {
+                draw(&mut report.curves, &name, commit, &samples, &curve);
             }
             for direction in Direction::BOTH {
                 let rates: Vec<u64> = curve.rates(&samples, direction).collect();
@@ -220,6 +211,27 @@ pub fn commit(reader: &Reader, question: &Question, zone: &Zone, now: i64) -> Re
     Ok(report)
 }
 
+/// Goes on with the line of one.
+fn draw(lines: &mut Vec<Line>, name: &str, commit: u64, samples: &Samples, curve: &super::curves::Curve) {
+    let line = match lines.iter_mut().find(|line| line.name == name) {
+        Some(line) => line,
+        None => {
+            lines.push(Line {
+                name: name.to_string(),
+                commit,
+                points: Vec::new(),
+            });
+            let last = lines.len() - 1;
+            &mut lines[last]
+        }
+    };
+    let points = samples.samples.iter().enumerate().map(|(index, sample)| {
+        let [received, sent] = [curve.received[index], curve.sent[index]];
+        (sample.start, sample.rate(received), sample.rate(sent))
+    });
+    line.points.extend(points);
+}
+
 /// What has a contract: name, bits a second, octets.
 fn contracts(
     reader: &Reader,
@@ -233,7 +245,7 @@ fn contracts(
         }
     }
     let named = chosen(reader, samples, question.by, &names, None, Traffic::Outside)?;
-    let told = super::capacity::told(reader, question.by, "commit")?;
+    let told = told(reader, question.by, "commit")?;
     let mut chosen = Vec::new();
     for named in named {
         let given = question.commits.iter().find(|(name, _)| *name == named.name);

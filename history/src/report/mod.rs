@@ -4,6 +4,8 @@
 //! Carriers bill the 95th percentile of five-minute samples, so that is what is counted here. A sample is an interval as it was
 //! recorded, and its value is its octets over its true length, as bits a second:
 //!
+//! - intervals that touch, and whose middles lie in the same five minutes of the clock, are one (`[history] interval` may be
+//!   shorter, and a restart ends one early);
 //! - between 150 and 450 seconds it is one sample, of the month in which its middle lies;
 //! - longer (the controller was away): as many samples as there are five minutes in it, rounded, all of its mean rate. They are
 //!   counted as *averaged*. Of one that crosses the end of the month each month gets its part;
@@ -21,7 +23,7 @@
 pub mod calendar;
 pub mod capacity;
 pub mod commit;
-mod curves;
+pub mod curves;
 pub mod names;
 pub mod p95;
 pub mod peering;
@@ -42,6 +44,18 @@ pub enum Trouble {
         period: String,
         /// What it has.
         has: String,
+    },
+    /// What was recorded then is too short to be a sample.
+    #[error("{period} has no sample of five minutes: the history begins at {since}, and has {has}; {next}")]
+    TooShort {
+        /// Which time.
+        period: String,
+        /// When the history begins.
+        since: String,
+        /// What it has of that time.
+        has: String,
+        /// When there will be one.
+        next: String,
     },
     /// It has not come yet.
     #[error("{0} has not begun")]

@@ -90,16 +90,28 @@ pub enum Traffic {
     All,
 }
 
+impl Traffic {
+    /// Every one.
+    pub const ALL: [Traffic; 3] = [Traffic::Outside, Traffic::Inside, Traffic::All];
+
+    /// The word.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Traffic::Outside => "outside",
+            Traffic::Inside => "inside",
+            Traffic::All => "all",
+        }
+    }
+}
+
 impl FromStr for Traffic {
     type Err = String;
 
     fn from_str(word: &str) -> Result<Traffic, String> {
-        match word {
-            "outside" => Ok(Traffic::Outside),
-            "inside" => Ok(Traffic::Inside),
-            "all" => Ok(Traffic::All),
-            other => Err(format!("`{other}` is no traffic: write outside, inside or all")),
-        }
+        Traffic::ALL
+            .into_iter()
+            .find(|traffic| traffic.name() == word)
+            .ok_or_else(|| format!("`{word}` is no traffic: write outside, inside or all"))
     }
 }
 
@@ -265,8 +277,11 @@ fn within(name: &str, account: &str) -> bool {
         .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// Accounts, and what stands above them: "members" where there is "members/radio".
-fn accounts(reader: &Reader, names: &[String], traffic: Traffic) -> Result<Vec<Named>, Trouble> {
+/// Accounts, and what stands above them: "members" where there is "members/radio". These names, or all.
+///
+/// # Errors
+/// A name that is not known, or the history cannot be read.
+pub fn accounts(reader: &Reader, names: &[String], traffic: Traffic) -> Result<Vec<Named>, Trouble> {
     let pairs: Vec<(u32, String, String)> = reader
         .series(Kind::AccountOutside)?
         .into_iter()
@@ -305,6 +320,29 @@ fn accounts(reader: &Reader, names: &[String], traffic: Traffic) -> Result<Vec<N
     }
     let known = known.into_iter().map(|(name, target)| Named { name, target });
     select("account", known.collect(), names)
+}
+
+/// Numbers that the controller told about interfaces or accounts, by their names.
+pub(super) fn told(reader: &Reader, by: By, fact: &str) -> Result<BTreeMap<String, u64>, Trouble> {
+    let kind = match by {
+        By::Account => Kind::AccountOutside,
+        _ => Kind::InterfaceIn,
+    };
+    let names = reader.series(kind)?;
+    let facts = reader.facts(kind, fact)?;
+    Ok(facts
+        .into_iter()
+        .filter_map(|(id, value)| {
+            let series = names.get(&id)?;
+            // An account's facts are told about what comes from it to elsewhere.
+            let name = match series {
+                Series::Account { from, to, .. } if to.is_empty() => from.clone(),
+                Series::Account { .. } => return None,
+                other => other.name(),
+            };
+            Some((name, value.parse().ok().filter(|number| *number > 0)?))
+        })
+        .collect())
 }
 
 #[cfg(test)]

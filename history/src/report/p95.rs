@@ -1,12 +1,15 @@
 //! `report p95`: what is billed.
 
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{
     Trouble,
     calendar::{Period, Zone},
     curves::{Curve, curves},
-    names::{By, Traffic, chosen},
+    names::{By, Traffic, chosen, told},
     samples::Samples,
 };
 use crate::{Direction, Reader};
@@ -24,8 +27,12 @@ pub struct Question {
     pub traffic: Traffic,
 }
 
+/// How many of the largest, unless somebody says.
+pub const TOP: usize = 20;
+
 /// The bill of one.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(rename = "P95Row")]
 pub struct Row {
     /// `account`, `interface`, ...
     pub by: &'static str,
@@ -43,6 +50,8 @@ pub struct Row {
     pub p95: u64,
     /// Which it is.
     pub direction: Direction,
+    /// What is agreed, bits a second; null where nothing is.
+    pub commit: Option<u64>,
     /// Bits a second: largest sample in.
     pub peak_in: u64,
     /// Out.
@@ -72,8 +81,8 @@ pub struct Report {
     pub rows: Vec<Row>,
     /// What they are made of.
     pub samples: Samples,
-    /// Bits a second in each sample, in and out, for each row.
-    pub rates: Vec<[Vec<u64>; 2]>,
+    /// Octets in each sample, for each row.
+    pub curves: Vec<Curve>,
 }
 
 /// Makes the report; `now` is the clock's, seconds since 1970.
@@ -98,24 +107,22 @@ pub fn p95(
     )?;
     let targets: Vec<_> = named.iter().map(|named| named.target.clone()).collect();
     let curves = curves(reader, &samples, &targets)?;
-    let mut report = Report {
-        rows: Vec::new(),
-        samples,
-        rates: Vec::new(),
+    let commits = match question.by {
+        By::Account | By::Interface | By::Carrier => told(reader, question.by, "commit")?,
+        By::Prefix | By::OriginAs | By::NeighbourAs => BTreeMap::new(),
     };
-    let samples = &report.samples;
-    for (named, curve) in named.into_iter().zip(&curves) {
-        report
-            .rows
-            .push(row(question.by, named.name, samples, curve, zone));
-        report
-            .rates
-            .push(Direction::BOTH.map(|direction| curve.rates(samples, direction).collect()));
-    }
-    Ok(report)
+    let rows = named.into_iter().zip(&curves).map(|(named, curve)| {
+        let commit = commits.get(&named.name).copied();
+        row(question.by, named.name, commit, &samples, curve, zone)
+    });
+    Ok(Report {
+        rows: rows.collect(),
+        samples,
+        curves,
+    })
 }
 
-fn row(by: By, name: String, samples: &Samples, curve: &Curve, zone: &Zone) -> Row {
+fn row(by: By, name: String, commit: Option<u64>, samples: &Samples, curve: &Curve, zone: &Zone) -> Row {
     let [p95_in, p95_out] =
         Direction::BOTH.map(|direction| samples.percentile(curve.rates(samples, direction)));
     // What is too short for the percentile is too short for a peak.
@@ -140,6 +147,7 @@ fn row(by: By, name: String, samples: &Samples, curve: &Curve, zone: &Zone) -> R
         } else {
             Direction::Out
         },
+        commit,
         peak_in,
         peak_out,
         bytes_in: curve.sum(Direction::In),

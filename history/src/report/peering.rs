@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{
@@ -26,7 +27,8 @@ pub struct Question {
 }
 
 /// A network, one way.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[schemars(rename = "PeeringRow")]
 pub struct Row {
     /// `origin-as`: prefixes that it originates; `neighbour-as`: prefixes whose routes it told us.
     pub by: &'static str,

@@ -82,17 +82,7 @@ impl Samples {
         };
         let samples = build(&recorded, &period, over);
         if samples.count() == 0 {
-            let figures = reader.figures()?;
-            let has = match (figures.first, figures.last) {
-                (Some(first), Some(last)) => {
-                    format!("it goes from {} to {}", zone.written(first), zone.written(last))
-                }
-                _ => "it is still empty".to_string(),
-            };
-            return Err(Trouble::Nothing {
-                period: period.name,
-                has,
-            });
+            return Err(none(reader, &recorded, period, zone, now)?);
         }
         Ok(samples)
     }
@@ -147,6 +137,60 @@ impl Samples {
     }
 }
 
+/// Why a time has no sample: what the history has, and when the first one will be there.
+fn none(
+    reader: &Reader,
+    recorded: &[Recorded],
+    period: Period,
+    zone: &Zone,
+    now: i64,
+) -> Result<Trouble, Trouble> {
+    let figures = reader.figures()?;
+    let boundary = |at: i64| (at.div_euclid(INTERVAL) + 1) * INTERVAL;
+    // What the controller writes next, if it runs.
+    let by = |at: i64| {
+        format!(
+            "while the controller runs, the first is there by {}",
+            zone.written(at)
+        )
+    };
+    let running = !recorded.is_empty() && now < period.to.saturating_add(INTERVAL);
+    Ok(match (figures.first, figures.last) {
+        (Some(first), Some(last)) if recorded.is_empty() => Trouble::Nothing {
+            period: period.name,
+            has: format!("it goes from {} to {}", zone.written(first), zone.written(last)),
+        },
+        (Some(first), Some(last)) => {
+            let milliseconds: u64 = recorded.iter().map(|one| one.milliseconds).sum();
+            let count = recorded.len();
+            // The five minutes that have begun when the history did are no whole ones.
+            let whole = boundary(first.max(last - INTERVAL)) + INTERVAL;
+            Trouble::TooShort {
+                period: period.name,
+                since: zone.written(first),
+                has: format!(
+                    "{} of {} s together",
+                    if count == 1 {
+                        "one interval".to_string()
+                    } else {
+                        format!("{count} intervals")
+                    },
+                    milliseconds.div_ceil(1_000)
+                ),
+                next: if running && last >= now - INTERVAL {
+                    by(whole)
+                } else {
+                    "none is long enough".to_string()
+                },
+            }
+        }
+        _ => Trouble::Nothing {
+            period: period.name,
+            has: format!("it is still empty; {}", by(boundary(now) + INTERVAL)),
+        },
+    })
+}
+
 /// The 95th percentile of values with how often each is there; nought of none.
 pub fn percentile(weighed: &mut [(u64, u64)]) -> u64 {
     weighed.sort_unstable();
@@ -168,8 +212,8 @@ fn build(recorded: &[Recorded], period: &Period, over: bool) -> Samples {
     };
     let mut samples: Vec<Sample> = Vec::new();
     let mut place = vec![None; usize::try_from(last - first + 1).unwrap_or(0)];
-    // Short ones wait for what comes behind; what is short then goes to what is before it.
-    let mut merged: Vec<Merged> = Vec::new();
+    // Those of the same five minutes are one. What is short then waits for what comes behind, or goes to what is before it.
+    let mut slots: Vec<Merged> = Vec::new();
     for interval in recorded {
         let here = Sample {
             start: interval.start,
@@ -177,6 +221,13 @@ fn build(recorded: &[Recorded], period: &Period, over: bool) -> Samples {
             count: 0,
         };
         let next = (here, interval.seq..=interval.seq);
+        match slots.last_mut() {
+            Some(before) if slot(&before.0) == slot(&here) && touch(before, &next) => join(before, &next),
+            _ => slots.push(next),
+        }
+    }
+    let mut merged: Vec<Merged> = Vec::new();
+    for next in slots {
         match merged.last_mut() {
             Some(before) if before.0.milliseconds < SHORTEST && touch(before, &next) => join(before, &next),
             _ => merged.push(next),
@@ -209,6 +260,15 @@ fn build(recorded: &[Recorded], period: &Period, over: bool) -> Samples {
         first,
         place,
     }
+}
+
+/// The five minutes of the clock that the middle lies in.
+fn slot(sample: &Sample) -> i64 {
+    let middle = sample
+        .start
+        .saturating_mul(1_000)
+        .saturating_add_unsigned(sample.milliseconds / 2);
+    middle.div_euclid(MS as i64)
 }
 
 /// Intervals that are one sample.
@@ -357,6 +417,40 @@ mod tests {
                 }
             ]
         );
+    }
+
+    #[test]
+    fn intervals_of_seconds_are_put_together_to_the_five_minutes_of_the_clock() {
+        for length in [10, 15, 30, 60, 100, 150] {
+            let spans: Vec<_> = (0..3_000 / length).map(|n| (n * length, length as u64)).collect();
+            let samples = build(&recorded(&spans), &period(0, 3_000), true);
+            let starts: Vec<i64> = samples.samples.iter().map(|sample| sample.start).collect();
+            assert_eq!(
+                starts,
+                [0, 300, 600, 900, 1_200, 1_500, 1_800, 2_100, 2_400, 2_700]
+            );
+            assert!(
+                samples
+                    .samples
+                    .iter()
+                    .all(|sample| sample.milliseconds == 300_000 && sample.count == 1)
+            );
+            assert_eq!(
+                (samples.averaged(), samples.left_out(), samples.gaps.len()),
+                (0, 0, 0)
+            );
+            assert_eq!(samples.place(3_000 / length), Some(9));
+        }
+        // 80 s at the beginning go to what is behind; the 100 s so far of what has not ended would be too much with that.
+        let spans: Vec<_> = (22..70).map(|n| (n * 10, 10)).collect();
+        let samples = build(&recorded(&spans), &period(0, 900), false);
+        let found: Vec<_> = samples
+            .samples
+            .iter()
+            .map(|sample| (sample.start, sample.milliseconds))
+            .collect();
+        assert_eq!(found, [(220, 380_000), (600, 100_000)]);
+        assert_eq!((samples.count(), samples.left_out()), (1, 1));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Every label has values that the operator chose or that do not grow: no prefix and no network by itself, FlowSpec rules by
 //! session. `[metrics]` asks for more.
 
+mod accounts;
 mod families;
 mod filters;
 mod forwarding;
@@ -25,6 +26,7 @@ use crate::{
     daemon::state::State,
     stats::{
         self, By, CounterRow, DropRow, InterfaceRow, RateRow, StatusRow,
+        accounts::AccountFigures,
         prefixes::ListedRow,
         rates::{Live, rates},
         status::{self, Now},
@@ -48,6 +50,12 @@ pub fn text(context: &ApiContext) -> Result<String, fmt::Error> {
         interfaces,
         drops: stats::drops(&context.tables, true),
         next_hops: stats::counters(&context.tables, By::NextHop, None, true),
+        accounts: accounts::configured(
+            stats::counters(&context.tables, By::Account, None, true)
+                .into_iter()
+                .filter_map(|row| row.account)
+                .collect(),
+        ),
         prefixes: live.listed.clone(),
         top_prefixes: fastest(&live, By::Prefix, wanted.top_prefixes),
         top_networks: fastest(&live, By::OriginAs, wanted.top_networks),
@@ -85,6 +93,7 @@ struct Snapshot {
     interfaces: Vec<InterfaceRow>,
     drops: Vec<DropRow>,
     next_hops: Vec<CounterRow>,
+    accounts: Vec<AccountFigures>,
     prefixes: Vec<ListedRow>,
     top_prefixes: Vec<RateRow>,
     top_networks: Vec<RateRow>,
@@ -100,6 +109,7 @@ impl Collector for Snapshot {
         self.reasons(&mut families)?;
         self.next_hops(&mut families)?;
         self.chosen(&mut families)?;
+        self.accounts(&mut families)?;
         self.sources(&mut families)?;
         self.rules(&mut families)?;
         self.blackholes(&mut families)?;

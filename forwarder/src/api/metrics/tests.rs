@@ -1,11 +1,15 @@
 use std::sync::{Arc, RwLock};
 
-use forwarder_common::counters::Counter;
+use forwarder_common::{account::pair, counters::Counter};
 
 use super::*;
 use crate::{
-    config::MetricsConfig,
-    daemon::state::{Feed, HistoryState},
+    config::{AccountConfig, MetricsConfig},
+    daemon::{
+        accounts::claim,
+        state::{Feed, HistoryState},
+    },
+    dataplane::Tables,
     stats::{BlackholeRow, LimitRow, RuleRow, rates::Live, sample, sampler::prefixes::Active},
 };
 
@@ -19,6 +23,26 @@ fn rule(origin: &str, name: &str, packets: u64) -> RuleRow {
         bytes: packets * 100,
         ..RuleRow::default()
     }
+}
+
+/// Tables with an account of which 4 packets came in over the edge and 5 went to another, and one that is no longer configured.
+fn accounts() -> Tables {
+    let tables = sample::tables();
+    let account = |name: &str| AccountConfig {
+        name: name.into(),
+        prefixes: Vec::new(),
+        commit: Some(10_000_000),
+    };
+    claim(&tables, &["m/a", "m/b", "old/c"].map(account));
+    claim(&tables, &["m/a", "m/b"].map(account));
+    for (crossing, from, to, packets) in [(1, 0, 1, 4), (0, 1, 2, 5), (1, 3, 0, 6)] {
+        let count = Counter {
+            packets,
+            bytes: packets * 100,
+        };
+        tables.pairs.set(pair(crossing, from, to) as usize, &count);
+    }
+    tables
 }
 
 /// A controller that has something to say of everything.
@@ -42,6 +66,7 @@ pub(super) fn everything() -> ApiContext {
     };
     let state = State {
         roles: sample::roles(),
+        commits: [("transit0".to_string(), 1_000_000_000)].into(),
         feeds: vec![Feed {
             kind: "bgp".into(),
             name: "bird".into(),
@@ -73,7 +98,7 @@ pub(super) fn everything() -> ApiContext {
         ..State::default()
     };
     ApiContext {
-        tables: Arc::new(sample::tables()),
+        tables: Arc::new(accounts()),
         state: Arc::new(RwLock::new(state)),
         link_stats: Box::new(|_| Some(sample::link(1_045))),
         candidates: Box::new(|_| None),
@@ -105,6 +130,12 @@ fn everything_there_is_has_a_metric() {
         "forwarder_prefix_bytes_total{prefix=\"198.51.100.0/24\"} 5000",
         "forwarder_top_prefix_bytes_per_second{prefix=\"198.51.100.0/24\"} 500.0",
         "forwarder_top_network_bytes_per_second{origin_as=\"64510\"} 500.0",
+        "forwarder_account_bytes_total{account=\"m/a\",direction=\"in\",traffic=\"edge\"} 400",
+        "forwarder_account_packets_total{account=\"m/a\",direction=\"out\",traffic=\"accounts\"} 5",
+        "forwarder_account_packets_total{account=\"m\",direction=\"in\",traffic=\"edge\"} 4",
+        "forwarder_account_inside_packets_total{account=\"m\"} 5",
+        "forwarder_account_commit_bits_per_second{account=\"m/b\"} 10000000.0",
+        "forwarder_link_commit_bits_per_second{ifname=\"transit0\"} 1000000000.0",
         "forwarder_history_up 1.0",
         "forwarder_history_last_interval_timestamp_seconds 1700000000.0",
         "forwarder_program_run_nanoseconds_total 1000",
@@ -115,6 +146,16 @@ fn everything_there_is_has_a_metric() {
             "{line} is not in:\n{text}"
         );
     }
+}
+
+#[test]
+fn an_account_that_is_no_longer_configured_has_no_series() {
+    let text = text(&everything()).expect("text");
+    assert!(!text.contains("account=\"old"), "{text}");
+    let series = text
+        .lines()
+        .filter(|line| line.starts_with("forwarder_account_bytes_total"));
+    assert_eq!(series.count(), 3 * 6, "m, m/a and m/b, six each");
 }
 
 #[test]

@@ -34,7 +34,7 @@ function clock(seconds, span) {
   return date.toLocaleString("en-GB", options);
 }
 
-// Draws into an <svg class="chart">. `chart`: { label, series: [{ name, points }], marks: [{ name, value }], format, from, to }.
+// Draws into an <svg class="chart">. `chart`: { label, series: [{ name, points }], marks: [{ name, value, kind }], format, from, to }.
 // `zoom(from, to)`, where given, is called when somebody has drawn a span with a pointer.
 export function draw(svg, chart, zoom) {
   const width = Math.max(svg.clientWidth || 600, 200);
@@ -81,11 +81,16 @@ export function draw(svg, chart, zoom) {
     }
     if (path) parts.push(element("path", { class: `series s${index}`, d: path }));
   });
-  for (const mark of chart.marks ?? []) {
-    parts.push(element("line", { class: "mark", x1: LEFT, x2: width - RIGHT, y1: y(mark.value), y2: y(mark.value) }));
-    const text = element("text", { x: width - RIGHT - 4, y: y(mark.value) - 4, "text-anchor": "end" });
+  // Names stand above their lines, the lowest first; what would stand in another is moved up, or at the top down, beside it.
+  let above = HEIGHT;
+  for (const mark of [...(chart.marks ?? [])].sort((a, b) => a.value - b.value)) {
+    parts.push(element("line", { class: `mark ${mark.kind ?? ""}`, x1: LEFT, x2: width - RIGHT, y1: y(mark.value), y2: y(mark.value) }));
+    const place = Math.min(y(mark.value) - 4, above - 14);
+    const aside = place < TOP + 4;
+    const text = element("text", { class: "name", x: aside ? LEFT + 6 : width - RIGHT - 4, y: aside ? y(mark.value) + 14 : place, "text-anchor": aside ? "start" : "end" });
     text.textContent = mark.name;
     parts.push(text);
+    if (!aside) above = place;
   }
   svg.replaceChildren(...parts);
   if (zoom) choose(svg, width, (place) => from + ((place - LEFT) / (width - LEFT - RIGHT)) * (to - from), zoom);

@@ -183,3 +183,20 @@ export function accountsGrid(before, now) {
     ],
   };
 }
+
+// The 95th percentiles of a month: rows, or why there are none.
+export function billsGrid(by, found, look) {
+  const list = Array.isArray(found) ? found.map((row) => ({ ...row, used: row.commit ? row.p95 / row.commit : null })) : [];
+  const titles = { account: "Accounts", carrier: "Carriers" };
+  const rate = (key, name, more = {}) => figure("speed", key, name, { unit: " bit/s", ...more });
+  return {
+    name: `bills-${by}`, title: titles[by], rows: list, filter: list.length > 20, sort: { key: "p95", down: true },
+    empty: typeof found === "string" ? found : "nothing to bill",
+    columns: [
+      text("name", by, { closer: look, of: by }), rate("p95_in", "p95 in"), rate("p95_out", "p95 out"),
+      rate("p95", "billed", { roomy: true, help: "the larger of both" }), rate("commit", "commit"), figure("share", "used", "of commit"),
+      rate("peak_in", "peak in", { roomy: true }), rate("peak_out", "peak out", { roomy: true }),
+      figure("octets", "bytes_in", "in octets", { roomy: true, unit: " octets" }), figure("octets", "bytes_out", "out octets", { roomy: true, unit: " octets" }),
+    ],
+  };
+}

@@ -1,5 +1,6 @@
 // The page: what is shown, when it is asked for, and what a person does.
 
+import { billsParts, readBills } from "./bills.js";
 import { draw, legend } from "./chart.js";
 import { FORMATS, Refused, part, plus, rows, short, spaced, span } from "./figures.js";
 import {
@@ -40,6 +41,7 @@ const VIEWS = {
     parts: (before, now) => [table(topGrid(now, "origin-as", "Where traffic goes")), table(topGrid(now, "neighbour-as", "By whom"))],
   },
   accounts: { title: "Accounts", asks: ["accounts"], parts: (before, now) => [table(accountsGrid(before, now))] },
+  bills: { title: "Bills", asks: [], still: true, parts: () => billsParts(drawLater) },
   reasons: { title: "Reasons", asks: ["drops", "limits"], parts: (before, now) => [table(reasonsGrid(before, now)), table(limitsGrid(now))] },
   rules: { title: "Rules", asks: ["rules"], parts: (before, now) => [table(rulesGrid(before, now))] },
   history: { title: "History", asks: [], still: true, parts: () => historyParts(drawLater) },
@@ -218,6 +220,12 @@ async function read() {
   return reading;
 }
 
+// What is of the past is read when somebody comes to see it.
+function readStill() {
+  if (view() === "history") readPast();
+  if (view() === "bills") readBills();
+}
+
 const interval = () => Number(document.getElementById("interval").value) * 1000;
 
 // Nothing moves under a finger that is down, or a text that is being copied.
@@ -269,7 +277,7 @@ document.getElementById("interval").addEventListener("change", tick);
 document.addEventListener("visibilitychange", () => document.hidden || tick());
 window.addEventListener("resize", () => now && show());
 window.addEventListener("hashchange", () => {
-  if (view() === "history") readPast();
+  readStill();
   show();
   tick();
 });
@@ -280,5 +288,5 @@ rows(ASK.accounts).then(() => {
   hasAccounts = true;
   show();
 }, () => {});
-if (view() === "history") readPast();
+readStill();
 tick();

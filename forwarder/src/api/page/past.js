@@ -5,7 +5,8 @@ import { FORMATS, Refused, rows, short, spaced } from "./figures.js";
 import { element, redraw } from "./table.js";
 
 const DAY = 86400;
-const OF = { interface: "interface", forwarded: "interface (fast path)", prefix: "prefix", "origin-as": "origin AS", "neighbour-as": "neighbour AS", rule: "rule" };
+const OF = { interface: "interface", forwarded: "interface (fast path)", prefix: "prefix", "origin-as": "origin AS", "neighbour-as": "neighbour AS", rule: "rule", account: "account (over the edge)", "account-pair": "from account to account" };
+const LINKS = ["interface", "forwarded", "account"];
 const SPANS = { "6 hours": DAY / 4, day: DAY, week: 7 * DAY, month: 30 * DAY, year: 365 * DAY };
 
 // What is looked at; `to` is null where it is now.
@@ -70,8 +71,8 @@ export function historyParts(drawLater) {
   if (past.said) return [title, controls, element("p", { class: "quiet" }, past.said)];
   const directed = past.rows.some((row) => row.in_bytes !== null);
   const series = [];
-  if (directed) series.push({ name: past.of === "interface" || past.of === "forwarded" ? "in bit/s" : "from it, bit/s", points: points("in_bytes") });
-  series.push({ name: directed ? (past.of === "interface" || past.of === "forwarded" ? "out bit/s" : "to it, bit/s") : "bit/s", points: points("out_bytes") });
+  if (directed) series.push({ name: LINKS.includes(past.of) ? "in bit/s" : "from it, bit/s", points: points("in_bytes") });
+  series.push({ name: directed ? (LINKS.includes(past.of) ? "out bit/s" : "to it, bit/s") : "bit/s", points: points("out_bytes") });
   const chart = { label: `${OF[past.of]} ${past.name}, bits each second`, format: short, series, from: past.from, to: past.until };
   const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
   svg.setAttribute("class", "chart");

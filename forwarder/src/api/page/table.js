@@ -29,7 +29,9 @@ function cell(column, value, row) {
   if (column.kind === "text") {
     if (value !== null && value !== undefined && column.closer) {
       const name = String(value);
-      return element("td", {}, element("button", { type: "button", class: "closer", onclick: () => column.closer(name) }, name));
+      // With an id, so that whoever stands on it stays there when the table is written anew.
+      const id = `${column.of ?? column.key}: ${name}`;
+      return element("td", {}, element("button", { type: "button", id, class: "closer", onclick: () => column.closer(name) }, name));
     }
     const classes = [column.words ? "words" : "", column.roomy ? "roomy" : ""].join(" ").trim();
     return element("td", { class: classes || null }, value === null || value === undefined || value === "" ? "-" : String(value));

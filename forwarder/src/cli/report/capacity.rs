@@ -4,7 +4,7 @@ use anyhow::Result;
 use clap::Args;
 use forwarder_history::{
     plot::{Line, Lines, Mark, Panel, rate},
-    report::capacity::{Question, Report, Row, capacity},
+    report::capacity::{DAYS, PERCENT, Question, Report, Row, capacity},
 };
 
 use super::{Common, Desk, assigned, percent, share, way};
@@ -23,10 +23,10 @@ pub struct Words {
     #[arg(long, value_name = "NAME=IFNAME,...", value_parser = bond)]
     bond: Vec<(String, Vec<String>)>,
     /// How much of the speed is too much, percent
-    #[arg(long, value_name = "PERCENT", default_value = "80", value_parser = share)]
+    #[arg(long, value_name = "PERCENT", default_value_t = PERCENT, value_parser = share)]
     share: f64,
     /// How many days back
-    #[arg(long, value_name = "N", default_value_t = 90, value_parser = clap::value_parser!(u32).range(1..=3_660))]
+    #[arg(long, value_name = "N", default_value_t = DAYS, value_parser = clap::value_parser!(u32).range(1..=3_660))]
     days: u32,
     #[command(flatten)]
     common: Common,

@@ -6,7 +6,7 @@ use forwarder_history::{
     plot::{Line, Lines, Mark, Panel, rate},
     report::{
         calendar::Month,
-        commit::{Question, Report, Row, commit},
+        commit::{LONGEST, Question, Report, Row, commit},
         names::By,
     },
 };
@@ -33,7 +33,7 @@ pub struct Words {
     #[arg(long, value_name = "MONTH", requires = "month")]
     until: Option<Month>,
     /// How many of the longest times below
-    #[arg(long, value_name = "N", default_value_t = 5)]
+    #[arg(long, value_name = "N", default_value_t = LONGEST)]
     longest: usize,
     /// With --json or --csv: these times instead of the months
     #[arg(long)]
@@ -63,6 +63,7 @@ pub fn run(words: &Words) -> Result<()> {
         from,
         to: words.until.unwrap_or(from),
         longest: words.longest,
+        curves: words.common.plot.is_some(),
     };
     let report = commit(&desk.reader, &question, &desk.zone, desk.now)?;
     words.common.draw(|| picture(&report, &desk, &question))?;

@@ -8,11 +8,11 @@ use forwarder_history::{
     report::{
         calendar::Month,
         names::{By, Traffic},
-        p95::{Question, Report, Row, p95},
+        p95::{Question, Report, Row, TOP, p95},
     },
 };
 
-use super::{Common, Desk, about, gaps, notes, way};
+use super::{Common, Desk, about, gaps, notes, percent, way};
 use crate::cli::output::{self, Paint, octets};
 
 /// What can be asked.
@@ -28,7 +28,7 @@ pub struct Words {
     #[arg(long, value_name = "MONTH")]
     month: Option<Month>,
     /// How many of the largest prefixes or networks
-    #[arg(long, value_name = "N", default_value_t = 20)]
+    #[arg(long, value_name = "N", default_value_t = TOP)]
     top: usize,
     /// Of accounts: outside (what crosses the edge), inside, or all
     #[arg(long, value_name = "WHICH", default_value = "outside")]
@@ -52,7 +52,8 @@ pub fn run(words: &Words) -> Result<()> {
     if words.common.rows(&report.rows)? {
         return Ok(());
     }
-    let columns = [
+    let agreed = report.rows.iter().any(|row| row.commit.is_some());
+    let mut columns = vec![
         (words.by.name(), false),
         ("p95 in", true),
         ("p95 out", true),
@@ -63,8 +64,11 @@ pub fn run(words: &Words) -> Result<()> {
         ("bytes in", true),
         ("bytes out", true),
     ];
+    if agreed {
+        columns.extend([("commit", true), ("of commit", true)]);
+    }
     let cells = report.rows.iter().map(|row| {
-        vec![
+        let mut cells = vec![
             row.name.clone(),
             rate(row.p95_in),
             rate(row.p95_out),
@@ -74,7 +78,14 @@ pub fn run(words: &Words) -> Result<()> {
             rate(row.peak_out),
             octets(row.bytes_in),
             octets(row.bytes_out),
-        ]
+        ];
+        if agreed {
+            cells.push(row.commit.map_or("-".to_string(), rate));
+            cells.push(percent(
+                row.commit.map(|commit| row.p95 as f64 * 100.0 / commit as f64),
+            ));
+        }
+        cells
     });
     let text = about(&report.samples, &desk)
         + "\n"
@@ -105,21 +116,25 @@ fn picture(report: &Report, desk: &Desk) -> String {
         return Chart { title, notes, groups }.svg();
     }
     let period = &report.samples.period;
-    let panels = report.rows.iter().zip(&report.rates).map(|(row, rates)| Panel {
-        name: row.name.clone(),
-        lines: Direction::BOTH
-            .into_iter()
-            .zip(rates)
-            .map(|(direction, rates)| Line {
-                name: way(direction),
-                points: points(report, rates),
-                apart: 450,
-            })
-            .collect(),
-        marks: vec![Mark {
+    let panels = report.rows.iter().zip(&report.curves).map(|(row, curve)| {
+        let line = |direction| Line {
+            name: way(direction),
+            points: points(report, curve.rates(&report.samples, direction)),
+            apart: 450,
+        };
+        let p95 = Mark {
             name: format!("p95 {}", way(row.direction)),
             value: row.p95,
-        }],
+        };
+        let commit = row.commit.map(|value| Mark {
+            name: "commit".to_string(),
+            value,
+        });
+        Panel {
+            name: row.name.clone(),
+            lines: Direction::BOTH.map(line).into(),
+            marks: [p95].into_iter().chain(commit).collect(),
+        }
     });
     Lines {
         title,
@@ -131,11 +146,11 @@ fn picture(report: &Report, desk: &Desk) -> String {
 }
 
 /// A curve of samples; a long one goes on to its end.
-fn points(report: &Report, rates: &[u64]) -> Vec<(i64, u64)> {
-    let mut points = Vec::with_capacity(rates.len());
+fn points(report: &Report, rates: impl Iterator<Item = u64>) -> Vec<(i64, u64)> {
+    let mut points = Vec::with_capacity(report.samples.samples.len());
     for (sample, rate) in report.samples.samples.iter().zip(rates) {
         for n in 0..sample.count {
-            points.push((sample.start.saturating_add_unsigned(n * 300), *rate));
+            points.push((sample.start.saturating_add_unsigned(n * 300), rate));
         }
     }
     points

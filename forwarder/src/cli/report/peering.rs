@@ -7,6 +7,7 @@ use forwarder_history::{
     report::{
         calendar::Month,
         names::asn,
+        p95::TOP,
         peering::{Question, Report, Row, peering},
     },
 };
@@ -24,7 +25,7 @@ pub struct Words {
     #[arg(long, value_name = "MONTH")]
     month: Option<Month>,
     /// How many of the largest
-    #[arg(long, value_name = "N", default_value_t = 20)]
+    #[arg(long, value_name = "N", default_value_t = TOP)]
     top: usize,
     #[command(flatten)]
     common: Common,

@@ -318,7 +318,7 @@ impl App {
                 self.filter.clone_from(name);
                 self.view = View::Reasons;
             }
-            View::Reasons | View::NextHops | View::Networks | View::Rules | View::Feeds => {}
+            View::Reasons | View::NextHops | View::Networks | View::Rules | View::Feeds | View::Accounts => {}
         }
     }
 }

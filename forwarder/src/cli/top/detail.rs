@@ -9,6 +9,7 @@ use ratatui::{
 
 use super::{
     app::{App, Readings, Watched, rate},
+    past,
     reading::Detail,
     screen::Palette,
 };
@@ -21,14 +22,19 @@ use crate::{
 };
 
 /// Lines of the curve.
-const CURVE: u16 = 4;
+const CURVE: u16 = 3;
+/// Lines of the past day, and from which height on there is room for it.
+const PAST: u16 = 4;
+const ROOMY: u16 = 16;
 
 /// Draws it.
 pub fn draw(frame: &mut Frame, area: Rect, app: &App, readings: &Readings, palette: Palette) {
     let Some(watched) = &app.watched else { return };
-    let [title, curve, text] = Layout::vertical([
+    let lines_of_past = if area.height < ROOMY { 0 } else { PAST };
+    let [title, curve, day, text] = Layout::vertical([
         Constraint::Length(2),
         Constraint::Length(CURVE),
+        Constraint::Length(lines_of_past),
         Constraint::Min(0),
     ])
     .areas(area);
@@ -51,6 +57,9 @@ pub fn draw(frame: &mut Frame, area: Rect, app: &App, readings: &Readings, palet
         .detail
         .as_ref()
         .filter(|detail| detail.prefix == watched.prefix);
+    if let Some(detail) = detail {
+        past::draw(frame, day, &detail.past);
+    }
     let lines = match detail {
         None => vec![Line::from("reading...")],
         Some(detail) => lines(detail, palette),

@@ -7,6 +7,7 @@
 mod app;
 mod detail;
 mod grid;
+mod past;
 mod rates;
 mod reading;
 mod screen;
@@ -31,7 +32,7 @@ use super::{
     reader::Reader,
 };
 use grid::{Grid, Kind};
-use reading::Reading;
+use reading::{Kept, Reading};
 use views::View;
 
 /// The words of the command line.
@@ -86,9 +87,10 @@ pub fn top(reader: Reader, words: &Words) -> Result<bool> {
 
 /// Two readings, printed.
 fn once(reader: &Reader, words: &Words) -> Result<bool> {
-    let before = reading::read(reader, None)?;
+    let mut kept = Kept::default();
+    let before = reading::read(reader, None, &mut kept)?;
     thread::sleep(words.interval);
-    let now = reading::read(reader, None)?;
+    let now = reading::read(reader, None, &mut kept)?;
     let grids = View::ALL[1..].iter().map(|view| {
         let mut grid = view.grid(Some(&before), &now).sorted(None);
         if words.rows > 0 {

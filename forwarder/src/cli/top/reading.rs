@@ -5,13 +5,16 @@ use hyper::body::Bytes;
 use ipnet::IpNet;
 use serde::de::DeserializeOwned;
 
-use super::rates::Listing;
+use super::{
+    past::{DAY, Past},
+    rates::Listing,
+};
 use crate::{
     cli::{
         client::Refused,
         reader::{Reader, link_stats},
     },
-    clock::monotonic_ns,
+    clock::{monotonic_ns, unix_seconds},
     dataplane::Tables,
     stats::{
         self, By, CandidateRow, CounterRow, DropRow, InterfaceRow, RouteRow, Routes, RuleRow, StatusRow,
@@ -39,6 +42,8 @@ pub struct Reading {
     pub prefixes: Destinations,
     /// The ASes that they come from.
     pub networks: Destinations,
+    /// Accounts; none where none are configured.
+    pub accounts: Listing<CounterRow>,
     /// Filter rules; `None` where no controller runs.
     pub rules: Option<Listing<RuleRow>>,
     /// The prefix that somebody looks at.
@@ -54,13 +59,24 @@ pub struct Detail {
     pub routes: Listing<RouteRow>,
     /// Every source's route, the best first; `None` where no controller runs.
     pub candidates: Option<Vec<CandidateRow>>,
+    /// What the history says of its past day.
+    pub past: Past,
 }
+
+/// What is not asked for anew each time: the past changes every five minutes.
+#[derive(Default)]
+pub struct Kept {
+    past: Option<(IpNet, f64, Past)>,
+}
+
+/// Seconds after which the past is asked for again.
+const AGAIN: f64 = 60.0;
 
 /// Reads it all, and of a prefix what is known of it.
 ///
 /// # Errors
 /// Neither a controller nor maps; or an answer that cannot be read.
-pub fn read(reader: &Reader, prefix: Option<IpNet>) -> Result<Reading> {
+pub fn read(reader: &Reader, prefix: Option<IpNet>, kept: &mut Kept) -> Result<Reading> {
     let at = seconds();
     let status = listing(reader, "/v1/status", |tables| {
         let interfaces = stats::interfaces(tables, &Default::default(), &link_stats());
@@ -78,8 +94,9 @@ pub fn read(reader: &Reader, prefix: Option<IpNet>) -> Result<Reading> {
         })?,
         prefixes: destinations(reader, By::Prefix)?,
         networks: destinations(reader, By::OriginAs)?,
+        accounts: accounts(reader)?,
         rules: known(reader, "/v1/filter")?,
-        detail: prefix.map(|prefix| detail(reader, prefix)).transpose()?,
+        detail: prefix.map(|prefix| detail(reader, prefix, kept)).transpose()?,
     })
 }
 
@@ -103,8 +120,53 @@ fn destinations(reader: &Reader, by: By) -> Result<Destinations> {
     }
 }
 
+/// What accounts have counted. Where there are none the controller refuses to list them.
+fn accounts(reader: &Reader) -> Result<Listing<CounterRow>> {
+    let path = "/v1/counters?by=account&all=true";
+    timed(|| match reader.ask_controller(path) {
+        Ok(Some(body)) => rows(&body),
+        Ok(None) => {
+            let tables = reader.tables()?;
+            Ok(match By::Account.missing(&tables) {
+                Some(_) => Vec::new(),
+                None => stats::counters(&tables, By::Account, None, true),
+            })
+        }
+        Err(why) if why.is::<Refused>() => Ok(Vec::new()),
+        Err(why) => Err(why),
+    })
+}
+
+/// A prefix's past day, asked for once a minute.
+fn past(reader: &Reader, prefix: IpNet, kept: &mut Kept) -> Result<Past> {
+    if let Some((of, at, past)) = &kept.past
+        && *of == prefix
+        && seconds() - at < AGAIN
+    {
+        return Ok(past.clone());
+    }
+    let until = i64::try_from(unix_seconds()).unwrap_or(i64::MAX);
+    let path = format!(
+        "/v1/history?of=prefix&name={prefix}&from={}&to={until}&points=288",
+        until - DAY
+    );
+    let past = match reader.ask_controller(&path) {
+        Ok(Some(body)) => Past::Samples {
+            until,
+            rows: rows(&body)?,
+        },
+        Ok(None) => Past::Nothing("only a running controller tells it here".into()),
+        Err(why) => match why.downcast::<Refused>() {
+            Ok(Refused(why)) => Past::Nothing(why),
+            Err(why) => return Err(why),
+        },
+    };
+    kept.past = Some((prefix, seconds(), past.clone()));
+    Ok(past)
+}
+
 /// What is laid for a prefix, and what every source says of it.
-fn detail(reader: &Reader, prefix: IpNet) -> Result<Detail> {
+fn detail(reader: &Reader, prefix: IpNet, kept: &mut Kept) -> Result<Detail> {
     // The listing begins with the prefix itself, and its more specific ones may be a whole table.
     let mut routes = listing(reader, &format!("/v1/routes?prefix={prefix}&limit=1"), |tables| {
         Routes::new(tables, Selection::Within(prefix)).take(1)
@@ -116,6 +178,7 @@ fn detail(reader: &Reader, prefix: IpNet) -> Result<Detail> {
         prefix,
         routes,
         candidates: candidates.map(|listing| listing.rows),
+        past: past(reader, prefix, kept)?,
     })
 }
 

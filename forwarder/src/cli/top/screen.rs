@@ -189,12 +189,18 @@ fn problems(now: &Reading, palette: Palette) -> Line<'static> {
 }
 
 fn tab_line(app: &App, width: u16, palette: Palette) -> Line<'static> {
-    let names: usize = View::ALL.iter().map(|view| view.name().len() + 3).sum();
+    // A digit and a gap before the name, and one behind it but for the last.
+    let fit = |name: fn(View) -> &'static str| {
+        let names = View::ALL.iter().map(|view| name(*view).len() + 3);
+        names.sum::<usize>() <= width as usize + 1
+    };
+    let name = if fit(View::name) { View::name } else { View::short };
+    let all = fit(name);
     let mut spans = Vec::new();
     for (index, view) in View::ALL.into_iter().enumerate() {
         // On a narrow screen only the chosen one has its name.
-        let text = if view == app.view || names <= width as usize {
-            format!("{} {}", index + 1, view.name())
+        let text = if view == app.view || all {
+            format!("{} {}", index + 1, name(view))
         } else {
             format!("{}", index + 1)
         };
@@ -211,8 +217,8 @@ fn tab_line(app: &App, width: u16, palette: Palette) -> Line<'static> {
 
 /// What is said of keys at the foot, as far as there is room.
 const KEYS: [&str; 3] = [
-    "1-8 Tab views   < > sort   r reverse   / filter   Enter closer   space pause   ? help   q quit",
-    "1-8 views  < > sort  r reverse  / filter  Enter closer  space pause  ? help",
+    "1-9 Tab views   < > sort   r reverse   / filter   Enter closer   space pause   ? help   q quit",
+    "1-9 views  < > sort  r reverse  / filter  Enter closer  space pause  ? help",
     "? help  q quit",
 ];
 
@@ -457,11 +463,11 @@ fn joined(cells: impl Iterator<Item = String>) -> String {
 }
 
 const HELP: &str = "\
-views    1 to 8, Tab and Shift-Tab
+views    1 to 9, Tab and Shift-Tab
 rows     up, down, Page Up, Page Down, Home, End
 sort     < and > (or left, right) choose the column, r turns the order round
 filter   / and letters: rows with these in a word; Enter keeps it, Esc drops it
-closer   Enter. A prefix: routes, sources, rate. An interface: its reasons
+closer   Enter. A prefix: rate, past day, routes, sources. An interface: its reasons
 pause    space; figures are still read, and the next space shows the newest
 quit     q, Ctrl-C; Ctrl-Z stops it until the shell's fg
 
@@ -470,5 +476,7 @@ out: what the driver sent, the kernel's packets among them.
 load: the larger direction, with the 24 octets that each frame takes beside it.
 fast: what was forwarded, of that and what was passed to the kernel.
 passed: to the kernel. lost: forwarded, and lost before or in the driver.
+accounts: in and out over the edge; of commit: the larger of these; others: from
+and to other accounts; share: of all that is forwarded.
 -: not known, as of a counter that was made anew between two readings.
 ";

@@ -24,7 +24,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{
     app::{App, Step},
-    reading::{self, Reading},
+    reading::{self, Kept, Reading},
     screen::{self, Palette},
 };
 use crate::{cli::reader::Reader, locked::locked};
@@ -50,7 +50,7 @@ struct Wanted {
 /// There is nothing to show, or the terminal refuses.
 pub fn run(reader: Reader, interval: Duration) -> Result<()> {
     // What is wrong from the start is said where it can be read.
-    let first = reading::read(&reader, None)?;
+    let first = reading::read(&reader, None, &mut Kept::default())?;
     let mut app = App::new(interval.as_secs_f64());
     app.take(Ok(first));
     let (tell, told) = mpsc::channel();
@@ -146,6 +146,7 @@ fn read_keys(tell: &Sender<News>) {
 /// Reads at the interval, and at once when another prefix is wanted.
 fn read_on(reader: &Reader, interval: Duration, wanted: &Wanted, woken: &Receiver<()>, tell: &Sender<News>) {
     let mut next = Instant::now() + interval;
+    let mut kept = Kept::default();
     loop {
         let wait = next.saturating_duration_since(Instant::now());
         match woken.recv_timeout(wait) {
@@ -153,7 +154,7 @@ fn read_on(reader: &Reader, interval: Duration, wanted: &Wanted, woken: &Receive
             Err(mpsc::RecvTimeoutError::Disconnected) => return,
         }
         let prefix = *locked(&wanted.prefix);
-        let reading = reading::read(reader, prefix).map_err(|why| format!("{why:#}"));
+        let reading = reading::read(reader, prefix, &mut kept).map_err(|why| format!("{why:#}"));
         if tell.send(News::Reading(Box::new(reading))).is_err() {
             return;
         }

@@ -10,14 +10,16 @@ use ratatui::{
 
 use super::{
     app::{App, Step, Watched},
+    past::Past,
     rates::Listing,
     reading::{Destinations, Detail, Reading},
     screen::{Palette, draw},
     views::View,
 };
+use crate::api::history::HistoryRow;
 use crate::stats::{
-    CandidateRow, CounterRow, DropRow, InterfaceRow, RouteRow, RuleRow, StatusRow, rates::RateRow,
-    status::SourceRow,
+    CandidateRow, CounterRow, DropRow, InterfaceRow, RouteRow, RuleRow, StatusRow, accounts::AccountFigures,
+    rates::RateRow, status::SourceRow,
 };
 
 fn interface(number: u64, seconds: u64) -> InterfaceRow {
@@ -150,7 +152,34 @@ fn reading(seconds: u64) -> Reading {
                 ..RuleRow::default()
             }],
         )),
+        accounts: at(
+            seconds,
+            vec![
+                account("members", 30_000, 10_000, seconds),
+                account("members/garden-radio", 20_000, 10_000, seconds),
+                account("members/library", 10_000, 0, seconds),
+            ],
+        ),
         detail: None,
+    }
+}
+
+/// An account that gets and sends so many packets of 1000 octets a second over the edge, and half as many inside.
+fn account(name: &str, into: u64, out: u64, seconds: u64) -> CounterRow {
+    let figures = AccountFigures {
+        account: name.into(),
+        commit: (name == "members").then_some(200_000_000),
+        in_packets: into * seconds,
+        in_bytes: into * 1_000 * seconds,
+        out_packets: out * seconds,
+        out_bytes: out * 1_000 * seconds,
+        inside_bytes: into * 500 * seconds,
+        ..AccountFigures::default()
+    };
+    CounterRow {
+        account: Some(figures),
+        bytes: (into + out + into / 2) * 1_000 * seconds,
+        ..CounterRow::default()
     }
 }
 
@@ -190,7 +219,7 @@ fn the_first_screen_says_how_it_is_on_80_by_24() {
             "in 2.40 Gbit/s 300 kpps; fast path 99.0%, passed 3.00k, dropped 15, lost 0 pps",
             "1,012,345 IPv4 + 201,233 IPv6 prefixes; bgp twin live",
             "problem: routes is 93 % full: raise it in [tables]",
-            "1 now 2 interfaces 3 reasons 4 prefixes 5 networks 6 next-hops 7 rules 8 feeds",
+            "1 now 2 links 3 reasons 4 prefixes 5 networks 6 hops 7 rules 8 feeds 9 accounts",
             "interfaces: 2",
             "interface^  in bit/s    pps  out bit/s    pps   load   fast  dropped   lost",
             "transit1        800M   100k      8.80G  1.00M  89.9%  99.0%        5      0",
@@ -236,7 +265,7 @@ fn columns_give_way_by_rank_and_words_are_cut_last() {
         ]
     );
     for (width, height) in [(20, 5), (1, 1), (40, 10), (500, 200)] {
-        for view in 1..=8 {
+        for view in 1..=9 {
             press(&mut app, &view.to_string());
             screen(&mut app, width, height);
         }
@@ -275,6 +304,35 @@ fn keys_choose_view_order_and_rows() {
     assert_eq!(app.key(KeyCode::Char('q').into()), Step::Quit);
     let interrupt = KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL);
     assert_eq!(app.key(interrupt), Step::Quit);
+}
+
+#[test]
+fn accounts_have_what_they_get_and_send_and_how_much_of_it_is_agreed() {
+    let mut app = app();
+    press(&mut app, "9");
+    let lines = screen(&mut app, 80, 24);
+    assert_eq!(
+        lines[5..10],
+        [
+            "accounts: 3",
+            "account               in bit/sv    pps  out bit/s    pps  share  of commit",
+            "members                    240M  30.0k      80.0M  10.0k  18.5%     120.0%",
+            "members/garden-radio       160M  20.0k      80.0M  10.0k  13.5%          -",
+            "members/library           80.0M  10.0k          0      0   5.1%          -",
+        ]
+    );
+    press(&mut app, ">>");
+    assert!(
+        screen(&mut app, 80, 24)[6].contains("out bit/sv"),
+        "sorted by what goes out"
+    );
+    press(&mut app, "/library");
+    assert_eq!(screen(&mut app, 80, 24)[5], "accounts: 1");
+    app.key(KeyCode::Esc.into());
+    let mut none = reading(104);
+    none.accounts.rows.clear();
+    app.take(Ok(none));
+    assert!(screen(&mut app, 80, 24)[6].starts_with("no accounts: the configuration has no [[account]]"));
 }
 
 #[test]
@@ -351,6 +409,19 @@ fn a_prefix_is_shown_with_its_next_hops_and_what_sources_say() {
                 as_path: Some("64500 64501".into()),
                 ..CandidateRow::default()
             }]),
+            past: Past::Samples {
+                until: 1_750_086_400,
+                rows: (0..288)
+                    .map(|n| HistoryRow {
+                        time: 1_750_000_000 + n * 300,
+                        milliseconds: 300_000,
+                        samples: 1,
+                        out_bytes: n as u64 * 37_500_000,
+                        out_bytes_per_second_most: n as u64 * 125_000,
+                        ..HistoryRow::default()
+                    })
+                    .collect(),
+            },
         }),
         ..reading(seconds)
     };
@@ -365,6 +436,7 @@ fn a_prefix_is_shown_with_its_next_hops_and_what_sources_say() {
     let text = screen(&mut app, 80, 24).join("\n");
     for words in [
         "192.0.2.0/24\nnow 10.0 Mbit/s 1.00 kpps; most 10 Mbit/s in 1 readings\n",
+        "the past day: mean 143.5 Mbit/s, most 287 Mbit/s of a sample\n",
         "via 203.0.113.1 dev transit1: usable\n",
         "counted 12,000 packets, 15.0 MB; by bird; no backup",
         "* bgp twin: 10.255.0.1 -> via 203.0.113.1 dev transit1\n    won: highest LOCAL_PREF\n    AS path 64500 64501",

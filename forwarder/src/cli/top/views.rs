@@ -9,6 +9,7 @@ use crate::{
     cli::filter::words,
     stats::{
         CounterRow, DropRow, InterfaceRow, RuleRow,
+        accounts::AccountFigures,
         counters::{OTHERS, WITHDRAWN},
         rates::RateRow,
         status::SourceRow,
@@ -38,11 +39,13 @@ pub enum View {
     Rules,
     /// Sources of routes.
     Feeds,
+    /// Accounts.
+    Accounts,
 }
 
 impl View {
     /// All, in the order of their digits.
-    pub const ALL: [View; 8] = [
+    pub const ALL: [View; 9] = [
         View::Now,
         View::Interfaces,
         View::Reasons,
@@ -51,6 +54,7 @@ impl View {
         View::NextHops,
         View::Rules,
         View::Feeds,
+        View::Accounts,
     ];
 
     /// What it is called.
@@ -64,6 +68,16 @@ impl View {
             View::NextHops => "next-hops",
             View::Rules => "rules",
             View::Feeds => "feeds",
+            View::Accounts => "accounts",
+        }
+    }
+
+    /// The same where there is less room.
+    pub const fn short(self) -> &'static str {
+        match self {
+            View::Interfaces => "links",
+            View::NextHops => "hops",
+            other => other.name(),
         }
     }
 
@@ -77,6 +91,7 @@ impl View {
             View::NextHops => next_hops(before, now),
             View::Rules => rules(before, now),
             View::Feeds => feeds(now),
+            View::Accounts => accounts(before, now),
         }
     }
 }
@@ -490,5 +505,60 @@ fn feeds(now: &Reading) -> Grid {
         rows: now.status.sources.iter().map(row).collect(),
         sort: None,
         empty: "only a running controller knows its feeds",
+    }
+}
+
+const ACCOUNTS: &[Column] = &[
+    column("account", "account", Kind::Text, 0),
+    column("in bit/s", "in_bytes_per_second", Kind::Bits, 0),
+    column("pps", "in_packets_per_second", Kind::Packets, 2),
+    column("out bit/s", "out_bytes_per_second", Kind::Bits, 0),
+    column("pps", "out_packets_per_second", Kind::Packets, 3),
+    column("share", "share", Kind::Share, 1),
+    column("of commit", "commit_share", Kind::Share, 1),
+    column("commit", "commit", Kind::Speed, 4),
+    column("inside", "inside_bytes_per_second", Kind::Bits, 5),
+    column("others", "accounts_bytes_per_second", Kind::Bits, 6),
+    column("elsewhere", "elsewhere_bytes_per_second", Kind::Bits, 7),
+];
+
+/// In and out over the edge; what is agreed is compared with the larger of them.
+fn accounts(before: Option<&Reading>, now: &Reading) -> Grid {
+    fn key(row: &CounterRow) -> Option<&str> {
+        row.account.as_ref().map(|figures| figures.account.as_str())
+    }
+    let pair = Pair::new(before.map(|reading| &reading.accounts), &now.accounts, key);
+    let all = forwarded(before, now);
+    let row = |row: &CounterRow| {
+        let figures = row.account.as_ref()?;
+        let rate = |field: fn(&AccountFigures) -> u64| {
+            pair.rate(&key(row), row, |row| row.account.as_ref().map_or(0, field))
+        };
+        let (into, out) = (rate(|row| row.in_bytes), rate(|row| row.out_bytes));
+        let larger = into.zip(out).map(|(into, out)| into.max(out) * 8.0);
+        Some(vec![
+            Cell::Text(figures.account.clone()),
+            Cell::figure(into),
+            Cell::figure(rate(|row| row.in_packets)),
+            Cell::figure(out),
+            Cell::figure(rate(|row| row.out_packets)),
+            Cell::figure(part(pair.rate(&key(row), row, |row| row.bytes), all)),
+            Cell::figure(
+                larger
+                    .zip(figures.commit)
+                    .map(|(rate, commit)| rate / commit as f64),
+            ),
+            Cell::figure(figures.commit.map(|commit| commit as f64)),
+            Cell::figure(rate(|row| row.inside_bytes)),
+            Cell::figure(rate(|row| row.from_accounts_bytes + row.to_accounts_bytes)),
+            Cell::figure(rate(|row| row.from_elsewhere_bytes + row.to_elsewhere_bytes)),
+        ])
+    };
+    Grid {
+        title: View::Accounts.name(),
+        columns: ACCOUNTS,
+        rows: now.accounts.rows.iter().filter_map(row).collect(),
+        sort: Some(1),
+        empty: "no accounts: the configuration has no [[account]]",
     }
 }

@@ -1,5 +1,7 @@
 //! Up to where everything has been added up, as it is kept with the history: in the same transaction as the samples, so that
-//! after a SIGKILL at any moment the next sampler goes on exactly where the history ends.
+//! after a SIGKILL at any moment the next sampler goes on where the history ends. What waits in [`crate::fib::Readings`] is not
+//! in it: of a slot that came to stand for another prefix since the last samples, the earlier prefix's part is lost with the
+//! controller, and becomes unattributed.
 //!
 //! A *whole* state has every slot that was ever read; a *patch* those that moved since the state before it. Both have all the
 //! rest. Read one after the other, the last word counts.
