@@ -32,6 +32,7 @@ use anyhow::{Context as _, Result};
 use tokio::net::TcpListener;
 
 pub use metrics::ProgramCost;
+pub use socket::group_id;
 
 use crate::{
     config::{ApiConfig, MetricsConfig},

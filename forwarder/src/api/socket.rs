@@ -81,7 +81,10 @@ const ENTRY: usize = 4096;
 const ENTRY_MOST: usize = 1 << 20;
 
 /// The number of a group.
-fn group_id(name: &str) -> Result<u32> {
+///
+/// # Errors
+/// There is none of this name, or the system does not tell.
+pub fn group_id(name: &str) -> Result<u32> {
     let word = CString::new(name).with_context(|| format!("{name:?} is no name of a group"))?;
     let mut room = ENTRY;
     loop {

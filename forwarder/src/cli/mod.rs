@@ -109,10 +109,12 @@ enum Command {
         #[command(flatten)]
         file: ConfigFile,
     },
-    /// Check the configuration
+    /// Check the configuration; what may be a mistake and may be meant so is a warning
     Check {
         #[command(flatten)]
         file: ConfigFile,
+        #[command(flatten)]
+        format: Format,
     },
     /// Health in one screen
     Status {
@@ -229,7 +231,7 @@ fn run(cli: Cli) -> Result<bool> {
             history,
         } => operate::run(&cli.places, &file.config, &interface, record, history.as_deref()),
         Command::Record { words, file } => record::record(&words, &file.config),
-        Command::Check { file } => operate::check(&file.config),
+        Command::Check { file, format } => operate::check(&file.config, format.json),
         Command::Detach { format } => operate::detach(&cli.places.bpffs, format.json),
         Command::Status { format } => status::status(&reader, format.json),
         Command::Interfaces { format } => figures::interfaces(&reader, format.json),

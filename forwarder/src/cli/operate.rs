@@ -11,8 +11,8 @@ use tracing_subscriber::EnvFilter;
 
 use super::{Places, output};
 use crate::{
-    config::{self, Config, HistoryConfig},
-    daemon,
+    config::{self, Config, ConfigError, HistoryConfig},
+    daemon, netlink,
 };
 
 /// `forwarder run`
@@ -59,10 +59,63 @@ pub fn run(
 }
 
 /// `forwarder check`
-pub fn check(file: &Path) -> Result<bool> {
-    let config = config::load(file)?;
-    output::print(&format!("{}: sound\n{}", file.display(), summary(&config)))?;
+pub fn check(file: &Path, json: bool) -> Result<bool> {
+    let links = netlink::dump::dump_links();
+    // Where the kernel does not tell its interfaces, none of them is called absent.
+    let present = |name: &str| {
+        links
+            .as_ref()
+            .map_or(true, |links| links.iter().any(|link| link.name == name))
+    };
+    let checked = config::check(file, &present);
+    if json {
+        let findings: Vec<Finding> = match &checked {
+            Ok((_, warnings)) => warnings.iter().map(|why| Finding::of("warning", why)).collect(),
+            Err(why) => vec![Finding::of("error", why)],
+        };
+        output::print_json(&findings)?;
+        return Ok(checked.is_ok());
+    }
+    let (config, warnings) = checked?;
+    let mut text = format!("{}: sound\n{}", file.display(), summary(&config));
+    for warning in &warnings {
+        text += &format!("warning: {warning}\n");
+    }
+    if let Err(why) = links {
+        text += &format!("warning: cannot tell which interfaces are there: {why}\n");
+    }
+    output::print(&text)?;
     Ok(true)
+}
+
+/// What is wrong with a configuration, or may be: a row of `check --json`.
+#[derive(Debug, serde::Serialize)]
+struct Finding {
+    /// "error" or "warning".
+    severity: &'static str,
+    /// The file.
+    file: String,
+    /// Line, from 1; null where none is to blame.
+    line: Option<usize>,
+    /// Column, from 1.
+    column: Option<usize>,
+    /// What is wrong.
+    message: String,
+    /// What to do.
+    advice: String,
+}
+
+impl Finding {
+    fn of(severity: &'static str, why: &ConfigError) -> Finding {
+        Finding {
+            severity,
+            file: why.place.clone(),
+            line: why.position.map(|(line, _)| line),
+            column: why.position.map(|(_, column)| column),
+            message: why.message.clone(),
+            advice: why.advice.clone(),
+        }
+    }
 }
 
 fn summary(config: &Config) -> String {

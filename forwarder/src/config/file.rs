@@ -17,6 +17,7 @@ use super::history::Written as History;
 use super::metrics::Written as Metrics;
 use super::punt::Written as Punt;
 use super::rules::Written as Rule;
+use super::whole::Spots;
 use super::{
     ApiConfig, Config, ConfigError, DEFAULT_MAX_AGE, DEFAULT_METRICS, DEFAULT_SOCKET, DEFAULT_SYNC_TIMEOUT,
     DEFAULT_TABLES, FilterConfig, InterfaceConfig, MAX_ROUTES, Role, RoutesConfig, Source, SourceCheck,
@@ -140,10 +141,17 @@ fn duration(text: &str) -> Option<Duration> {
     (milliseconds <= u64::MAX / 1_000_000).then(|| Duration::from_millis(milliseconds))
 }
 
-/// Reads and checks.
-pub(super) fn parse(name: &str, text: &str) -> Result<Config, ConfigError> {
+/// Reads and checks, and says where things stand.
+pub(super) fn parse(name: &str, text: &str) -> Result<(Config, Spots), ConfigError> {
     let file: File = toml::from_str(text).map_err(|error| ConfigError::of_toml(name, text, &error))?;
-    Check { name, text }.config(&file)
+    let config = Check { name, text }.config(&file)?;
+    let named = |interface: &Spanned<Interface>| interface.get_ref().name.span();
+    let spots = Spots {
+        interfaces: file.interface.iter().map(named).collect(),
+        rules: file.filter.rule.iter().map(Spanned::span).collect(),
+        group: file.api.group.as_ref().map(Spanned::span),
+    };
+    Ok((config, spots))
 }
 
 impl Check<'_> {

@@ -1,7 +1,7 @@
 //! The configuration file: what may stand in it, and what is said when something else does.
 //!
-//! [`file`] is the file as written, [`error`] the sentence for a mistake with its line and column; this module holds what
-//! the rest of the program works with.
+//! [`file`] is the file as written, [`whole`] what only all of it shows, [`error`] the sentence for a mistake with its line
+//! and column; this module holds what the rest of the program works with.
 
 mod accounts;
 mod bgp;
@@ -16,11 +16,11 @@ mod punt;
 mod rules;
 #[cfg(test)]
 mod tests;
+mod whole;
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
-    path::{Path, PathBuf},
-    sync::Arc,
+    path::PathBuf,
     time::Duration,
 };
 
@@ -37,14 +37,9 @@ pub use metrics::MetricsConfig;
 pub use prefixes::read_list;
 pub use punt::PuntConfig;
 pub use rules::{MOST_RULES, bits_per_second};
+pub use whole::{check, load};
 
-use crate::{
-    filter::{
-        rule::Rule,
-        sources::{self, Sources},
-    },
-    source::route_tables::RouteTables,
-};
+use crate::{filter::rule::Rule, source::route_tables::RouteTables};
 
 /// Where the configuration is, unless the command line says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/forwarder/forwarder.toml";
@@ -390,58 +385,14 @@ const DEFAULT_TABLES: TablesConfig = TablesConfig {
     source_counters: false,
 };
 
-/// Reads and checks the configuration file.
-///
-/// # Errors
-/// What, where, why and what to do.
-pub fn load(path: &Path) -> Result<Config, ConfigError> {
-    let text = std::fs::read_to_string(path).map_err(|why| {
-        let advice = if why.kind() == std::io::ErrorKind::NotFound {
-            "write it, name another with --config FILE, or do without: forwarder run --interface NAME"
-        } else {
-            "it must be a readable UTF-8 file"
-        };
-        ConfigError::plain(
-            &path.display().to_string(),
-            format!("cannot read it: {why}"),
-            advice,
-        )
-    })?;
-    let config = parse(&path.display().to_string(), &text)?;
-    has_room(&config.filter).map(|()| config)
-}
-
-/// Reads the lists of bogons, and whether the source filter has room for all of them.
-fn has_room(filter: &FilterConfig) -> Result<(), ConfigError> {
-    let mut listed = filter.bogon_prefixes.clone();
-    let mut longest = ("[filter]".to_string(), listed.len());
-    for path in &filter.bogon_files {
-        let list = read_list(path)?;
-        if list.len() > longest.1 {
-            longest = (path.display().to_string(), list.len());
-        }
-        listed.extend(list);
-    }
-    let sources = Sources {
-        bogons: filter.bogons,
-        listed: Arc::new(listed),
-        own: filter.own_prefixes.clone(),
-        on_link: Vec::new(),
-    };
-    sources::compile(&sources).map(drop).map_err(|why| {
-        let (place, prefixes) = longest;
-        let advice =
-            format!("the longest list are the {prefixes} prefixes here: name fewer, or shorter ones");
-        ConfigError::plain(&place, why.to_string(), &advice)
-    })
-}
-
 /// Checks the text of a configuration; `name` is what errors call it.
+///
+/// What only shows beside the machine it is for is [`load`]'s.
 ///
 /// # Errors
 /// As [`load`].
 pub fn parse(name: &str, text: &str) -> Result<Config, ConfigError> {
-    file::parse(name, text)
+    Ok(file::parse(name, text)?.0)
 }
 
 /// Why the kernel would not give an interface this name (`dev_valid_name`, net/core/dev.c).

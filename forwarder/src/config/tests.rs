@@ -326,7 +326,7 @@ fn the_page_is_for_this_machine_unless_somebody_wants_it_elsewhere() {
 
 #[test]
 fn a_file_that_is_not_there_is_one_clear_sentence() {
-    let error = load(Path::new("/nonexistent/forwarder.toml"))
+    let error = load(std::path::Path::new("/nonexistent/forwarder.toml"))
         .unwrap_err()
         .to_string();
     assert!(

@@ -72,6 +72,17 @@ impl Slots {
         each.filter(|(digest, slot)| is_announced(digest) && self.used.contains(slot))
     }
 
+    /// Those in force, ascending, and whether each counts for a rule of a neighbour.
+    pub fn all_in_force(&self) -> Vec<(u32, bool)> {
+        let mut all: Vec<(u32, bool)> = self
+            .used
+            .iter()
+            .map(|slot| (*slot, self.by_slot.get(slot).is_some_and(is_announced)))
+            .collect();
+        all.sort_unstable();
+        all
+    }
+
     /// Whether one of those is not among these rules.
     pub fn misses(&self, flows: &[Vec<Applied>; 2]) -> bool {
         let wanted: HashSet<[u64; 2]> = flows.iter().flatten().map(|flow| digest(&flow.rule)).collect();

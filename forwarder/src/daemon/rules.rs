@@ -1,6 +1,8 @@
 //! Which filter rules are in force: those of the configuration, then those of FlowSpec neighbours. They are compiled whole
 //! whenever one of them changes, and the set in force stays in force where that fails.
 
+use std::collections::HashSet;
+
 use forwarder_common::{
     interface::{RULES4, RULES6},
     rules::PROCEEDING,
@@ -75,35 +77,51 @@ impl Rules {
         self.kept
     }
 
-    /// Lists what was found, where it stays for now: the rules of the configuration that are among it, and what neighbours had
-    /// asked for, whose names nobody knows until they say it again.
-    fn list_found(&mut self, config: &Config) {
-        let own = config.filter.rules.iter().map(|rule| {
-            let slot = self.slots.known(rule).filter(|slot| self.slots.in_force(*slot));
-            let row = RuleRow::of(rule, None);
-            match slot {
-                Some(_) => RuleRow {
-                    slot,
-                    state: ACTIVE.into(),
-                    ..row
-                },
-                None => RuleRow {
-                    why: Some("those found at the start stay until their neighbours have spoken".into()),
-                    ..row
-                },
+    /// Lists what is in force where that is not what is wanted: of these rules and sessions those that are among it, the
+    /// others with why they `wait`; then what nobody has asked for since the start, whose names nobody knows, with how long
+    /// it `stays`.
+    fn list_standing<'a>(
+        &mut self,
+        asked: impl Iterator<Item = (&'a Rule, Option<String>)>,
+        wait: &str,
+        stays: &str,
+    ) {
+        let mut named = HashSet::new();
+        let mut rows: Vec<RuleRow> = asked
+            .map(|(rule, session)| {
+                let slot = self.slots.known(rule).filter(|slot| self.slots.in_force(*slot));
+                let row = RuleRow::of(rule, session);
+                match slot {
+                    Some(_) => {
+                        named.extend(slot);
+                        RuleRow {
+                            slot,
+                            state: ACTIVE.into(),
+                            ..row
+                        }
+                    }
+                    None => RuleRow {
+                        why: Some(wait.into()),
+                        ..row
+                    },
+                }
+            })
+            .collect();
+        for (slot, announced) in self.slots.all_in_force() {
+            if named.contains(&slot) {
+                continue;
             }
-        });
-        let mut announced: Vec<u32> = self.slots.announced().map(|(_, slot)| slot).collect();
-        announced.sort_unstable();
-        let announced = announced.into_iter().map(|slot| RuleRow {
-            name: "found at the start".into(),
-            origin: "flowspec".into(),
-            state: ACTIVE.into(),
-            slot: Some(slot),
-            why: Some("until its neighbour has spoken".into()),
-            ..RuleRow::default()
-        });
-        self.rows = own.chain(announced).collect();
+            let origin = if announced { "flowspec" } else { "config" };
+            rows.push(RuleRow {
+                name: "found at the start".into(),
+                origin: origin.into(),
+                state: ACTIVE.into(),
+                slot: Some(slot),
+                why: Some(stays.into()),
+                ..RuleRow::default()
+            });
+        }
+        self.rows = rows;
     }
 
     /// Makes the rules anew where something has changed. Answers whether `flags` did. While a neighbour is awaited, rules that
@@ -174,7 +192,11 @@ impl Rules {
         });
         self.kept = neighbours.awaited && self.made.is_none() && self.slots.misses(&flows);
         if self.kept {
-            self.list_found(config);
+            self.list_standing(
+                own.iter().map(|rule| (rule, None)),
+                "those found at the start stay until their neighbours have spoken",
+                "until its neighbour has spoken",
+            );
             return Ok(());
         }
         let port = |name: &str| {
@@ -187,6 +209,7 @@ impl Rules {
             port: &port,
             cpus: tables.sizes.cpus,
         };
+        let all = flows.clone();
         // Where neighbours ask for more than fits, those that are asked last are left out, half of them at a time.
         while self.wanted.as_ref() != Some(&(flows.clone(), made.ports.clone())) {
             let mut slots = self.slots.clone();
@@ -215,7 +238,17 @@ impl Rules {
                         info!(ipv4 = four.len(), ipv6 = six.len(), "filter rules in force");
                     }
                 }
-                Err((half, why)) if flows[half].is_empty() => return Err(why),
+                // Not even those of the configuration fit, which `check` refuses. Nothing changes, and that is what is listed.
+                Err((half, why)) if flows[half].is_empty() => {
+                    let announced = all.iter().flatten().map(|applied| &applied.rule);
+                    let asked = own.iter().chain(announced);
+                    self.list_standing(
+                        asked.map(|rule| (rule, session_of(rule, session))),
+                        &format!("the set before it stays: {why}"),
+                        "until the rules fit",
+                    );
+                    return Err(why);
+                }
                 Err((half, why)) => {
                     let keep = flows[half].len() / 2;
                     for applied in flows[half].split_off(keep) {
@@ -325,3 +358,7 @@ fn applicable(
     }
     applied
 }
+
+#[cfg(test)]
+#[path = "rules_tests.rs"]
+mod tests;

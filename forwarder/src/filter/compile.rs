@@ -390,12 +390,12 @@ impl<'a> Compiler<'a> {
 }
 
 /// Whether a packet of a family can be like that, as far as that is plain to see.
-fn possible(when: &Match, family: Family) -> bool {
+pub(super) fn possible(when: &Match, family: Family) -> bool {
     when.family.is_none_or(|wanted| wanted == family) && (family == Family::V6 || when.flow_label.is_none())
 }
 
 /// The addresses of prefixes of a family as closed ranges apart from each other.
-fn joined(prefixes: &[IpNet], family: Family) -> Vec<(u128, u128)> {
+pub(super) fn joined(prefixes: &[IpNet], family: Family) -> Vec<(u128, u128)> {
     let mut ranges: Vec<(u128, u128)> = prefixes
         .iter()
         .filter_map(|prefix| match (prefix, family) {

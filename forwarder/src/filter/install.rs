@@ -23,17 +23,26 @@ pub fn install(tables: &Tables, v4: &Set4, v6: &Set6) {
     settings.store(next, Ordering::Release);
 }
 
-/// The slots that the set in force counts in; those of rules that do not exist are 0.
+/// The slots that the set in force counts in.
 pub fn slots_in_force(tables: &Tables) -> HashSet<u32> {
     let active = tables.settings.word(0, ACTIVE).load(Ordering::Acquire) & 1;
     let base = active as usize * size_of::<RuleSet>();
     let families = [base, base + size_of::<Set4>()];
-    let verdicts = families.map(|base| base + offset_of!(Common, verdicts));
-    let slot = |at: usize| tables.rules.u32(at).load(Ordering::Acquire);
-    verdicts
+    // Class 0 holds every rule that there is.
+    let there = |family: usize, rule: usize| {
+        let word = family + offset_of!(Common, vectors) + rule / 64 * size_of::<u64>();
+        tables.rules.u64(word).load(Ordering::Acquire) >> (rule % 64) & 1 == 1
+    };
+    let slot = |family: usize, rule: usize| {
+        let verdict = family + offset_of!(Common, verdicts) + rule * size_of::<Verdict>();
+        tables.rules.u32(verdict).load(Ordering::Acquire)
+    };
+    let rules = families
         .into_iter()
-        .flat_map(|first| (0..RULES).map(move |rule| first + rule * size_of::<Verdict>()))
-        .map(slot)
+        .flat_map(|family| (0..RULES).map(move |rule| (family, rule)));
+    rules
+        .filter(|(family, rule)| there(*family, *rule))
+        .map(|(family, rule)| slot(family, rule))
         .collect()
 }
 

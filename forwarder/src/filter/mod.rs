@@ -4,7 +4,7 @@
 //! as the configuration or a FlowSpec neighbour means it, `ranges` the numbers in it and `names` what they are called;
 //! `flowspec` makes rules of what neighbours announce, `order` the rules of all of them in the order in which they are asked;
 //! `naive` asks the rules one after the other, which is what they mean; `compile` makes tables of them that answer the same
-//! for any number of rules at one price.
+//! for any number of rules at one price; `shadow` tells a rule that an earlier one leaves nothing for.
 
 pub mod blackhole;
 pub mod compile;
@@ -15,5 +15,6 @@ pub mod names;
 pub mod order;
 pub mod ranges;
 pub mod rule;
+pub mod shadow;
 pub mod source_tree;
 pub mod sources;
