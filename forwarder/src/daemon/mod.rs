@@ -17,6 +17,7 @@ pub mod keepalive;
 mod meter;
 pub mod ports;
 mod publish;
+mod rule_room;
 mod rule_slots;
 pub mod rules;
 mod sampler;
@@ -542,6 +543,7 @@ impl Controller {
                 self.announcers().join(", ")
             ));
         }
+        problems.extend(self.rules.problems());
         problems.extend(self.bogons.problems());
         problems.extend(self.punt.problem());
         problems.extend(self.interfaces.uncounted.iter().cloned());

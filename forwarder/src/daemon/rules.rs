@@ -1,7 +1,7 @@
 //! Which filter rules are in force: those of the configuration, then those of FlowSpec neighbours. They are compiled whole
 //! whenever one of them changes, and the set in force stays in force where that fails.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use forwarder_common::{
     interface::{RULES4, RULES6},
@@ -13,7 +13,8 @@ use crate::{
     config::Config,
     dataplane::{Dataplane, Tables},
     filter::{
-        compile::{self, CompileError, Placed, Router},
+        compile::{self, CompileError, Router},
+        flowspec::Refusal,
         install::install,
         order::{self, Applied, Assembled},
         rule::{Origin, Rule},
@@ -25,6 +26,7 @@ use crate::{
 use super::{
     engine::Engine,
     meter::Meter,
+    rule_room::{Unwanted, applicable, fitting},
     rule_slots::{Slots, counts},
 };
 
@@ -39,6 +41,14 @@ struct Made {
 /// FlowSpec rules of both families, and the numbers of the interfaces.
 type Wanted = ([Vec<Applied>; 2], Vec<(String, u32)>);
 
+/// How many rules of a session are in force, and how many are not for want of room, and because they cannot be applied.
+#[derive(Default)]
+struct Missing {
+    active: usize,
+    roomless: usize,
+    refused: usize,
+}
+
 /// Those who may have sent FlowSpec rules.
 pub struct Neighbours<'a> {
     /// What they are called.
@@ -51,8 +61,14 @@ pub struct Neighbours<'a> {
 #[derive(Default)]
 pub struct Rules {
     made: Option<Made>,
-    /// What the set in force was compiled from, beside the configuration.
+    /// What was asked for when the set in force was compiled, beside the configuration.
+    asked: Option<Wanted>,
+    /// What of it the set in force is made of.
     wanted: Option<Wanted>,
+    /// What of it found no room, with why.
+    unfit: Vec<(Rule, CompileError)>,
+    /// By session, how many rules are not applied.
+    missing: BTreeMap<String, Missing>,
     slots: Slots,
     rows: Vec<RuleRow>,
     meter: Meter<u32>,
@@ -180,14 +196,19 @@ impl Rules {
         let tables = engine.dataplane.tables();
         let own = &config.filter.rules;
         let mut unapplied: Vec<RuleRow> = Vec::new();
+        // Of which sessions rules found no room, each as often.
+        let mut roomless: Vec<FeedId> = Vec::new();
         let refused = |rule: &Rule, why: String| RuleRow {
             why: Some(why),
             ..RuleRow::of(rule, session_of(rule, session))
         };
-        let mut flows = [&mut announced.v4, &mut announced.v6].map(|half| {
+        let flows = [&mut announced.v4, &mut announced.v6].map(|half| {
             let room = PROCEEDING - own.iter().filter(|rule| rule.proceed).count().min(PROCEEDING);
             applicable(std::mem::take(half), config, room, |rule, why| {
-                unapplied.push(refused(rule, why));
+                if let Unwanted::NoTurn = why {
+                    roomless.extend(feed_of(rule));
+                }
+                unapplied.push(refused(rule, why.to_string()));
             })
         });
         self.kept = neighbours.awaited && self.made.is_none() && self.slots.misses(&flows);
@@ -209,38 +230,15 @@ impl Rules {
             port: &port,
             cpus: tables.sizes.cpus,
         };
-        let all = flows.clone();
-        // Where neighbours ask for more than fits, those that are asked last are left out, half of them at a time.
-        while self.wanted.as_ref() != Some(&(flows.clone(), made.ports.clone())) {
-            let mut slots = self.slots.clone();
-            slots.begin();
-            let [four, six] = [&flows[0], &flows[1]].map(|half| {
-                let rules = own.iter().chain(half.iter().map(|applied| &applied.rule));
-                let placed = rules.map(|rule| (rule, slots.of(tables, rule)));
-                placed
-                    .map(|(rule, slot)| Placed { rule, slot })
-                    .collect::<Vec<_>>()
-            });
-            let compiled = match (compile::ipv4(&four, router), compile::ipv6(&six, router)) {
-                (Ok(v4), Ok(v6)) => Ok((v4, v6)),
-                (Err(why), _) => Err((0, why)),
-                (_, Err(why)) => Err((1, why)),
-            };
-            match compiled {
-                Ok((v4, v6)) => {
-                    slots.write(tables);
-                    self.slots = slots;
-                    // The half about to be written may have been in force a moment ago.
-                    engine.dataplane.wait_grace();
-                    install(tables, &v4, &v6);
-                    let before = self.wanted.replace((flows.clone(), made.ports.clone()));
-                    if before.is_some() || four.len() + six.len() > 0 {
-                        info!(ipv4 = four.len(), ipv6 = six.len(), "filter rules in force");
-                    }
-                }
+        let wanted: Wanted = (flows, made.ports.clone());
+        if self.asked.as_ref() != Some(&wanted) {
+            let four = fitting(own, &wanted.0[0], |rules| compile::ipv4(rules, router));
+            let six = fitting(own, &wanted.0[1], |rules| compile::ipv6(rules, router));
+            let (four, six) = match four.and_then(|four| Ok((four, six?))) {
+                Ok(both) => both,
                 // Not even those of the configuration fit, which `check` refuses. Nothing changes, and that is what is listed.
-                Err((half, why)) if flows[half].is_empty() => {
-                    let announced = all.iter().flatten().map(|applied| &applied.rule);
+                Err(why) => {
+                    let announced = wanted.0.iter().flatten().map(|applied| &applied.rule);
                     let asked = own.iter().chain(announced);
                     self.list_standing(
                         asked.map(|rule| (rule, session_of(rule, session))),
@@ -249,14 +247,39 @@ impl Rules {
                     );
                     return Err(why);
                 }
-                Err((half, why)) => {
-                    let keep = flows[half].len() / 2;
-                    for applied in flows[half].split_off(keep) {
-                        unapplied.push(refused(&applied.rule, why.to_string()));
-                    }
+            };
+            self.unfit = four.unfit.into_iter().chain(six.unfit).collect();
+            let in_force: Wanted = ([four.fit, six.fit], made.ports.clone());
+            if self.wanted.as_ref() != Some(&in_force) {
+                let mut slots = self.slots.clone();
+                slots.begin();
+                let (mut v4, mut v6) = (four.set, six.set);
+                let commons = [&mut v4.common, &mut v6.common];
+                for (common, half) in commons.into_iter().zip(&in_force.0) {
+                    let rules = own.iter().chain(half.iter().map(|applied| &applied.rule));
+                    compile::count_in(common, rules.map(|rule| slots.of(tables, rule)));
+                }
+                slots.write(tables);
+                self.slots = slots;
+                // The half about to be written may have been in force a moment ago.
+                engine.dataplane.wait_grace();
+                install(tables, &v4, &v6);
+                let [four, six] = [0, 1].map(|half| own.len() + in_force.0[half].len());
+                let before = self.wanted.replace(in_force);
+                if before.is_some() || four + six > 0 {
+                    info!(ipv4 = four, ipv6 = six, "filter rules in force");
                 }
             }
+            self.asked = Some(wanted);
         }
+        roomless.extend(self.unfit.iter().filter_map(|(rule, _)| feed_of(rule)));
+        unapplied.extend(
+            self.unfit
+                .iter()
+                .map(|(rule, why)| refused(rule, why.to_string())),
+        );
+        let none = Default::default();
+        let flows = self.wanted.as_ref().map_or(&none, |(flows, _)| flows);
         let any = |half: &[Applied], flag: u32| {
             if own.is_empty() && half.is_empty() {
                 0
@@ -277,13 +300,14 @@ impl Rules {
             .enumerate()
             .map(|(at, rule)| active(rule, at, None))
             .collect();
-        for half in &flows {
+        for half in flows {
             rows.extend(
                 half.iter()
                     .enumerate()
                     .map(|(at, applied)| active(&applied.rule, own.len() + at, applied.note)),
             );
         }
+        self.count_missing(&rows, roomless, &announced, session);
         rows.extend(unapplied);
         rows.extend(
             announced.not_applied.iter().map(|flow| {
@@ -292,6 +316,53 @@ impl Rules {
         );
         self.rows = rows;
         Ok(())
+    }
+
+    /// Counts by session what is not in force and was asked for. What another session's announcement of the same rule does, and
+    /// what the configuration does not want, is not missing.
+    fn count_missing(
+        &mut self,
+        active: &[RuleRow],
+        roomless: Vec<FeedId>,
+        announced: &Assembled,
+        session: &dyn Fn(FeedId) -> Option<String>,
+    ) {
+        let name = |feed| session(feed).unwrap_or_else(|| "a session that is gone".into());
+        let mut missing: BTreeMap<String, Missing> = BTreeMap::new();
+        for feed in roomless {
+            missing.entry(name(feed)).or_default().roomless += 1;
+        }
+        for flow in &announced.not_applied {
+            let entry = missing.entry(name(flow.feed)).or_default();
+            match flow.why {
+                Refusal::Lost(_) => {}
+                Refusal::TooMany(_) => entry.roomless += 1,
+                _ => entry.refused += 1,
+            }
+        }
+        for row in active {
+            if let Some(entry) = row.session.as_ref().and_then(|session| missing.get_mut(session)) {
+                entry.active += 1;
+            }
+        }
+        missing.retain(|_, entry| entry.roomless + entry.refused > 0);
+        self.missing = missing;
+    }
+
+    /// A sentence for each session of which rules are not applied.
+    pub fn problems(&self) -> impl Iterator<Item = String> {
+        self.missing.iter().map(|(session, missing)| {
+            let not = missing.roomless + missing.refused;
+            let room = match missing.roomless {
+                0 => String::new(),
+                count if count == not => ", for want of room".into(),
+                count => format!(", {count} of them for want of room"),
+            };
+            format!(
+                "FlowSpec: of {} rules of {session} {not} are not applied{room}: `forwarder filter show` says which and why",
+                not + missing.active
+            )
+        })
     }
 
     /// What each rule has counted; `elapsed` seconds after this was asked last.
@@ -313,50 +384,15 @@ impl Rules {
     }
 }
 
-fn session_of(rule: &Rule, session: &dyn Fn(FeedId) -> Option<String>) -> Option<String> {
+fn feed_of(rule: &Rule) -> Option<FeedId> {
     match rule.origin {
         Origin::Config(_) => None,
-        Origin::FlowSpec(feed) => session(feed),
+        Origin::FlowSpec(feed) => Some(feed),
     }
 }
 
-/// The FlowSpec rules that may be applied here: on interfaces that take them, and no more that let the next be asked than the
-/// program takes turns for.
-fn applicable(
-    half: Vec<Applied>,
-    config: &Config,
-    mut room: usize,
-    mut refuse: impl FnMut(&Rule, String),
-) -> Vec<Applied> {
-    let takes: Vec<String> = config
-        .interfaces
-        .iter()
-        .filter(|interface| interface.flowspec)
-        .map(|interface| interface.name.clone())
-        .collect();
-    let everywhere = takes.len() == config.interfaces.len();
-    let mut applied = Vec::new();
-    for mut flow in half {
-        if !config.filter.flowspec || takes.is_empty() {
-            refuse(&flow.rule, "the configuration says flowspec = false".into());
-            continue;
-        }
-        if flow.rule.proceed {
-            if room == 0 {
-                refuse(
-                    &flow.rule,
-                    format!("more than {PROCEEDING} rules let the next one be asked"),
-                );
-                continue;
-            }
-            room -= 1;
-        }
-        if !everywhere {
-            flow.rule.when.interfaces = Some(takes.clone());
-        }
-        applied.push(flow);
-    }
-    applied
+fn session_of(rule: &Rule, session: &dyn Fn(FeedId) -> Option<String>) -> Option<String> {
+    feed_of(rule).and_then(session)
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ use super::{
 };
 
 /// Why rules cannot be put in force together.
-#[derive(Debug, Error, PartialEq, Eq)]
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum CompileError {
     /// Too many.
     #[error("{0} rules of one family, and there is room for {RULES}")]
@@ -133,6 +133,13 @@ pub fn ipv6(rules: &[Placed<'_>], router: Router<'_>) -> Result<Box<Set6>, Compi
     }
     compiler.finish(&mut set.common)?;
     Ok(set)
+}
+
+/// Has each of the rules that a set was compiled from counted in its slot.
+pub fn count_in(common: &mut Common, slots: impl Iterator<Item = u32>) {
+    for (verdict, slot) in common.verdicts.iter_mut().zip(slots) {
+        verdict.slot = slot;
+    }
 }
 
 /// The class of a number, and where the next stretch begins.

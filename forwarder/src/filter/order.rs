@@ -2,9 +2,10 @@
 //!
 //! The steps: take each apart; ask whether it is its announcer's to make; of several that announce the same rule, take the
 //! one that BGP's decision takes (RFC 8955 5.2); order what is left (RFC 8955 5.1); make rules of it, as many as there is
-//! room for. The answer depends on what is announced, and on nothing else: not on the order of arrival.
+//! room for, of each session in turn: one that announces too many leaves out its own. The answer depends on what is
+//! announced, and on nothing else: not on the order of arrival.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use super::flowspec::validate::{Unicast, validate};
@@ -120,18 +121,48 @@ impl Half {
             }
         }
         lose(&flows, &mut refusals);
+        let mut made = make(&flows, &mut refusals);
         for (at, (feed, flow)) in flows.iter().enumerate() {
-            let made = match refusals.remove(&at) {
-                Some(why) => Err(why),
-                None if self.applied.len() >= MOST_RULES => Err(Refusal::TooMany(MOST_RULES)),
-                None => flow.rule(*feed),
-            };
-            match made {
-                Ok((rule, note)) => self.applied.push(Applied { rule, note }),
-                Err(why) => self.refuse(*feed, flow.name(), why),
+            match made.remove(&at) {
+                Some(applied) => self.applied.push(applied),
+                None => {
+                    let why = refusals.remove(&at).unwrap_or(Refusal::TooMany(MOST_RULES));
+                    self.refuse(*feed, flow.name(), why);
+                }
             }
         }
     }
+}
+
+/// Makes the rules that there is room for, by their numbers: of each session the next that can be made, in turn, so that
+/// who announces few has all of them. Those that cannot be made take no room.
+fn make(flows: &[(FeedId, Flow<'_>)], refusals: &mut BTreeMap<usize, Refusal>) -> BTreeMap<usize, Applied> {
+    let mut waiting: BTreeMap<FeedId, VecDeque<usize>> = BTreeMap::new();
+    for (at, (feed, _)) in flows.iter().enumerate() {
+        if !refusals.contains_key(&at) {
+            waiting.entry(*feed).or_default().push_back(at);
+        }
+    }
+    let mut made = BTreeMap::new();
+    while made.len() < MOST_RULES && !waiting.is_empty() {
+        waiting.retain(|feed, queue| {
+            while made.len() < MOST_RULES
+                && let Some(at) = queue.pop_front()
+            {
+                match flows[at].1.rule(*feed) {
+                    Ok((rule, note)) => {
+                        made.insert(at, Applied { rule, note });
+                        return true;
+                    }
+                    Err(why) => {
+                        refusals.insert(at, why);
+                    }
+                }
+            }
+            false
+        });
+    }
+    made
 }
 
 /// Refuses all but the best of those that announce the same rule and may.
@@ -332,6 +363,34 @@ mod tests {
             (beyond.name.as_str(), &beyond.why),
             ("dst 192.0.4.1/32", &Refusal::TooMany(1024))
         );
-        assert_eq!(beyond.why.to_string(), "more than 1024 rules of its family");
+        assert_eq!(
+            beyond.why.to_string(),
+            "there is room for 1024 rules of its family, shared fairly between sessions"
+        );
+    }
+
+    #[test]
+    fn a_flood_of_one_neighbour_leaves_out_its_own_rules_and_no_others() {
+        let numbered = |third: u8, number: u16| {
+            let [high, low] = number.to_be_bytes();
+            rule(&[1, 32, 192, third, high, low], 100, &[DROP])
+        };
+        let mut all: Vec<_> = (0..5_000).map(|number| (1, numbered(0, number))).collect();
+        let count = |all: &[(FeedId, Arc<FlowRule>)], feed| {
+            let applied = assemble_all(all, false).v4;
+            let of = |applied: &&Applied| applied.rule.origin == Origin::FlowSpec(feed);
+            applied.iter().filter(of).count()
+        };
+        assert_eq!(count(&all, 1), 1_024);
+        // They are asked behind all of those.
+        all.extend((0..300).map(|number| (2, numbered(1, number))));
+        assert_eq!([count(&all, 1), count(&all, 2)], [724, 300]);
+        all.extend((0..400).map(|number| (3, numbered(2, number))));
+        assert_eq!([1, 2, 3].map(|feed| count(&all, feed)), [362, 300, 362]);
+        // Those in force are asked in the order of the RFC, whoever has them.
+        let assembled = assemble_all(&all, false);
+        let names = names(&assembled.v4);
+        assert_eq!([names[0], names[361]], ["dst 192.0.0.0/32", "dst 192.0.1.105/32"]);
+        assert_eq!([names[362], names[662]], ["dst 192.1.0.0/32", "dst 192.2.0.0/32"]);
     }
 }

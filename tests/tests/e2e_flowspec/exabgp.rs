@@ -93,6 +93,8 @@ fn rules_of_exabgp_cut_and_limit_what_they_name_and_go_with_its_session() -> Res
 /// Rules of the flood, and those of a family that fit.
 const FLOOD: usize = 5_000;
 const FIT: usize = 1_024;
+/// Why the others are not.
+const TOO_MANY: &str = "there is room for 1024 rules of its family, shared fairly between sessions";
 
 #[test]
 fn of_more_rules_than_fit_those_that_are_asked_first_are_in_force() -> Result<()> {
@@ -147,7 +149,7 @@ fn of_more_rules_than_fit_those_that_are_asked_first_are_in_force() -> Result<()
         of(rows, "active") == FIT && of(rows, "not-applied") == FLOOD + 1 - FIT
     })?;
     for row in rows.iter().filter(|row| row["state"] == "not-applied") {
-        ensure!(row["why"] == "more than 1024 rules of its family", "{row}");
+        ensure!(row["why"] == TOO_MANY, "{row}");
     }
     // The one that is asked first is the attack's, and the last that fits the 1,023rd of the others.
     scene.both_cut("next door")?;

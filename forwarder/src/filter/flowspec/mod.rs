@@ -74,7 +74,7 @@ pub enum Refusal {
     #[error("another neighbour's announcement of the same rule counts: {}", .0.words())]
     Lost(Step),
     /// There is no room for all.
-    #[error("more than {0} rules of its family")]
+    #[error("there is room for {0} rules of its family, shared fairly between sessions")]
     TooMany(usize),
 }
 
