@@ -50,8 +50,10 @@ pub struct Pending {
     pub word: u64,
     /// Another, of the same packet or of one before it: the slot is that of the source's prefix.
     pub source: u64,
+    /// How far this CPU's next sample is ([`crate::sample`]). It stands here because every packet that is forwarded has this line.
+    pub skip: u64,
     /// Room up to a cache line: each CPU has its own.
-    pub reserved: [u64; 6],
+    pub reserved: [u64; 5],
 }
 plain!(Pending, 64);
 

@@ -52,6 +52,7 @@ pub const TABLES: &[&str] = &[
     maps::PUNT_SEEN,
     maps::SOURCE_COUNTERS,
     maps::PAIRS,
+    maps::SAMPLE_COUNTERS,
 ];
 
 /// Whether the program has a table's address, so that it must be a single element.

@@ -29,6 +29,7 @@ pub mod origin;
 pub mod punt;
 pub mod reason;
 pub mod rules;
+pub mod sample;
 pub mod settings;
 pub mod trace;
 

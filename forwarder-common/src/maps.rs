@@ -64,6 +64,10 @@ pub const PENDING: &str = "PENDING";
 pub const NEXTHOP_COUNTERS: &str = "NEXTHOP_COUNTERS";
 /// What was sent to, transmitted by and lost at an egress interface, `[cpu][port]`.
 pub const EGRESS_COUNTERS: &str = "EGRESS_COUNTERS";
+/// Samples of packets: a ring buffer.
+pub const SAMPLES: &str = "SAMPLES";
+/// How many samples were taken and lost, `[cpu][port]`.
+pub const SAMPLE_COUNTERS: &str = "SAMPLE_COUNTERS";
 /// Directory: slot to prefix. Controller only.
 pub const SLOT_DIRECTORY: &str = "SLOT_DIRECTORY";
 /// Counts by source of earlier prefixes in each slot; one entry where that is not counted. Controller only.
@@ -123,6 +127,8 @@ pub const COUNTERS: &[&str] = &[
     PUNT_LIMITERS,
     PUNT_BUCKETS,
     PUNT_SEEN,
+    SAMPLES,
+    SAMPLE_COUNTERS,
 ];
 /// Maps no program looks at: what the controller must remember when it is killed.
 pub const DIRECTORIES: &[&str] = &[

@@ -20,7 +20,11 @@ pub struct Settings {
     pub reserved0: u32,
     /// A bit for each [`crate::reason::Reason`] that is asked about before it is passed ([`crate::punt`]).
     pub limited: u64,
+    /// One in so many packets is sampled ([`crate::sample`]); 0: none.
+    pub sample_rate: u32,
+    /// Octets of a frame in a sample, 1 to [`crate::sample::HEADER`].
+    pub sample_octets: u32,
     /// Zero.
-    pub reserved: [u64; 3],
+    pub reserved: [u64; 2],
 }
 plain!(Settings, 64);

@@ -42,7 +42,8 @@ fn prefix(index: u32) -> Option<*mut Counter> {
 /// no verifier takes.
 #[derive(Clone, Copy)]
 pub struct Place {
-    pending: *mut Pending,
+    /// This CPU's entry.
+    pub pending: *mut Pending,
     word: u64,
 }
 

@@ -15,6 +15,7 @@ use crate::{
     packet::Packet,
     punt,
     rules::Answer,
+    sample,
 };
 
 /// Reasons as bits, by policy: the verdict is two shifts instead of a table in memory.
@@ -73,6 +74,11 @@ fn decide<N: Notes>(ctx: *mut xdp_md, port: u32, answer: Answer) -> u32 {
     let reason = punt::admit::<N>(ctx, cpu, port, reason);
     N::note(|t| (t.port, t.reason) = (port, reason as u32));
     count::exit(cpu, port, reason, bytes);
+    // What comes in by an interface without a port is nobody's to sample.
+    if !N::TAKEN && port != 0 {
+        let pending = maps::PENDING.get_ptr_mut(cpu).unwrap_or(core::ptr::null_mut());
+        sample::consider(ctx.ctx, pending, reason, (0, 0), bytes);
+    }
     // Whichever way it goes on: a rule that marks is no business of the routes.
     answer.mark(ctx);
     if DROP >> reason & 1 != 0 {

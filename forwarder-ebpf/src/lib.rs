@@ -47,6 +47,8 @@ pub mod punt;
 pub mod redirect;
 #[cfg(target_arch = "bpf")]
 pub mod rules;
+#[cfg(target_arch = "bpf")]
+pub mod sample;
 
 use forwarder_common::reason::Reason;
 

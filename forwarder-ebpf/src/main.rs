@@ -30,6 +30,7 @@ mod program {
         parse::{self, ETHERNET, IPV4, IPV6, Network},
         redirect, rewrite,
         rules::{self, Answer, Whence},
+        sample,
     };
 
     /// A packet, and where it came in.
@@ -261,6 +262,10 @@ mod program {
             // SAFETY: data and data_end after the tail moved.
             let packet = unsafe { Packet::new(ctx.data(), ctx.data_end()) };
             head = packet.head().ok_or(Reason::Internal)?;
+        }
+        if !N::TAKEN {
+            let (exit, way) = (Reason::Forwarded.index(), (slot, chosen.id));
+            sample::consider(arrival.ctx.ctx, place.pending, exit, way, bytes);
         }
         rewrite(head, chosen.hop);
         N::stage(Stage::Rewrite);

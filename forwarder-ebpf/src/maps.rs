@@ -5,7 +5,7 @@ use aya_ebpf::{
     bindings::BPF_F_MMAPABLE,
     helpers::generated::bpf_get_smp_processor_id,
     macros::map,
-    maps::{Array, DevMap, HashMap},
+    maps::{Array, DevMap, HashMap, RingBuf},
 };
 use forwarder_common::{
     counters::{Counter, EgressCounters, Pending, ReasonCounters},
@@ -21,6 +21,7 @@ use forwarder_common::{
     origin::Origin,
     punt::{FLOWS, Flow, Punt, PuntStates, WAYS},
     rules::{Asked, RuleEntry, RuleSet, RuleState},
+    sample::{RING_OCTETS, SampleCounter},
     settings::Settings,
     trace::Trace,
 };
@@ -61,6 +62,7 @@ direct! {
     PUNT_LIMITERS: Table<Limiter>;
     PUNT_BUCKETS: Table<u64>;
     PUNT_SEEN: Table<[u64; WAYS]>;
+    SAMPLE_COUNTERS: Table<SampleCounter>;
 }
 
 /// `PREFIX_COUNTERS` where it is one element; else as long as nothing, and the map is asked.
@@ -102,6 +104,10 @@ pub static SELF_ADDRESSES: HashMap<u32, u32> = HashMap::with_max_entries(4096, 0
 /// Sessions, peers and tunnels of the router's.
 #[map]
 pub static PUNT_FLOWS: HashMap<Flow, u32> = HashMap::with_max_entries(FLOWS, 0);
+
+/// Samples of packets.
+#[map]
+pub static SAMPLES: RingBuf = RingBuf::with_byte_size(RING_OCTETS, 0);
 
 /// Offset of `net_device.ifindex`, from BTF.
 #[unsafe(no_mangle)]

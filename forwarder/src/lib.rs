@@ -21,5 +21,6 @@ pub mod neighbour;
 pub mod netlink;
 pub mod punt;
 pub mod rib;
+pub mod samples;
 pub mod source;
 pub mod stats;

@@ -17,7 +17,7 @@ use anyhow::{Result, anyhow, bail};
 use crate::{ebpf, sh};
 
 /// Programs that the labs, the demo and the tests run, with the Debian package of each. What every Debian has is not here.
-const PROGRAMS: [(&str, &str); 23] = [
+const PROGRAMS: [(&str, &str); 24] = [
     ("bird", "bird2"),
     ("birdc", "bird2"),
     ("chromium", "chromium"),
@@ -38,6 +38,7 @@ const PROGRAMS: [(&str, &str); 23] = [
     ("setsid", "util-linux"),
     ("tcpdump", "tcpdump"),
     ("traceroute", "traceroute"),
+    ("tshark", "tshark"),
     ("umount", "mount"),
     // FRR's daemons are not on PATH; its shell is.
     ("vtysh", "frr"),

@@ -12,7 +12,7 @@ use crate::{
     source::{bgp, feed::SessionView},
     stats::{
         self, StatusRow,
-        status::{Now, SourceRow},
+        status::{Now, SamplesRow, SourceRow},
     },
 };
 
@@ -101,6 +101,11 @@ fn screen(row: &StatusRow, paint: Paint) -> String {
     }
     if let Some(history) = &row.history {
         lines.push(("history", history_line(history)));
+    }
+    if let Some(samples) = &row.samples {
+        for (index, line) in samples_lines(samples, paint).into_iter().enumerate() {
+            lines.push((if index == 0 { "samples" } else { "" }, line));
+        }
     }
     let sums = if row.ingress_residue == 0 && row.egress_residue == 0 {
         paint.good("every packet accounted once")
@@ -269,6 +274,35 @@ fn heartbeat(row: &StatusRow, paint: Paint) -> String {
     } else {
         format!("{age} ({limit})")
     }
+}
+
+/// Flow samples, and what became of them.
+fn samples_lines(samples: &SamplesRow, paint: Paint) -> Vec<String> {
+    let lost = match samples.lost {
+        0 => "none lost".to_string(),
+        lost => paint.bad(&format!("{} lost", grouped(lost))),
+    };
+    let mut lines = vec![format!(
+        "1 packet in {}: {} taken, {lost}",
+        grouped(samples.rate.into()),
+        grouped(samples.taken)
+    )];
+    for to in &samples.collectors {
+        let mut line = format!(
+            "{} to {}: {}",
+            to.protocol.name(),
+            to.address,
+            counted(to.datagrams, "datagram")
+        );
+        if to.errors > 0 {
+            line += &format!(", {}", paint.bad(&format!("{} not sent", grouped(to.errors))));
+        }
+        if let Some(why) = &to.last_error {
+            line += &format!(" ({why})");
+        }
+        lines.push(line);
+    }
+    lines
 }
 
 /// What the history has, and how much room that takes.

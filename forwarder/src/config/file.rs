@@ -17,6 +17,7 @@ use super::history::Written as History;
 use super::metrics::Written as Metrics;
 use super::punt::Written as Punt;
 use super::rules::Written as Rule;
+use super::samples::Written as Samples;
 use super::whole::Spots;
 use super::{
     ApiConfig, Config, ConfigError, DEFAULT_MAX_AGE, DEFAULT_METRICS, DEFAULT_SOCKET, DEFAULT_SYNC_TIMEOUT,
@@ -47,6 +48,7 @@ struct File {
     account: Vec<Spanned<Account>>,
     #[serde(default)]
     statistics: Statistics,
+    samples: Option<Spanned<Samples>>,
 }
 
 #[derive(Deserialize)]
@@ -191,6 +193,7 @@ impl Check<'_> {
             metrics: self.metrics(&file.metrics)?,
             accounts: self.accounts(&file.account)?,
             statistics,
+            samples: self.samples(file.samples.as_ref())?,
         })
     }
 

@@ -14,6 +14,7 @@ mod metrics;
 mod prefixes;
 mod punt;
 mod rules;
+mod samples;
 #[cfg(test)]
 mod tests;
 mod whole;
@@ -37,6 +38,7 @@ pub use metrics::MetricsConfig;
 pub use prefixes::read_list;
 pub use punt::PuntConfig;
 pub use rules::{MOST_RULES, bits_per_second};
+pub use samples::SamplesConfig;
 pub use whole::{check, load};
 
 use crate::{filter::rule::Rule, source::route_tables::RouteTables};
@@ -314,6 +316,8 @@ pub struct Config {
     pub accounts: Vec<AccountConfig>,
     /// What is counted beside what always is.
     pub statistics: StatisticsConfig,
+    /// Packets that are told to collectors.
+    pub samples: SamplesConfig,
 }
 
 impl Config {
@@ -363,6 +367,7 @@ impl Config {
             metrics: MetricsConfig::default(),
             accounts: Vec::new(),
             statistics: StatisticsConfig::default(),
+            samples: SamplesConfig::default(),
         })
     }
 

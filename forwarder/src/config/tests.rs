@@ -123,7 +123,7 @@ fn an_unknown_key_is_shown_where_it_stands_with_the_allowed_ones() {
     );
     assert!(
         text.ends_with(
-            "did you mean `interface`? Allowed here: interface, routes, filter, punt, tables, api, history, metrics, account, statistics"
+            "did you mean `interface`? Allowed here: interface, routes, filter, punt, tables, api, history, metrics, account, statistics, samples"
         ),
         "{text}"
     );

@@ -65,6 +65,7 @@ use crate::{
     locked::locked,
     netlink,
     punt::follow::Follower,
+    samples,
     source::{feed::FeedId, kernel::KernelSource},
     stats::{self, LinkStats},
 };
@@ -207,6 +208,8 @@ struct Controller {
     gate_until: Option<Instant>,
     server: Option<std::thread::JoinHandle<()>>,
     sampler: Option<std::thread::JoinHandle<()>>,
+    /// None where nothing is sampled.
+    samples: Option<samples::Running>,
     /// What the sampler tells.
     sampled: sampler::Told,
     /// What punt classes count, from second to second.
@@ -265,6 +268,7 @@ impl Controller {
             stop: Arc::clone(&stop),
         };
         let (sampled, sampler) = sampler::start(pins, needs)?;
+        let samples = start_samples(pins, config, &engine, &stop)?;
         let known = Known {
             state: Arc::clone(&state),
             link_stats: Arc::clone(&link_stats),
@@ -302,6 +306,7 @@ impl Controller {
             max_age: routes.max_age,
             server: Some(server),
             sampler: Some(sampler),
+            samples,
             sampled,
             limits: stats::limits::Watch::default(),
             residues: stats::residue::Watch::default(),
@@ -559,6 +564,9 @@ impl Controller {
         problems.extend(missing.map(|why| format!("the history is not written: {why}")));
         if let Ok(mut state) = self.state.write() {
             state.history = history;
+            if let Some(samples) = &self.samples {
+                state.samples = locked(&samples.told).clone();
+            }
             state.rules = rules;
             state.blackholes = blackholes;
             state.bogons = if self.interfaces.filters_any() {
@@ -578,8 +586,12 @@ impl Controller {
     }
 
     fn finish(&mut self) {
+        // Nobody will read them.
+        self.engine.view().set_samples(0, 0);
         self.stop.store(true, Ordering::Relaxed);
-        for thread in [self.server.take(), self.sampler.take()].into_iter().flatten() {
+        let samples = self.samples.take().map(|samples| samples.thread);
+        let threads = [self.server.take(), self.sampler.take(), samples];
+        for thread in threads.into_iter().flatten() {
             let _ = thread.join();
         }
     }
@@ -594,6 +606,25 @@ pub fn load<D: Dataplane>(source: &mut KernelSource, engine: &mut Engine<D>) -> 
     source.dump_into(&mut load)?;
     load.finish();
     Ok(())
+}
+
+/// Starts to tell collectors of packets, where there are any, and then to sample.
+fn start_samples(
+    pins: &Pins,
+    config: &Config,
+    engine: &Engine<KernelDataplane>,
+    stop: &Arc<AtomicBool>,
+) -> Result<Option<samples::Running>> {
+    let samples = &config.samples;
+    if !samples.is_on() {
+        // A controller that was killed may have left it on.
+        engine.view().set_samples(0, 0);
+        return Ok(None);
+    }
+    let own_as = config.routes.bgp.as_ref().map_or(0, |bgp| bgp.local_as);
+    let started = samples::start(pins, samples.clone(), own_as, Arc::clone(stop))?;
+    engine.view().set_samples(samples.rate, samples.header);
+    Ok(Some(started))
 }
 
 /// Gives the flow hash a seed of its own, once: a new one would move every flow.

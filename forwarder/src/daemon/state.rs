@@ -49,6 +49,8 @@ pub struct State {
     pub limits: Vec<LimitRow>,
     /// Samples of the past.
     pub history: HistoryState,
+    /// Flow samples.
+    pub samples: SamplesState,
     /// What is wrong, in sentences.
     pub problems: Vec<String>,
 }
@@ -75,6 +77,57 @@ pub struct HistoryState {
     pub last: Option<i64>,
     /// Why it is not written now.
     pub why: Option<String>,
+}
+
+/// Flow samples, as they are told to collectors.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SamplesState {
+    /// One in so many packets; 0: none.
+    pub rate: u32,
+    /// Octets of a frame in a sample at most.
+    pub header: u32,
+    /// Who is told.
+    pub collectors: Vec<CollectorState>,
+}
+
+/// What samples are told in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum SampleProtocol {
+    /// sFlow version 5.
+    #[default]
+    Sflow,
+    /// IPFIX (RFC 7011).
+    Ipfix,
+}
+
+impl SampleProtocol {
+    /// The word in `--json` and metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            SampleProtocol::Sflow => "sflow",
+            SampleProtocol::Ipfix => "ipfix",
+        }
+    }
+}
+
+/// A collector of flow samples.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct CollectorState {
+    /// "sflow", "ipfix".
+    pub protocol: SampleProtocol,
+    /// Its address and port.
+    pub address: String,
+    /// Datagrams sent since the controller started.
+    pub datagrams: u64,
+    /// Samples in them, those of counters among them.
+    pub samples: u64,
+    /// Datagrams that could not be sent.
+    pub errors: u64,
+    /// Why the last of those could not, or why the collector cannot be reached.
+    pub last_error: Option<String>,
 }
 
 /// A list of bogons, as it is in force.

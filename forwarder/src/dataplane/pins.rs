@@ -24,7 +24,7 @@ use aya_obj::{
 use forwarder_common::{
     directory::{ABI_VERSION, MAGIC, Meta, SOURCES},
     interface::IFINDEX_MAX,
-    maps, punt,
+    maps, punt, sample,
 };
 
 use super::{Region, Sizes, Tables};
@@ -246,13 +246,9 @@ impl Pins {
         self.create_map(maps::SELF_ADDRESSES, hash, (4, 4), OWN_ADDRESSES, 0)?;
         let flow = (size_of::<punt::Flow>() as u32, 4);
         self.create_map(maps::PUNT_FLOWS, hash, flow, punt::FLOWS, 0)?;
-        self.create_map(
-            LOGS,
-            bpf_map_type::BPF_MAP_TYPE_RINGBUF as u32,
-            (0, 0),
-            LOG_OCTETS,
-            0,
-        )?;
+        let ring = bpf_map_type::BPF_MAP_TYPE_RINGBUF as u32;
+        self.create_map(LOGS, ring, (0, 0), LOG_OCTETS, 0)?;
+        self.create_map(maps::SAMPLES, ring, (0, 0), sample::RING_OCTETS, 0)?;
         // Last, and its contents before its name: the name says that everything else is there.
         let meta = new_map(maps::META, array, (4, size_of::<Meta>() as u32), 1, MMAPABLE)?;
         let region = Region::map(meta.fd().as_fd(), size_of::<Meta>(), true).context("cannot map META")?;

@@ -64,9 +64,16 @@ pub fn open(pins: &Pins, sizes: Sizes, purpose: Purpose) -> Result<Opened> {
             maps::PUNT_FLOWS,
             maps::PREFIX_COUNTERS,
             maps::SOURCE_COUNTERS,
+            maps::SAMPLES,
             LOGS,
         ],
-        Purpose::Trace | Purpose::Uncounted => &[maps::DEVICES, maps::SELF_ADDRESSES, maps::PUNT_FLOWS],
+        // Neither takes samples: the one has no code for it, the other is for measurements without.
+        Purpose::Trace | Purpose::Uncounted => &[
+            maps::DEVICES,
+            maps::SELF_ADDRESSES,
+            maps::PUNT_FLOWS,
+            maps::SAMPLES,
+        ],
     };
     for name in shared {
         loader.map_pin_path(name, Cow::Owned(pins.map(name)));

@@ -18,6 +18,7 @@ use forwarder_common::{
     punt::{self, Punt, PuntStates},
     reason::Reason,
     rules::{self, Asked, RuleEntry, RuleSet, RuleState},
+    sample::{self, SampleCounter},
     settings::Settings,
 };
 
@@ -120,6 +121,7 @@ impl Sizes {
             ),
             (maps::PUNT_BUCKETS, (punt::ROWS * punt::BUCKETS) as u32, 8),
             (maps::PUNT_SEEN, punt::SETS as u32, size(punt::WAYS * 8)),
+            (maps::SAMPLE_COUNTERS, per_port, size(size_of::<SampleCounter>())),
             (maps::SLOT_DIRECTORY, self.slots, size(size_of::<SlotEntry>())),
             (
                 maps::NEXTHOP_DIRECTORY,
@@ -267,6 +269,8 @@ pub struct Tables {
     pub nexthop_counters: Array<Counter>,
     /// `[cpu][port]`.
     pub egress_counters: Array<EgressCounters>,
+    /// `[cpu][port]`.
+    pub sample_counters: Array<SampleCounter>,
     /// Slot directory.
     pub slot_directory: Array<SlotEntry>,
     /// Next-hop directory.
@@ -333,6 +337,7 @@ impl Tables {
             pending: Array::new(region(maps::PENDING)?, cpus),
             nexthop_counters: Array::new(region(maps::NEXTHOP_COUNTERS)?, cpus * nexthops),
             egress_counters: Array::new(region(maps::EGRESS_COUNTERS)?, cpus * ports),
+            sample_counters: Array::new(region(maps::SAMPLE_COUNTERS)?, cpus * ports),
             slot_directory: Array::new(region(maps::SLOT_DIRECTORY)?, slots),
             nexthop_directory: Array::new(region(maps::NEXTHOP_DIRECTORY)?, nexthops),
             group_directory: Array::new(region(maps::GROUP_DIRECTORY)?, sizes.groups as usize),
@@ -440,6 +445,23 @@ impl Tables {
             }
         }
         sum
+    }
+
+    /// Samples of a port's packets, over all CPUs.
+    pub fn samples(&self, port: u32) -> SampleCounter {
+        let mut sum = SampleCounter::default();
+        for cpu in 0..self.sizes.cpus {
+            let one = self.sample_counters.get((cpu * self.sizes.ports + port) as usize);
+            sum.taken = sum.taken.wrapping_add(one.taken);
+            sum.lost = sum.lost.wrapping_add(one.lost);
+        }
+        sum
+    }
+
+    /// Has one packet in `rate` sampled from now on, with `octets` of its frame; none where `rate` is 0.
+    pub fn set_samples(&self, rate: u32, octets: u32) {
+        let word = self.settings.word(0, std::mem::offset_of!(Settings, sample_rate));
+        word.store(sample::settings_word(rate, octets), Ordering::Release);
     }
 
     /// The group word of a slot whose leaf is indirect.

@@ -44,7 +44,7 @@ pub struct Rule {
     pub plain: bool,
 }
 
-/// Counters of a link (`IFLA_STATS64`), as the driver and the stack keep them.
+/// Counters of a link (`IFLA_STATS64`), as the driver and the stack keep them, and its flags.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names are those of struct rtnl_link_stats64")]
 pub struct LinkStats {
@@ -56,6 +56,8 @@ pub struct LinkStats {
     pub tx_errors: u64,
     pub rx_dropped: u64,
     pub tx_dropped: u64,
+    /// Of the link, as `IFF_UP`.
+    pub flags: u32,
 }
 
 /// Where an XDP program is attached.

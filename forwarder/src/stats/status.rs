@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{InterfaceRow, prefixes};
 use crate::{
-    daemon::state::{BogonList, HistoryState, State, Usage},
+    daemon::state::{BogonList, CollectorState, HistoryState, State, Usage},
     dataplane::Tables,
     fib::slots::RESERVED,
     source::feed::{FeedTable, SessionView},
@@ -91,8 +91,27 @@ pub struct StatusRow {
     /// The history; null while no controller runs.
     #[serde(default)]
     pub history: Option<HistoryState>,
+    /// Flow samples; null where none are taken, or no controller runs.
+    #[serde(default)]
+    pub samples: Option<SamplesRow>,
     /// What is wrong, in sentences.
     pub problems: Vec<String>,
+}
+
+/// Flow samples.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct SamplesRow {
+    /// One in so many packets is sampled.
+    pub rate: u32,
+    /// Octets of a frame in a sample at most.
+    pub header: u32,
+    /// Samples taken since the tables were made.
+    pub taken: u64,
+    /// Samples lost since then: nobody had read those before them.
+    pub lost: u64,
+    /// Who is told.
+    pub collectors: Vec<CollectorState>,
 }
 
 /// A list of bogons in force.
@@ -242,9 +261,11 @@ pub fn status(tables: &Tables, state: Option<&State>, interfaces: &[InterfaceRow
         crowded: state.map_or(0, |state| state.crowded),
         bogons: Vec::new(),
         history: None,
+        samples: None,
         problems: Vec::new(),
     };
     if let Some(state) = state {
+        row.samples = samples(tables, state);
         row.history = Some(state.history.clone());
         row.bogons = state.bogons.iter().map(|list| bogons(list, now)).collect();
         row.sources = state.feeds.iter().map(|feed| source(feed, now)).collect();
@@ -253,6 +274,22 @@ pub fn status(tables: &Tables, state: Option<&State>, interfaces: &[InterfaceRow
     let found = problems(&row);
     row.problems.extend(found);
     row
+}
+
+fn samples(tables: &Tables, state: &State) -> Option<SamplesRow> {
+    let told = &state.samples;
+    if told.rate == 0 {
+        return None;
+    }
+    let ports = (0..tables.sizes.ports).map(|port| tables.samples(port));
+    let (taken, lost) = ports.fold((0, 0), |(taken, lost), of| (taken + of.taken, lost + of.lost));
+    Some(SamplesRow {
+        rate: told.rate,
+        header: told.header,
+        taken,
+        lost,
+        collectors: told.collectors.clone(),
+    })
 }
 
 fn bogons(list: &BogonList, now: Now) -> BogonRow {

@@ -14,6 +14,7 @@ mod large;
 mod law;
 mod origin;
 mod punt;
+mod samples;
 mod situations;
 
 use anyhow::{Result, ensure};

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::{Snapshot, families::Families};
+use crate::daemon::state::CollectorState;
 
 impl Snapshot {
     pub(super) fn health(&self, families: &mut Families) -> fmt::Result {
@@ -98,6 +99,36 @@ impl Snapshot {
         let help = "Octets that the history's file system has left";
         let free = history.disk_free_bytes.map(|free| (Vec::new(), free as f64));
         families.gauges("forwarder_history_disk_free_bytes", help, free)
+    }
+
+    /// Where packets are sampled.
+    pub(super) fn samples(&self, families: &mut Families) -> fmt::Result {
+        let Some(samples) = &self.status.samples else {
+            return Ok(());
+        };
+        let help = "One in so many packets is sampled";
+        families.gauges(
+            "forwarder_sample_rate",
+            help,
+            [(Vec::new(), f64::from(samples.rate))],
+        )?;
+        let one = |value: u64| [(Vec::new(), value)];
+        families.counters("forwarder_samples", "Flow samples taken", one(samples.taken))?;
+        let help = "Flow samples lost because those before them were not read yet";
+        families.counters("forwarder_samples_lost", help, one(samples.lost))?;
+        let of = |value: fn(&CollectorState) -> u64| {
+            samples.collectors.iter().map(move |to| {
+                let labels = vec![
+                    ("protocol", to.protocol.name()),
+                    ("collector", to.address.as_str()),
+                ];
+                (labels, value(to))
+            })
+        };
+        let help = "Datagrams of flow samples that were sent, by collector";
+        families.counters("forwarder_sample_datagrams", help, of(|to| to.datagrams))?;
+        let help = "Datagrams of flow samples that could not be sent, by collector";
+        families.counters("forwarder_sample_datagram_errors", help, of(|to| to.errors))
     }
 
     /// Where the administrator has set kernel.bpf_stats_enabled.

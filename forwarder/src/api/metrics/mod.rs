@@ -116,6 +116,7 @@ impl Collector for Snapshot {
         self.limits(&mut families)?;
         self.health(&mut families)?;
         self.history(&mut families)?;
+        self.samples(&mut families)?;
         self.cost(&mut families)
     }
 }

@@ -79,6 +79,8 @@ pub(crate) fn stats(body: &[u8]) -> Result<LinkStats, Malformed> {
     let value = attribute(body, IFLA_STATS64)?.ok_or(Malformed("link without IFLA_STATS64"))?;
     let counter = |index: usize| u64_at(value, index * 8);
     Ok(LinkStats {
+        // ifinfomsg.ifi_flags
+        flags: u32_at(body, 8)?,
         rx_packets: counter(0)?,
         tx_packets: counter(1)?,
         rx_bytes: counter(2)?,
