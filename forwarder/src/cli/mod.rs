@@ -1,11 +1,12 @@
 //! The command line.
 //!
 //! Every reading command is a table for people or, with `--json`, rows for programs; both from the same figures. Exit codes:
-//! 0 yes, 1 no or failed, 2 wrong usage.
+//! 0 yes, 1 no or failed, 2 wrong usage; and 3 where `doctor` has only warnings.
 
 mod bogons;
 mod candidates;
 mod client;
+mod doctor;
 mod figures;
 mod filter;
 mod kernel;
@@ -116,6 +117,10 @@ enum Command {
         #[command(flatten)]
         format: Format,
     },
+    /// This machine and its interfaces: what keeps the fast path from working, from being fast, or from doing what the kernel would
+    ///
+    /// Exit code: 1 when there are errors, 3 when there is nothing worse than warnings, 0 otherwise.
+    Doctor(doctor::Words),
     /// Health in one screen
     Status {
         #[command(flatten)]
@@ -210,8 +215,7 @@ fn selection(text: &str) -> Result<(String, Selection), String> {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     match run(cli) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::from(1),
+        Ok(code) => ExitCode::from(code),
         Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -220,10 +224,10 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Runs a command; answers "yes" or "no".
-fn run(cli: Cli) -> Result<bool> {
+/// Runs a command; answers the exit code.
+fn run(cli: Cli) -> Result<u8> {
     let reader = reader::Reader::new(cli.places.socket.as_deref(), &cli.places.bpffs);
-    match cli.command {
+    let yes = match cli.command {
         Command::Run {
             file,
             interface,
@@ -232,6 +236,7 @@ fn run(cli: Cli) -> Result<bool> {
         } => operate::run(&cli.places, &file.config, &interface, record, history.as_deref()),
         Command::Record { words, file } => record::record(&words, &file.config),
         Command::Check { file, format } => operate::check(&file.config, format.json),
+        Command::Doctor(words) => return doctor::doctor(&words, &cli.places.bpffs),
         Command::Detach { format } => operate::detach(&cli.places.bpffs, format.json),
         Command::Status { format } => status::status(&reader, format.json),
         Command::Interfaces { format } => figures::interfaces(&reader, format.json),
@@ -251,7 +256,8 @@ fn run(cli: Cli) -> Result<bool> {
         Command::Top(words) => top::top(reader, &words),
         Command::Report(command) => report::run(&command),
         Command::Verify { format } => verify::verify(&reader, format.json),
-    }
+    };
+    yes.map(|yes| u8::from(!yes))
 }
 
 #[cfg(test)]
@@ -279,7 +285,7 @@ mod tests {
             error.to_string().contains("neither a prefix nor an address"),
             "{error}"
         );
-        let absent = Cli::try_parse_from(["forwarder", "doctor"]).unwrap_err();
+        let absent = Cli::try_parse_from(["forwarder", "nurse"]).unwrap_err();
         assert_eq!(absent.exit_code(), 2);
         let both = ["forwarder", "run", "--config", "f", "--interface", "eth0"];
         assert!(Cli::try_parse_from(both).is_err());

@@ -7,7 +7,7 @@ pub mod accounts;
 mod asks;
 mod blackholes;
 mod bogons;
-mod bypass;
+pub(crate) mod bypass;
 mod doubt;
 pub mod engine;
 pub mod feeds;

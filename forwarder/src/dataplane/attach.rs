@@ -160,7 +160,7 @@ impl Programs {
         let link = xdp.take_link(id)?;
         // An attachment by netlink, to which aya falls back, could not be pinned and would die with us.
         let link = FdLink::try_from(link).map_err(|_| {
-            anyhow!("the kernel offers no BPF link for {ifname}: forwarder needs Linux 5.16 or later")
+            anyhow!("the kernel offers no BPF link for {ifname}: forwarder needs Linux 5.18 or later")
         })?;
         link.pin(&path)
             .with_context(|| format!("cannot pin the link of {ifname} at {}", path.display()))?;

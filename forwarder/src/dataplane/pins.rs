@@ -382,7 +382,8 @@ pub fn network_namespace() -> Result<u64> {
         .ino())
 }
 
-fn is_bpffs(path: &Path) -> Result<bool> {
+/// Whether a directory is on a BPF file system.
+pub fn is_bpffs(path: &Path) -> Result<bool> {
     let path_c = std::ffi::CString::new(path.as_os_str().as_encoded_bytes()).context("a path with a NUL")?;
     let mut stat = std::mem::MaybeUninit::<libc::statfs>::zeroed();
     // SAFETY: a NUL-terminated path and memory for the answer.

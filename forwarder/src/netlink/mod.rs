@@ -11,7 +11,8 @@
 //! - [`relayed`]: the same messages from a routing daemon
 //! - [`sockets`]: TCP connections, over `NETLINK_SOCK_DIAG`
 //! - [`command`], [`lookup`]: neighbours to keep alive, and what the kernel would do with a packet
-//! - [`ethtool`]: how fast a link is, by ioctl
+//! - [`ethtool`]: what drivers say of themselves, by ioctl; [`netdev`]: what their XDP can
+//! - [`nftables`]: chains on the way of forwarded packets
 
 pub mod command;
 mod constants;
@@ -19,6 +20,8 @@ pub mod dump;
 mod error;
 pub mod ethtool;
 pub mod lookup;
+pub mod netdev;
+pub mod nftables;
 pub mod parse;
 pub mod relayed;
 pub mod socket;

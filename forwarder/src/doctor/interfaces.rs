@@ -1,0 +1,369 @@
+//! One interface of the configuration: its driver and mode, queues against CPUs, rings, interrupts, what the hardware does to frames
+//! before a program sees them, MTU.
+
+use std::collections::BTreeSet;
+
+use super::{
+    Finding, Severity,
+    facts::{Host, Nic},
+};
+use crate::netlink::command::XdpMode;
+
+/// The largest MTU that drivers take with a program that reads frames in one buffer, as on Linux 6.1 with pages of 4 KiB.
+const MTU_LIMITS: [(&str, u32); 6] = [
+    ("i40e", 3046),
+    ("ice", 3046),
+    ("ixgbe", 3050),
+    ("mlx5_core", 3498),
+    ("igc", 1500),
+    ("veth", 3506),
+];
+
+/// Bonding modes in which the kernel lets a program run on the bond (`bond_xdp_check`, drivers/net/bonding/bond_main.c).
+const BOND_MODES: [&str; 4] = ["balance-rr", "active-backup", "802.3ad", "balance-xor"];
+
+/// What is to be said of it.
+pub fn examine(host: &Host, nic: &Nic) -> Vec<Finding> {
+    if !nic.exists {
+        return vec![
+            Finding::new(Severity::Error, "link", "there is no such interface")
+                .because("the controller does not start without it, unless it found it served before")
+                .mend("ip -br link lists those there are; correct the configuration")
+                .on(&nic.name),
+        ];
+    }
+    let mut findings = vec![link(nic), mode(nic)];
+    findings.extend(forwarding(nic));
+    findings.extend(master(nic));
+    findings.extend(bond(nic));
+    findings.push(mtu(nic));
+    findings.extend(offloads(nic));
+    findings.extend(queues(host, nic));
+    findings.extend(spread(nic));
+    findings.extend(rings(nic));
+    findings.extend(interrupts(host, nic));
+    findings.extend(virtual_functions(nic));
+    findings
+        .into_iter()
+        .map(|finding| finding.on(&nic.name))
+        .collect()
+}
+
+fn link(nic: &Nic) -> Finding {
+    let driver = match &nic.driver {
+        Some(driver) if !driver.bus.is_empty() => format!("driver {} at {}", driver.name, driver.bus),
+        Some(driver) => format!("driver {}", driver.name),
+        None => "its driver does not tell its name".to_string(),
+    };
+    if !nic.ethernet {
+        return Finding::new(Severity::Error, "link", "it has no Ethernet frames")
+            .because("the program reads Ethernet headers: everything that comes in would pass to the kernel")
+            .mend("take it out of the configuration: the kernel serves it");
+    }
+    match nic.admin_up {
+        true => Finding::ok("link", driver),
+        false => Finding::new(Severity::Warning, "link", "it is down")
+            .because("nothing comes in or leaves by it")
+            .mend(format!("ip link set {} up", nic.name)),
+    }
+}
+
+fn forwarding(nic: &Nic) -> Option<Finding> {
+    Some(match nic.forwarding4? {
+        true => Finding::ok("forwarding", "IPv4 forwarding is on"),
+        false => Finding::new(Severity::Warning, "forwarding", "IPv4 forwarding is off")
+            .because("neither the kernel nor the fast path forwards IPv4 that comes in there")
+            .mend("sysctl -w net.ipv4.ip_forward=1"),
+    })
+}
+
+fn mode(nic: &Nic) -> Finding {
+    match (nic.attached, nic.native) {
+        (Some(XdpMode::Native | XdpMode::Hardware), _) => {
+            return Finding::ok("xdp", "a program runs in its driver");
+        }
+        (Some(XdpMode::Several), _) => {
+            return Finding::new(Severity::Error, "xdp", "programs are attached in several modes")
+                .because("each packet meets both")
+                .mend(format!(
+                    "ip link show {name}; ip link set {name} xdpgeneric off",
+                    name = nic.name
+                ));
+        }
+        (Some(XdpMode::Generic), true) => {
+            return Finding::new(Severity::Error, "xdp", "a program is attached in generic mode")
+                .because("the configuration wants it in the driver; generic mode is many times slower")
+                .mend(format!("ip link set {} xdpgeneric off", nic.name));
+        }
+        (Some(XdpMode::Generic) | None, false) => {
+            return Finding::new(Severity::Warning, "xdp", "the configuration says generic mode")
+                .because("it works with every driver and is many times slower: behind the kernel's own reception of the packet")
+                .mend("xdp = \"native\" in its [[interface]], where the driver can");
+        }
+        (None, true) => {}
+    }
+    match nic.xdp {
+        Some(xdp) if !xdp.native() => Finding::new(Severity::Error, "xdp", "its driver has no native XDP")
+            .because("the program cannot be attached in the driver, and forwarder never falls back by itself")
+            .mend("take it out of the configuration (the kernel serves it), or say xdp = \"generic\""),
+        Some(xdp) if !xdp.redirects() => Finding::new(
+            Severity::Error,
+            "xdp",
+            "its driver's XDP cannot send packets out by other interfaces",
+        )
+        .because("what comes in there would be lost")
+        .mend("take it out of the configuration: the kernel serves it"),
+        Some(_) => Finding::ok("xdp", "its driver has native XDP"),
+        None => Finding::new(
+            Severity::Note,
+            "xdp",
+            "whether its driver has native XDP is not told by this kernel",
+        )
+        .because("Linux 6.3 and later tell; attaching shows"),
+    }
+}
+
+fn master(nic: &Nic) -> Option<Finding> {
+    let (name, kind) = nic.master.as_ref()?;
+    Some(match kind.as_str() {
+        "bond" => Finding::new(Severity::Note, "master", format!("it is a member of the bond {name}"))
+            .because("a program on a member and one on its bond exclude each other"),
+        "vrf" => Finding::new(Severity::Warning, "master", format!("it belongs to the VRF {name}"))
+            .because("the fast path looks in the tables of [routes], not in the VRF's")
+            .mend(format!("ip link show {name}; tables = [...] of [routes], or take it out of the configuration")),
+        _ => Finding::new(
+            Severity::Warning,
+            "master",
+            format!("it is a port of {name} ({kind})"),
+        )
+        .because("what the bridge would switch comes to the program first; it forwards only what is addressed to the interface itself"),
+    })
+}
+
+fn bond(nic: &Nic) -> Option<Finding> {
+    let bond = nic.bond.as_ref()?;
+    let members = bond.members.len();
+    let found = format!(
+        "bond of {members} members, mode {}, policy {}",
+        bond.mode, bond.policy
+    );
+    Some(if members == 0 {
+        Finding::new(Severity::Error, "bond", "a bond without members")
+            .because("nothing comes in or leaves by it")
+            .mend(format!(
+                "ip link set MEMBER down; ip link set MEMBER master {}",
+                nic.name
+            ))
+    } else if !BOND_MODES.contains(&bond.mode.as_str()) {
+        Finding::new(Severity::Error, "bond", found)
+            .because(format!(
+                "the kernel runs programs on bonds of mode {} alone",
+                BOND_MODES.join(", ")
+            ))
+            .mend(format!("ip link set {} type bond mode 802.3ad", nic.name))
+    } else if bond.policy == "vlan+srcmac" {
+        Finding::new(Severity::Error, "bond", found)
+            .because("the kernel does not run programs on bonds of that policy")
+            .mend(format!(
+                "ip link set {} type bond xmit_hash_policy layer3+4",
+                nic.name
+            ))
+    } else {
+        Finding::new(Severity::Warning, "bond", found).because(
+            "the kernel chooses the member frame by frame, so what leaves by a bond costs more than by its member: frames are handed \
+             over one by one instead of in sixteens",
+        )
+    })
+}
+
+fn mtu(nic: &Nic) -> Finding {
+    let found = format!("MTU {}", nic.mtu);
+    let driver = nic.driver.as_ref().map_or("", |driver| driver.name.as_str());
+    let limit = MTU_LIMITS.iter().find(|(name, _)| *name == driver);
+    match limit {
+        Some((_, limit)) if nic.mtu > *limit => Finding::new(Severity::Error, "mtu", found)
+            .because(format!("with XDP the driver {driver} takes up to {limit}"))
+            .mend(format!(
+                "ip link set {} mtu {limit}, and the same at all who share the link; or take it out of the configuration",
+                nic.name
+            )),
+        Some((_, limit)) => Finding::ok("mtu", format!("{found}, of {limit} that {driver} takes with XDP")),
+        None => Finding::ok("mtu", found),
+    }
+}
+
+fn offloads(nic: &Nic) -> Vec<Finding> {
+    let Some(on) = &nic.features else {
+        return vec![Finding::new(
+            Severity::Note,
+            "offloads",
+            "its driver does not tell its offloads",
+        )];
+    };
+    let wrong = [
+        (
+            "rx-lro",
+            "large receive offload (lro) is on",
+            "it joins packets, which then can neither be forwarded as they came nor read by a program: drivers refuse XDP with it",
+            "lro",
+        ),
+        (
+            "rx-gro-hw",
+            "receive offload in hardware (gro-hw) is on",
+            "it joins packets before a program sees them: drivers refuse XDP with it",
+            "rx-gro-hw",
+        ),
+        (
+            "rx-vlan-hw-parse",
+            "the hardware takes VLAN tags off (rxvlan)",
+            "a tagged frame looks untagged to the program, and would be taken for one of the untagged network",
+            "rxvlan",
+        ),
+    ];
+    let mut findings = Vec::new();
+    for (feature, found, why, word) in wrong {
+        if !on.contains(feature) {
+            continue;
+        }
+        // veth hands the tag over beside the frame only where it was set in software: XDP turns it back.
+        let virtual_link = nic.driver.as_ref().is_some_and(|driver| driver.name == "veth");
+        if virtual_link && feature == "rx-vlan-hw-parse" {
+            continue;
+        }
+        let finding = Finding::new(Severity::Error, "offloads", found).because(why);
+        let command = format!("ethtool -K {} {word} off", nic.name);
+        // Some drivers take the link down for a moment: that is nothing new only where no traffic of ours runs yet.
+        findings.push(if nic.attached.is_none() {
+            finding.mend_safely(command)
+        } else {
+            finding.mend(command)
+        });
+    }
+    if findings.is_empty() {
+        findings.push(Finding::ok("offloads", "nothing joins packets or takes tags off"));
+    }
+    findings
+}
+
+fn queues(host: &Host, nic: &Nic) -> Vec<Finding> {
+    let Some(channels) = nic.channels else {
+        return Vec::new();
+    };
+    let cpus = u32::try_from(host.cpus.len()).unwrap_or(u32::MAX);
+    let found = format!(
+        "queues: {} for receiving, {} for sending; {cpus} CPUs",
+        channels.rx, channels.tx
+    );
+    let most = |max: u32| max.min(cpus);
+    let command = format!(
+        "ethtool -L {} combined {}",
+        nic.name,
+        most(channels.rx_max.max(channels.tx_max))
+    );
+    let mut findings = Vec::new();
+    if channels.tx < cpus {
+        let finding = Finding::new(Severity::Warning, "queues", found.clone()).because(
+            "with fewer transmit queues than CPUs, CPUs share one: many drivers lock it for every burst, some refuse to send for a CPU \
+             that has none",
+        );
+        findings.push(if channels.tx < most(channels.tx_max) {
+            finding.mend(format!("{command} (the link goes down for a moment)"))
+        } else {
+            finding.mend("a device with more queues, or fewer CPUs for it")
+        });
+    } else if channels.rx < most(channels.rx_max) {
+        findings.push(
+            Finding::new(Severity::Warning, "queues", found.clone())
+                .because("only as many CPUs forward what comes in there as it has receive queues")
+                .mend(format!("{command} (the link goes down for a moment)")),
+        );
+    } else {
+        findings.push(Finding::ok("queues", found));
+    }
+    findings
+}
+
+fn spread(nic: &Nic) -> Option<Finding> {
+    let rows = nic.spread.as_ref()?;
+    let queues = nic.channels?.rx;
+    if queues < 2 || rows.is_empty() {
+        return None;
+    }
+    let mut load = vec![0u32; queues as usize];
+    for row in rows {
+        if let Some(queue) = load.get_mut(*row as usize) {
+            *queue += 1;
+        }
+    }
+    let used = load.iter().filter(|rows| **rows > 0).count();
+    let (least, most) = (load.iter().min()?, load.iter().max()?);
+    let found = format!("the hash spreads packets over {used} of {queues} receive queues");
+    Some(if used < load.len() || *most > least + least / 2 + 1 {
+        Finding::new(Severity::Warning, "spread", found)
+            .because(format!(
+                "the fullest queue gets {} rows of {} in its table, the emptiest {least}: some CPUs are done while one is behind",
+                most,
+                rows.len()
+            ))
+            .mend(format!("ethtool -X {} equal {queues}", nic.name))
+    } else {
+        Finding::ok("spread", found)
+    })
+}
+
+fn rings(nic: &Nic) -> Option<Finding> {
+    let rings = nic.rings?;
+    let found = format!(
+        "{} descriptors for receiving of {}, {} for sending of {}",
+        rings.rx, rings.rx_max, rings.tx, rings.tx_max
+    );
+    // Larger ones than this keep more packets than the caches do.
+    let good = |most: u32| most.min(2048);
+    Some(
+        if rings.rx < good(rings.rx_max) || rings.tx < good(rings.tx_max) {
+            Finding::new(Severity::Note, "rings", found)
+            .because("short bursts may be lost in front of the program; `forwarder interfaces` shows what the driver missed")
+            .mend(format!(
+                "ethtool -G {} rx {} tx {} (the link goes down for a moment)",
+                nic.name,
+                rings.rx.max(good(rings.rx_max)),
+                rings.tx.max(good(rings.tx_max))
+            ))
+        } else {
+            Finding::ok("rings", found)
+        },
+    )
+}
+
+fn interrupts(host: &Host, nic: &Nic) -> Option<Finding> {
+    if nic.interrupts.len() < 2 || host.cpus.len() < 2 {
+        return None;
+    }
+    let cpus: BTreeSet<u32> = nic.interrupts.iter().flatten().copied().collect();
+    let found = format!(
+        "its {} interrupts go to {} of {} CPUs",
+        nic.interrupts.len(),
+        cpus.len(),
+        host.cpus.len()
+    );
+    Some(if cpus.len() == 1 {
+        Finding::new(Severity::Warning, "interrupts", found)
+            .because("one CPU forwards all that comes in there")
+            .mend(
+                "apt-get install irqbalance, or write a CPU for each queue to /proc/irq/N/smp_affinity_list",
+            )
+    } else {
+        Finding::ok("interrupts", found)
+    })
+}
+
+fn virtual_functions(nic: &Nic) -> Option<Finding> {
+    (nic.virtual_functions > 0).then(|| {
+        Finding::new(
+            Severity::Note,
+            "sr-iov",
+            format!("{} virtual functions are in use", nic.virtual_functions),
+        )
+        .because("what the device switches between them neither the program nor the kernel sees; several drivers have fewer queues then")
+    })
+}
