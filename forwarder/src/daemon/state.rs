@@ -124,7 +124,7 @@ pub struct CollectorState {
     pub datagrams: u64,
     /// Samples in them, those of counters among them.
     pub samples: u64,
-    /// Datagrams that could not be sent.
+    /// Datagrams that could not be sent, or that nobody listened for.
     pub errors: u64,
     /// Why the last of those could not, or why the collector cannot be reached.
     pub last_error: Option<String>,

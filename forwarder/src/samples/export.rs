@@ -72,7 +72,15 @@ impl Collector {
     /// Sends it a datagram. What cannot be sent is counted and lost.
     pub fn send(&mut self, datagram: &Datagram) {
         let sent = match &self.socket {
-            Some(socket) => socket.send(&datagram.octets),
+            Some(socket) => match socket.send(&datagram.octets) {
+                // That is what became of one before: nobody listened. This one may find somebody.
+                Err(why) if why.kind() == io::ErrorKind::ConnectionRefused => {
+                    self.state.errors += 1;
+                    self.state.last_error = Some(why.to_string());
+                    socket.send(&datagram.octets)
+                }
+                sent => sent,
+            },
             None => Err(io::Error::other("no route to it")),
         };
         match sent {
@@ -125,6 +133,23 @@ mod tests {
         assert_eq!(receiver.recv(&mut octets).expect("a datagram"), 3);
         let state = collector.state();
         assert_eq!((state.datagrams, state.samples, state.errors), (1, 3, 0));
+    }
+
+    #[test]
+    fn a_collector_that_was_not_there_is_told_what_comes_next() {
+        let receiver = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+        let address = receiver.local_addr().expect("address");
+        drop(receiver);
+        let mut collector = Collector::new(SampleProtocol::Sflow, address);
+        assert!(collector.connect(0));
+        collector.send(&datagram(b"lost"));
+        let receiver = UdpSocket::bind(address).expect("the same address");
+        collector.send(&datagram(b"abc"));
+        let mut octets = [0; 8];
+        assert_eq!(receiver.recv(&mut octets).expect("a datagram"), 3);
+        let state = collector.state();
+        assert_eq!((state.datagrams, state.errors), (2, 1));
+        assert!(state.last_error.is_some(), "{state:?}");
     }
 
     #[test]

@@ -3,6 +3,9 @@
 //! A template says which fields a record has; collectors that have not heard it cannot read anything, and UDP loses messages, so
 //! templates are said again every minute. How packets are chosen (RFC 5477) stands in an options record beside them, and as
 //! samplingInterval in each record, too, for collectors that read no options.
+//!
+//! A message has records of one template: readers that look into dataLinkFrameSection (Wireshark is one) may have forgotten
+//! behind it whose templates they need.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -200,8 +203,8 @@ pub struct Encoder {
     rate: u32,
     /// Data records told.
     sequence: u32,
-    waiting: Vec<u8>,
-    samples: u32,
+    /// Records of each kind, and their number.
+    waiting: [(Vec<u8>, u32); Kind::ALL.len()],
 }
 
 impl Encoder {
@@ -212,8 +215,7 @@ impl Encoder {
             domain,
             rate,
             sequence: 0,
-            waiting: Vec::new(),
-            samples: 0,
+            waiting: Default::default(),
         }
     }
 
@@ -267,21 +269,32 @@ impl Encoder {
                 }
             }
         }
-        let full = HEAD + self.waiting.len() + 4 + body.len() > MOST;
-        let ready = if full { self.finish(now) } else { None };
-        set(&mut self.waiting, kind as u16, &body);
-        self.samples += 1;
+        let (waiting, _) = self.waiting_of(kind);
+        let full = HEAD + 4 + waiting.len() + body.len() > MOST;
+        let ready = if full { self.emit(kind, now) } else { None };
+        let (waiting, number) = self.waiting_of(kind);
+        waiting.extend(body);
+        *number += 1;
         ready
     }
 
-    /// The message with what waits, if anything does.
-    pub fn finish(&mut self, now: u32) -> Option<Datagram> {
-        if self.samples == 0 {
+    /// Messages with what waits.
+    pub fn finish(&mut self, now: u32) -> impl Iterator<Item = Datagram> {
+        Kind::ALL.into_iter().filter_map(move |kind| self.emit(kind, now))
+    }
+
+    const fn waiting_of(&mut self, kind: Kind) -> &mut (Vec<u8>, u32) {
+        &mut self.waiting[kind as usize - Kind::ALL[0] as usize]
+    }
+
+    fn emit(&mut self, kind: Kind, now: u32) -> Option<Datagram> {
+        let (records, samples) = std::mem::take(self.waiting_of(kind));
+        if samples == 0 {
             return None;
         }
-        let sets = std::mem::take(&mut self.waiting);
+        let mut sets = Vec::with_capacity(4 + records.len());
+        set(&mut sets, kind as u16, &records);
         let octets = self.message(&sets, now);
-        let samples = std::mem::take(&mut self.samples);
         self.sequence = self.sequence.wrapping_add(samples);
         Some(Datagram { octets, samples })
     }

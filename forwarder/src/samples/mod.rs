@@ -234,8 +234,10 @@ impl Exporter {
     fn flush(&mut self, now: u64) {
         let datagram = self.sflow.finish(self.origin(now));
         self.send(SampleProtocol::Sflow, datagram);
-        let message = self.ipfix.finish(clock::unix_seconds() as u32);
-        self.send(SampleProtocol::Ipfix, message);
+        let messages: Vec<Datagram> = self.ipfix.finish(clock::unix_seconds() as u32).collect();
+        for message in messages {
+            self.send(SampleProtocol::Ipfix, Some(message));
+        }
     }
 
     /// The router's address is the configured one, or that which the first collector sees.

@@ -223,6 +223,29 @@ fn a_datagram_is_sent_when_the_next_sample_would_not_fit() {
     }
 }
 
+#[test]
+fn a_message_of_ipfix_has_records_of_one_template() {
+    let mut encoder = ipfix::Encoder::new(0, 100);
+    let four = flow();
+    let mut other = sample();
+    other.header[12] = 9;
+    let other = fill(&tables(), other, EPOCH);
+    for flow in [&four, &other, &four, &other, &four] {
+        assert_eq!(encoder.flow(flow, 9), None);
+    }
+    let messages: Vec<Datagram> = encoder.finish(9).collect();
+    let told: Vec<_> = messages
+        .iter()
+        .map(|message| {
+            let half = |at: usize| u16::from_be_bytes([message.octets[at], message.octets[at + 1]]);
+            let whole = usize::from(half(18)) + 16 == message.octets.len();
+            (half(16), message.samples, message.octets[11], whole)
+        })
+        .collect();
+    assert_eq!(told, [(256, 3, 0, true), (259, 2, 3, true)]);
+    assert_eq!(encoder.finish(9).count(), 0);
+}
+
 /// Fields and their values of the first record in a message, by the templates of another.
 fn record(templates: &[u8], message: &[u8]) -> Vec<(u16, Vec<u8>)> {
     let half = |octets: &[u8], at: usize| u16::from_be_bytes([octets[at], octets[at + 1]]);
@@ -282,7 +305,7 @@ fn a_record_of_ipfix_is_what_its_template_says() {
         ]
     );
     assert_eq!(encoder.flow(&flow(), 9), None);
-    let message = encoder.finish(9).expect("a message");
+    let message = encoder.finish(9).next().expect("a message");
     assert_eq!(message.octets[4..16], [0, 0, 0, 9, 0, 0, 0, 1, 0, 0, 0, 7]);
     let number = |value: u64, octets: usize| value.to_be_bytes()[8 - octets..].to_vec();
     let milliseconds = number(1_000_001_500, 8);
@@ -329,7 +352,7 @@ fn ipfix_tells_ipv6_and_what_is_not_ip_by_other_templates() {
     let templates = encoder.templates(8).octets;
     let mut told = |flow: &Flow| {
         assert_eq!(encoder.flow(flow, 9), None);
-        record(&templates, &encoder.finish(9).expect("a message").octets)
+        record(&templates, &encoder.finish(9).next().expect("a message").octets)
     };
     let value = |record: &[(u16, Vec<u8>)], element| {
         let mut found = record.iter().filter(|(known, _)| *known == element);

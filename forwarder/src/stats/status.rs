@@ -437,6 +437,29 @@ mod tests {
     }
 
     #[test]
+    fn samples_are_told_while_they_are_taken() {
+        use crate::daemon::state::SamplesState;
+        use forwarder_common::sample::SampleCounter;
+        let tables = sample::tables();
+        let mut state = state();
+        assert_eq!(status(&tables, Some(&state), &[], NOW).samples, None);
+        state.samples = SamplesState {
+            rate: 100,
+            header: 128,
+            collectors: vec![CollectorState::default()],
+        };
+        // Of two ports, on both CPUs.
+        let ports = tables.sizes.ports as usize;
+        for (at, taken, lost) in [(1, 5, 1), (ports + 1, 6, 0), (ports + 2, 7, 2)] {
+            tables.sample_counters.set(at, &SampleCounter { taken, lost });
+        }
+        let row = status(&tables, Some(&state), &[], NOW).samples.expect("samples");
+        assert_eq!((row.rate, row.taken, row.lost), (100, 18, 3));
+        assert_eq!(row.collectors.len(), 1);
+        assert_eq!(status(&tables, None, &[], NOW).samples, None);
+    }
+
+    #[test]
     fn a_healthy_controller_has_no_problems() {
         let tables = sample::tables();
         let row = status(&tables, Some(&state()), &[], NOW);
