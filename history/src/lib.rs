@@ -38,7 +38,7 @@ pub use error::Error;
 pub use figures::Figures;
 pub use read::{Reader, Recorded, Value, Which};
 pub use schema::FILE;
-pub use series::{Direction, Kind, Series, SeriesId, Subject};
+pub use series::{Direction, Kind, SHARED, Series, SeriesId, Subject};
 pub use write::{History, Interval, Sample, State};
 
 /// Where the history is, unless the configuration says otherwise.

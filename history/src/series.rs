@@ -108,11 +108,11 @@ pub enum Series {
         /// From it or to it.
         direction: Direction,
     },
-    /// What of a network's traffic took an interface of ours.
+    /// What of a network's traffic took an interface of ours, or was shared among several.
     OriginAsVia {
         /// The network that originates the prefixes.
         asn: u32,
-        /// The interface.
+        /// The interface; several with [`SHARED`] between them.
         ifname: String,
         /// From it or to it.
         direction: Direction,
@@ -123,6 +123,9 @@ pub enum Series {
         name: String,
     },
 }
+
+/// Between the names of interfaces that share packets: no interface has it in its name (net/core/dev.c `dev_valid_name`).
+pub const SHARED: &str = "/";
 
 /// Which figures of which kind of subject; the number is the one in the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -478,77 +478,121 @@ fn what_was_contracted_is_held_against_what_came_with_the_times_that_prove_it() 
 }
 
 #[test]
-fn what_would_move_to_a_peer_is_its_part_of_the_carriers_and_what_they_would_bill_without() {
+fn what_would_move_to_a_peer_is_what_carriers_take_there_and_what_they_would_bill_without() {
     let directory = Directory::new();
     let mut history = History::open(directory.path(), KEEP).unwrap();
-    for ifname in ["t0", "t1"] {
+    for (ifname, role) in [
+        ("t0", "transit"),
+        ("t1", "transit"),
+        ("ix", "peer"),
+        ("core", "core"),
+    ] {
         history
-            .describe(&interface(ifname, Direction::In), "role", "transit")
+            .describe(&interface(ifname, Direction::In), "role", role)
             .unwrap();
     }
-    let direction = Direction::In;
+    let out = Direction::Out;
+    let origin = |asn, direction| Series::OriginAs { asn, direction };
     for n in 0..100 {
         let via = |ifname: &str| Series::OriginAsVia {
             asn: 64_501,
             ifname: ifname.into(),
-            direction,
+            direction: out,
         };
         let counted = [
-            (interface("t0", direction), 100 * MEGABIT),
-            (interface("t1", direction), 60 * MEGABIT),
-            (interface("core", direction), 500 * MEGABIT),
-            (
-                Series::OriginAs {
-                    asn: 64_501,
-                    direction,
-                },
-                40 * MEGABIT,
-            ),
-            (
-                Series::OriginAs {
-                    asn: 64_502,
-                    direction,
-                },
-                90 * MEGABIT,
-            ),
+            (interface("t0", out), 100 * MEGABIT),
+            (interface("t1", out), 60 * MEGABIT),
+            (interface("t0", Direction::In), 80 * MEGABIT),
+            (interface("ix", out), 500 * MEGABIT),
+            // Over everything there is more of it than the carriers carry.
+            (origin(64_501, out), 325 * MEGABIT),
+            (origin(64_501, Direction::In), 900 * MEGABIT),
             (via("t0"), 10 * MEGABIT),
-            (via("t1"), 30 * MEGABIT),
+            (via("t1"), 20 * MEGABIT),
+            (via("t0/t1"), 10 * MEGABIT),
+            (via("ix"), 280 * MEGABIT),
+            (via("ix/t1"), 5 * MEGABIT),
+            (origin(64_502, out), 90 * MEGABIT),
+            // Connected, static, local: more than all the rest.
+            (origin(0, out), 7_000 * MEGABIT),
+            (origin(0, Direction::In), 6_000 * MEGABIT),
+            (
+                Series::NeighbourAs {
+                    asn: 64_510,
+                    direction: out,
+                },
+                400 * MEGABIT,
+            ),
         ];
         write(&mut history, FEBRUARY + n * 300, 300, &counted);
     }
     let reader = History::open_read(directory.path()).unwrap();
     let (period, zone) = month("2026-02", "UTC");
-    let ask = |asn| {
-        let question = peering::Question { asn, top: 10 };
+    let ask = |asn, top| {
+        let question = peering::Question { asn, top };
         peering::peering(&reader, &question, &period, &zone, MARCH)
     };
-    let report = ask(Some(64_501)).unwrap();
+    let report = ask(Some(64_501), 10).unwrap();
     let rows: Vec<_> = report
         .rows
         .iter()
-        .filter(|row| row.direction == Direction::In)
         .map(|row| {
-            let without = row.carrier_p95_without.map(|rate| rate / 1_000_000);
             (
                 row.ifname.as_deref(),
+                row.direction,
                 row.p95 / 1_000_000,
                 row.share_percent,
-                without,
+                row.carrier_p95.map(|rate| rate / 1_000_000),
+                row.carrier_p95_without.map(|rate| rate / 1_000_000),
             )
         })
         .collect();
     assert_eq!(
         rows,
         [
-            (None, 40, Some(25.0), Some(120)),
-            (Some("t0"), 10, Some(10.0), Some(90)),
-            (Some("t1"), 30, Some(50.0), Some(30))
+            (None, Direction::In, 900, None, Some(80), None),
+            // 10 + 20 + 10 of the carriers' 160.
+            (None, out, 325, Some(25.0), Some(160), Some(120)),
+            (Some("ix"), out, 280, Some(56.0), Some(500), Some(220)),
+            (Some("ix/t1"), out, 5, Some(0.89), Some(560), Some(555)),
+            (Some("t0"), out, 10, Some(10.0), Some(100), Some(90)),
+            (Some("t0/t1"), out, 10, Some(6.25), Some(160), Some(150)),
+            (Some("t1"), out, 20, Some(33.33), Some(60), Some(40)),
         ]
     );
-    let largest = ask(None).unwrap();
-    assert_eq!(largest.rows[0].asn, 64_502);
+    assert_eq!(report.rows[1].carrier_bytes, Some(100 * 40 * MEGABIT));
+
+    // What has no AS is the most, and no network.
+    let largest = ask(None, 2).unwrap();
+    let rows: Vec<_> = largest
+        .rows
+        .iter()
+        .map(|row| (row.by, row.asn, row.direction, row.carrier_p95_without.is_some()))
+        .collect();
+    assert_eq!(
+        rows,
+        [
+            ("origin-as", 64_501, Direction::In, false),
+            ("origin-as", 64_501, out, true),
+            ("origin-as", 64_502, Direction::In, false),
+            // By which way it goes is not recorded.
+            ("origin-as", 64_502, out, false),
+            ("neighbour-as", 64_510, Direction::In, false),
+            ("neighbour-as", 64_510, out, false),
+        ]
+    );
+    let most = |row: &peering::Row| row.share_percent.unwrap_or(0.0);
+    assert!(largest.rows.iter().all(|row| most(row) <= 100.0));
+    let unknown = &largest.unknown[..];
+    let [unknown] = unknown else { panic!("{unknown:?}") };
+    assert_eq!(
+        (unknown.by, unknown.bytes_in, unknown.bytes_out),
+        ("origin-as", 600_000 * MEGABIT, 700_000 * MEGABIT)
+    );
+    let error = ask(Some(0), 1).unwrap_err().to_string();
+    assert!(error.starts_with("AS0 is what has no AS path"), "{error}");
     assert!(
-        ask(Some(1))
+        ask(Some(1), 1)
             .unwrap_err()
             .to_string()
             .contains("nothing was ever counted")

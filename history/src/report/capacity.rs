@@ -196,7 +196,7 @@ fn links(reader: &Reader, question: &Question, samples: &Samples) -> Result<Vec<
             target: Default::default(),
         };
         for member in &members {
-            whole.target.series.extend(&member.target.series);
+            whole.target.join(&member.target);
         }
         let bond = Some(bond.clone());
         links.push(Link {

@@ -12,6 +12,13 @@ pub struct Target {
     pub series: Vec<(SeriesId, Direction)>,
 }
 
+impl Target {
+    /// What is in another is in this one, too.
+    pub fn join(&mut self, other: &Target) {
+        self.series.extend(&other.series);
+    }
+}
+
 /// Its octets in each sample.
 #[derive(Clone, Debug, Default)]
 pub struct Curve {

@@ -56,6 +56,7 @@ pub fn run(words: &Words) -> Result<()> {
         ("p95", true),
         ("peak", true),
         ("bytes", true),
+        ("over carriers", true),
         ("share", true),
         ("carriers' p95", true),
         ("without", true),
@@ -69,14 +70,24 @@ pub fn run(words: &Words) -> Result<()> {
             rate(row.p95),
             rate(row.peak),
             octets(row.bytes),
+            row.carrier_bytes.map_or("-".to_string(), octets),
             percent(row.share_percent),
             row.carrier_p95.map_or("-".to_string(), rate),
             row.carrier_p95_without.map_or("-".to_string(), rate),
         ]
     };
     let mut text = about(&report.samples, &desk);
-    text += "in: from the network; out: to it; share and percentile: of all carriers, or of the interface named\n\n";
+    text += "in: from the network; out: to it; over carriers and the share: what carriers sent to it, of all that they sent (or of what the \
+             interface named did). By which interface packets from a network come in is not counted.\n\n";
     text += &output::table(&columns, report.rows.iter().map(cells), Paint::stdout());
+    for unknown in &report.unknown {
+        text += &format!(
+            "\nof no {} that is known (connected, static or local): {} in, {} out\n",
+            unknown.by,
+            octets(unknown.bytes_in),
+            octets(unknown.bytes_out)
+        );
+    }
     if words.network.is_some() && !report.by_interface {
         text += "\nby which interface it goes is not in the history\n";
     }

@@ -64,8 +64,10 @@ pub struct Totals {
     pub origins: Sums<u32>,
     /// By the network it is heard from.
     pub neighbours: Sums<u32>,
-    /// By the network it comes from and the port it was sent to, where a prefix has one way out.
-    pub origins_by_port: Sums<(u32, u16)>,
+    /// By the network it comes from and the way it was sent, as a place in `ways`.
+    pub origins_by_way: Sums<(u32, u16)>,
+    /// Ports, in ascending order: one where a prefix has one way out, several where its packets are shared among them.
+    pub ways: Vec<Vec<u16>>,
 }
 
 impl Totals {
@@ -74,6 +76,18 @@ impl Totals {
         self.prefixes
             .values()
             .fold(Both::default(), |sum, counter| sum.plus(*counter))
+    }
+
+    /// The place of a way; `None` where there are more than can be told apart.
+    fn way(&mut self, ports: Vec<u16>) -> Option<u16> {
+        let place = match self.ways.iter().position(|known| *known == ports) {
+            Some(place) => place,
+            None => {
+                self.ways.push(ports);
+                self.ways.len() - 1
+            }
+        };
+        u16::try_from(place).ok()
     }
 }
 
@@ -90,7 +104,8 @@ pub struct Prefixes {
     readings: Readings,
     /// CPUs that have forwarded anything.
     cpus: Vec<u32>,
-    ports: HashMap<u32, Option<u16>, RandomState>,
+    /// The way of each group, in this pass.
+    ways: HashMap<u32, Option<u16>, RandomState>,
 }
 
 impl Prefixes {
@@ -105,7 +120,7 @@ impl Prefixes {
             active: Vec::new(),
             readings,
             cpus: Vec::new(),
-            ports: HashMap::default(),
+            ways: HashMap::default(),
         }
     }
 
@@ -123,7 +138,7 @@ impl Prefixes {
     /// Looks at every slot.
     pub fn pass(&mut self, tables: &Tables) {
         self.active.clear();
-        self.ports.clear();
+        self.ways.clear();
         self.take_readings(tables);
         let fresh = |cpu: &u32| !self.cpus.contains(cpu) && tables.has_counted(*cpu);
         let fresh: Vec<u32> = (0..tables.sizes.cpus).filter(fresh).collect();
@@ -173,16 +188,16 @@ impl Prefixes {
         add(&mut totals.prefixes, prefix, more);
         add(&mut totals.origins, origin_as, more);
         add(&mut totals.neighbours, neighbour_as, more);
-        let port = self
-            .ports
+        let way = self
+            .ways
             .entry(entry.group)
-            .or_insert_with(|| sole_port(tables, entry.group));
-        if let Some(port) = *port {
+            .or_insert_with(|| totals.way(ports(tables, entry.group)?));
+        if let Some(way) = *way {
             // By which interface packets from there came in is not known.
             let from = Counter::default();
             add(
-                &mut totals.origins_by_port,
-                (origin_as, port),
+                &mut totals.origins_by_way,
+                (origin_as, way),
                 Both { from, ..more },
             );
         }
@@ -232,6 +247,8 @@ impl Prefixes {
     /// What was added up is kept.
     pub fn committed(&mut self) {
         self.moved.fill(0);
+        // They are places in what goes here.
+        self.ways.clear();
         // New maps: a flood of prefixes in one interval does not stay in memory for ever.
         self.totals = Totals::default();
     }
@@ -260,23 +277,26 @@ fn sum(cpus: &[u32], counter: impl Fn(u32) -> Counter) -> Counter {
         .fold(Counter::default(), |sum, cpu| sum.plus(counter(*cpu)))
 }
 
-/// The port by which a group sends all of its packets, where there is one.
-fn sole_port(tables: &Tables, group: u32) -> Option<u16> {
+/// The ports among which a group shares its packets, each once, in ascending order; `None` where one of them is not known.
+fn ports(tables: &Tables, group: u32) -> Option<Vec<u16>> {
     if group >= tables.sizes.groups {
         return None;
     }
     let entry = tables.groups.get(group as usize);
-    let port = |id: u16| {
-        let known = u32::from(id) < tables.sizes.nexthops;
-        known.then(|| tables.nexthops.get(usize::from(id)).port)
+    let used = match entry.width {
+        0 | 1 => &entry.buckets[..1],
+        _ => &entry.buckets[..],
     };
-    let first = port(entry.buckets[0])?;
-    let rest = if entry.width <= 1 {
-        &[][..]
-    } else {
-        &entry.buckets[..]
+    let port = |id: &u16| {
+        let known = u32::from(*id) < tables.sizes.nexthops;
+        known
+            .then(|| tables.nexthops.get(usize::from(*id)).port)
+            .filter(|port| *port != 0)
     };
-    (first != 0 && rest.iter().all(|id| port(*id) == Some(first))).then_some(first)
+    let mut ports: Vec<u16> = used.iter().map(port).collect::<Option<_>>()?;
+    ports.sort_unstable();
+    ports.dedup();
+    Some(ports)
 }
 
 #[cfg(test)]
@@ -288,6 +308,39 @@ mod tests {
         dataplane::Sizes,
         fib::{Fib, Provenance},
     };
+
+    #[test]
+    fn what_is_shared_among_ports_is_of_all_of_them_and_what_a_group_names_twice_is_there_once() {
+        use forwarder_common::nexthop::{Group, NextHop};
+        let tables = Tables::heap(SIZES);
+        for (id, port) in [(1, 7), (2, 3), (3, 7), (4, 0)] {
+            let hop = NextHop {
+                port,
+                ..tables.nexthops.get(id)
+            };
+            tables.nexthops.set(id, &hop);
+        }
+        let mut shared = Group::single(1);
+        shared.width = shared.buckets.len() as u32;
+        let ways = |buckets: &[u16], mut group: Group| {
+            for (place, id) in group.buckets.iter_mut().zip(buckets.iter().cycle()) {
+                *place = *id;
+            }
+            tables.groups.set(2, &group);
+            ports(&tables, 2)
+        };
+        assert_eq!(ways(&[1, 2, 3], shared), Some(vec![3, 7]));
+        assert_eq!(ways(&[1, 3], shared), Some(vec![7]));
+        // Buckets behind the first are none of a group that has one way.
+        assert_eq!(ways(&[1, 2], Group::single(1)), Some(vec![7]));
+        // One of them is not known.
+        assert_eq!(ways(&[1, 4], shared), None);
+        assert_eq!(ports(&tables, tables.sizes.groups), None);
+
+        let mut totals = Totals::default();
+        let places = [vec![7], vec![3, 7], vec![7]].map(|ports| totals.way(ports));
+        assert_eq!(places, [Some(0), Some(1), Some(0)]);
+    }
 
     const PUNT: u32 = 1;
     const SIZES: Sizes = Sizes {

@@ -8,7 +8,9 @@ use std::{collections::HashMap, time::Duration};
 
 use foldhash::fast::RandomState;
 use forwarder_common::counters::Counter;
-use forwarder_history::{Direction, Error, History, Interval, Kind, Sample, Series, SeriesId, State, Work};
+use forwarder_history::{
+    Direction, Error, History, Interval, Kind, SHARED, Sample, Series, SeriesId, State, Work,
+};
 
 use super::{
     anchors::Anchors,
@@ -217,11 +219,15 @@ impl Recorder {
                 );
             }
         }
-        for ((asn, port), sum) in &totals.origins_by_port {
-            if let Some(ifname) = names::port_name(tables, u32::from(*port)) {
+        for ((asn, way), sum) in &totals.origins_by_way {
+            let ports = totals.ways.get(usize::from(*way)).into_iter().flatten();
+            let ifnames: Option<Vec<String>> = ports
+                .map(|port| names::port_name(tables, u32::from(*port)))
+                .collect();
+            if let Some(ifnames) = ifnames {
                 let series = Series::OriginAsVia {
                     asn: *asn,
-                    ifname,
+                    ifname: ifnames.join(SHARED),
                     direction: Direction::Out,
                 };
                 push(history.series_id(&series)?, sum.to);
