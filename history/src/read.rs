@@ -185,15 +185,7 @@ impl Reader {
     /// # Errors
     /// As [`Reader::series`].
     pub fn name(&self, series: SeriesId) -> Result<Option<Series>, Error> {
-        let read = || {
-            self.connection
-                .prepare_cached("SELECT name FROM series WHERE subject = ? AND id = ?")?
-                .query_row(params![series.kind.subject() as i64, series.id], |row| {
-                    row.get::<_, String>(0)
-                })
-                .optional()
-        };
-        self.answer(read())?
+        self.answer(name(&self.connection, series.kind.subject(), series.id))?
             .map(|name| self.meant(series.kind, &name))
             .transpose()
     }
@@ -401,5 +393,13 @@ pub(crate) fn id(connection: &Connection, subject: Subject, name: &str) -> rusql
     connection
         .prepare_cached("SELECT id FROM series WHERE subject = ? AND name = ?")?
         .query_row(params![subject as i64, name], |row| row.get(0))
+        .optional()
+}
+
+/// The name of a number.
+pub(crate) fn name(connection: &Connection, subject: Subject, id: u32) -> rusqlite::Result<Option<String>> {
+    connection
+        .prepare_cached("SELECT name FROM series WHERE subject = ? AND id = ?")?
+        .query_row(params![subject as i64, id], |row| row.get(0))
         .optional()
 }

@@ -17,7 +17,7 @@ use crate::Error;
 /// The database's name in its directory.
 pub const FILE: &str = "history.db";
 /// Held by the one writer; says who that is.
-const LOCK: &str = "history.lock";
+pub const LOCK: &str = "history.lock";
 
 /// `PRAGMA application_id`: "FwdH".
 const APPLICATION: i64 = 0x4677_6448;
@@ -125,11 +125,27 @@ pub fn lock(directory: &Path) -> Result<File, Error> {
 /// Opens for writing; makes it where there is none.
 pub fn open(directory: &Path) -> Result<(Connection, PathBuf), Error> {
     let path = directory.join(FILE);
+    plain(&path)?;
     let flags =
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(&path, flags).map_err(|why| Error::of(&path, &why))?;
     prepare(&connection, &path).map_err(|fault| fault.into_error(&path))?;
     Ok((connection, path))
+}
+
+/// Refuses what is there and no file: a pipe would be waited for without end.
+fn plain(path: &Path) -> Result<(), Error> {
+    match path.metadata() {
+        Ok(metadata) if !metadata.is_file() => Err(Error::Foreign {
+            path: path.to_path_buf(),
+            why: if metadata.is_dir() {
+                "it is a directory".to_string()
+            } else {
+                "it is no file".to_string()
+            },
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// SQLite's answer, or ours.
@@ -199,16 +215,7 @@ fn check(connection: &Connection, path: &Path) -> Result<bool, Fault> {
 
 /// Keeps the -wal and -shm files when the writer ends: a reader that may not write the directory cannot make them.
 fn keep_wal(connection: &Connection) -> Result<(), Fault> {
-    let mut on: c_int = 1;
-    // SAFETY: the connection is open, "main" ends with a zero, and this operation takes a pointer to an int.
-    let code = unsafe {
-        ffi::sqlite3_file_control(
-            connection.handle(),
-            c"main".as_ptr(),
-            ffi::SQLITE_FCNTL_PERSIST_WAL,
-            from_mut(&mut on).cast(),
-        )
-    };
+    let code = control(connection, ffi::SQLITE_FCNTL_PERSIST_WAL, &mut 1);
     if code == ffi::SQLITE_OK {
         return Ok(());
     }
@@ -216,6 +223,25 @@ fn keep_wal(connection: &Connection) -> Result<(), Fault> {
         ffi::Error::new(code),
         None,
     )))
+}
+
+/// Whether the file that is open is another than the one in its place, or nothing is there.
+pub fn has_moved(connection: &Connection) -> bool {
+    let mut moved: c_int = 0;
+    control(connection, ffi::SQLITE_FCNTL_HAS_MOVED, &mut moved) == ffi::SQLITE_OK && moved != 0
+}
+
+/// One of the operations that take a number or answer one.
+fn control(connection: &Connection, operation: c_int, number: &mut c_int) -> c_int {
+    // SAFETY: the connection is open, "main" ends with a zero, and these operations take a pointer to an int.
+    unsafe {
+        ffi::sqlite3_file_control(
+            connection.handle(),
+            c"main".as_ptr(),
+            operation,
+            from_mut(number).cast(),
+        )
+    }
 }
 
 /// Opens for reading, beside the writer or without it.
@@ -231,6 +257,7 @@ pub fn open_read(directory: &Path) -> Result<(Connection, PathBuf), Error> {
             return Err(Error::Directory { path, why });
         }
     }
+    plain(&path)?;
     // The error is SQLite's "unable to open" otherwise, for a file that we may not read as well as for a strange one.
     if let Err(why) = File::open(&path) {
         return Err(Error::Other {

@@ -2,7 +2,8 @@
 
 use std::{
     collections::HashMap,
-    fs::File,
+    fs::{self, File, Metadata},
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
@@ -75,8 +76,19 @@ pub struct History {
     /// Numbers that were given and are not in the database: they go there with the next interval.
     fresh: HashMap<(Subject, String), u32>,
     facts: HashMap<(Subject, u32, String), String>,
+    /// Which file the write-ahead log is, once something was written.
+    wal: Option<Inode>,
+    /// The file in its place is not open: another one was there, and could not be used.
+    is_lost: bool,
     /// Held as long as this lives.
-    _lock: File,
+    lock: File,
+}
+
+/// Device and number of a file.
+type Inode = (u64, u64);
+
+fn inode(metadata: &Metadata) -> Inode {
+    (metadata.dev(), metadata.ino())
 }
 
 impl History {
@@ -98,7 +110,9 @@ impl History {
             next: HashMap::new(),
             fresh: HashMap::new(),
             facts: HashMap::new(),
-            _lock: lock,
+            wal: None,
+            is_lost: false,
+            lock,
         })
     }
 
@@ -135,6 +149,87 @@ impl History {
             },
         };
         Ok(SeriesId { kind, id })
+    }
+
+    /// The series of a number; `None` where the history has none of that number.
+    ///
+    /// # Errors
+    /// The database cannot be read, or has a name that cannot be.
+    pub fn series(&self, id: SeriesId) -> Result<Option<Series>, Error> {
+        let subject = id.kind.subject();
+        let fresh = self.fresh.iter();
+        let mut fresh = fresh.filter(|((of, _), number)| *of == subject && **number == id.id);
+        let name = match fresh.next() {
+            Some(((_, name), _)) => Some(name.clone()),
+            None => {
+                read::name(&self.connection, subject, id.id).map_err(|why| Error::of(&self.path, &why))?
+            }
+        };
+        let meant = |name: String| {
+            Series::of(id.kind, &name)
+                .ok_or_else(|| Error::corrupt(&self.path, format!("{name:?} is no name of {:?}", id.kind)))
+        };
+        name.map(meant).transpose()
+    }
+
+    /// Whether the files that are written are those in the directory: nobody has deleted them, or put others in their place.
+    pub fn is_in_place(&self) -> bool {
+        let wal = || {
+            let there = fs::metadata(self.wal_path());
+            there.ok().map(|metadata| inode(&metadata))
+        };
+        !self.is_lost && !schema::has_moved(&self.connection) && (self.wal.is_none() || self.wal == wal())
+    }
+
+    fn wal_path(&self) -> PathBuf {
+        self.path.with_extension("db-wal")
+    }
+
+    /// Goes on in the file that is in the directory now, or in a new one: numbers of series are others than before.
+    ///
+    /// # Errors
+    /// As [`History::open`]. Nothing can be written then, and it can be tried again.
+    pub fn reopen(&mut self) -> Result<(), Error> {
+        let path = self.path.clone();
+        let directory = path.parent().unwrap_or(Path::new("."));
+        let of = |why: rusqlite::Error| Error::of(&path, &why);
+        let has_moved = schema::has_moved(&self.connection);
+        if !self.is_lost {
+            // Where only the log was taken away, what was in it goes to the file.
+            let _ = self.connection.pragma_query(None, "wal_checkpoint", |_| Ok(()));
+            // Before the other is opened: both would use the -shm file of that name.
+            drop(std::mem::replace(
+                &mut self.connection,
+                Connection::open_in_memory().map_err(of)?,
+            ));
+            self.is_lost = true;
+            let wal = self.wal_path();
+            let there = fs::metadata(&wal).map(|metadata| inode(&metadata));
+            // The log of the file that went would be read as that of the one that came.
+            if has_moved && there.is_ok_and(|there| self.wal == Some(there)) {
+                let denied = |path: &Path| {
+                    let path = path.to_path_buf();
+                    move |why| Error::Directory { path, why }
+                };
+                fs::remove_file(&wal).map_err(denied(&wal))?;
+            }
+        }
+        let lock = fs::metadata(directory.join(schema::LOCK)).map(|metadata| inode(&metadata));
+        let ours = self.lock.metadata().map(|metadata| inode(&metadata));
+        if !ours.is_ok_and(|ours| lock.is_ok_and(|lock| lock == ours)) {
+            self.lock = schema::lock(directory)?;
+        }
+        let (connection, path) = schema::open(directory)?;
+        self.today = today(&connection).map_err(|why| Error::of(&path, &why))?;
+        self.connection = connection;
+        self.path = path;
+        self.is_lost = false;
+        self.wal = None;
+        self.todo = None;
+        self.next.clear();
+        self.fresh.clear();
+        self.facts.clear();
+        Ok(())
     }
 
     fn known(&self, subject: Subject, name: &str) -> Result<Option<u32>, Error> {
@@ -198,6 +293,9 @@ impl History {
         // A full table's first interval has as many names as the table has prefixes: their room does not stay.
         self.fresh = HashMap::new();
         self.facts.clear();
+        self.wal = fs::metadata(self.wal_path())
+            .ok()
+            .map(|metadata| inode(&metadata));
         Ok(today.last)
     }
 

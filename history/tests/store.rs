@@ -556,3 +556,134 @@ fn what_was_described_is_known_and_the_last_word_counts() {
     let facts = reader.facts(Kind::InterfaceOut, "role").unwrap();
     assert_eq!(facts, BTreeMap::from([(id.id(), "transit".to_string())]));
 }
+
+fn write_one(history: &mut History, start: i64, number: u32, packets: u64) -> i64 {
+    let counted = [(prefix(number, Direction::Out), packets, packets * 100)];
+    let written = interval(history, start, &counted);
+    history.commit(&written, State::Same).expect("room")
+}
+
+fn there(directory: &Directory) -> Vec<(i64, String, u64, u64)> {
+    let reader = History::open_read(directory.path()).expect("a history");
+    everything(&reader, Kind::PrefixOut)
+}
+
+fn remove(directory: &Directory, endings: &[&str]) {
+    for ending in endings {
+        fs::remove_file(directory.path().join(FILE.to_string() + ending)).expect("it is there");
+    }
+}
+
+#[test]
+fn a_writer_whose_files_are_deleted_notices_and_goes_on_in_new_ones() {
+    let directory = Directory::new();
+    let mut history = History::open(directory.path(), KEEP).unwrap();
+    write_one(&mut history, 0, 3, 7);
+    for (round, endings) in [&["", "-wal", "-shm"][..], &[""], &["", "-wal"]]
+        .into_iter()
+        .enumerate()
+    {
+        let old = history
+            .series_id(&prefix(3 + round as u32, Direction::Out))
+            .unwrap();
+        assert!(history.is_in_place());
+        remove(&directory, endings);
+        assert!(!history.is_in_place());
+        // What a number stood for is known as long as the old file is open.
+        let was = prefix(3 + round as u32, Direction::Out);
+        assert_eq!(history.series(old).unwrap(), Some(was));
+        history.reopen().unwrap();
+        assert!(history.is_in_place());
+        assert_eq!(write_one(&mut history, 300, 4 + round as u32, 9), 1);
+        let name = prefix(4 + round as u32, Direction::Out).name();
+        assert_eq!(there(&directory), [(1, name, 9, 900)]);
+        history.check().unwrap();
+        let second = History::open(directory.path(), KEEP);
+        assert!(matches!(second, Err(Error::Busy { .. })), "the lock went");
+    }
+    // Everything.
+    fs::remove_dir_all(directory.path()).unwrap();
+    assert!(!history.is_in_place());
+    history.reopen().unwrap();
+    write_one(&mut history, 600, 9, 1);
+    assert_eq!(there(&directory).len(), 1);
+    let second = History::open(directory.path(), KEEP);
+    assert!(
+        matches!(second, Err(Error::Busy { .. })),
+        "nobody has the new lock"
+    );
+}
+
+#[test]
+fn a_log_that_is_deleted_alone_takes_nothing_with_it() {
+    let directory = Directory::new();
+    let mut history = History::open(directory.path(), KEEP).unwrap();
+    for n in 0..4 {
+        write_one(&mut history, n * 300, 3, 7);
+    }
+    remove(&directory, &["-wal"]);
+    assert!(!history.is_in_place());
+    history.reopen().unwrap();
+    assert_eq!(write_one(&mut history, 1_200, 3, 7), 5);
+    assert_eq!(there(&directory).len(), 5);
+    history.check().unwrap();
+}
+
+#[test]
+fn a_history_put_in_the_place_of_the_one_that_is_written_is_gone_on_with_and_a_foreign_file_is_left() {
+    let (directory, other) = (Directory::new(), Directory::new());
+    let mut history = History::open(other.path(), KEEP).unwrap();
+    for n in 0..3 {
+        write_one(&mut history, n * 300, 8, 50);
+    }
+    drop(history);
+    // A backup: one file.
+    let source = other.path().join(FILE);
+    let sqlite = rusqlite::Connection::open(&source).unwrap();
+    sqlite
+        .pragma_update_and_check(None, "journal_mode", "DELETE", |_| Ok(()))
+        .unwrap();
+    drop(sqlite);
+    let mut history = History::open(directory.path(), KEEP).unwrap();
+    for n in 0..9 {
+        write_one(&mut history, n * 300, 3, 7);
+    }
+    // The log of the other stays beside it, full of pages that are none of this one's.
+    let place = directory.path().join(FILE);
+    fs::rename(&source, &place).unwrap();
+    assert!(!history.is_in_place());
+    history.reopen().unwrap();
+    assert_eq!(write_one(&mut history, 9_000, 8, 1), 4);
+    let packets: Vec<u64> = there(&directory).iter().map(|row| row.2).collect();
+    assert_eq!(packets, [50, 50, 50, 1]);
+    history.check().unwrap();
+
+    remove(&directory, &["", "-wal", "-shm"]);
+    fs::write(&place, "nothing of ours").unwrap();
+    for _ in 0..2 {
+        let why = history.reopen().unwrap_err();
+        assert!(matches!(why, Error::Foreign { .. }), "{why}");
+        assert!(!history.is_in_place());
+    }
+    assert_eq!(fs::read(&place).unwrap(), b"nothing of ours");
+    fs::remove_file(&place).unwrap();
+    history.reopen().unwrap();
+    assert_eq!(write_one(&mut history, 9_300, 8, 2), 1);
+}
+
+#[test]
+fn what_is_no_file_is_neither_waited_for_nor_taken_for_one() {
+    for kind in ["directory", "pipe"] {
+        let directory = Directory::new();
+        let place = directory.path().join(FILE);
+        match kind {
+            "pipe" => assert!(Command::new("mkfifo").arg(&place).status().unwrap().success()),
+            _ => fs::create_dir(&place).unwrap(),
+        }
+        let read = History::open_read(directory.path()).err().unwrap();
+        let write = History::open(directory.path(), KEEP).err().unwrap();
+        for why in [read.to_string(), write.to_string()] {
+            assert!(why.contains("is not a history of forwarder: it is "), "{why}");
+        }
+    }
+}

@@ -88,6 +88,15 @@ impl Zone {
     }
 }
 
+/// Seconds since 1970 in UTC: `2026-02-03 13:05 UTC`.
+pub fn utc(seconds: i64) -> String {
+    let zone = Zone {
+        zone: TimeZone::UTC,
+        name: "UTC".to_string(),
+    };
+    zone.written(seconds)
+}
+
 /// A day somewhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Day {
