@@ -276,6 +276,12 @@ fn the_largest_prefixes_and_networks_are_found_among_many() {
             .flat_map(|p| {
                 Direction::BOTH.map(|direction| (prefix(p, direction), u64::from(p * 7 % 500) * MEGABIT))
             })
+            .chain([(
+                Series::Unattributed {
+                    direction: Direction::Out,
+                },
+                17,
+            )])
             .collect();
         write(&mut history, FEBRUARY + n * 300, 300, &counted);
     }
@@ -286,6 +292,7 @@ fn the_largest_prefixes_and_networks_are_found_among_many() {
         ..all(By::Prefix)
     };
     let report = p95::p95(&reader, &question, &period, &zone, MARCH).unwrap();
+    assert_eq!(report.unattributed, 20 * 17);
     // 7 * 357 = 2,499: 499 Mbit/s; 7 * 214 = 1,498: 498.
     let rows: Vec<_> = report
         .rows

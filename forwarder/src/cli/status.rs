@@ -315,18 +315,35 @@ fn history_line(history: &HistoryState) -> String {
         return format!("none: {why}");
     }
     let (Some(first), Some(last)) = (history.first, history.last) else {
-        return format!("{place}: nothing yet; the first interval ends within five minutes");
+        return format!(
+            "{place}: nothing yet; the first interval ends within {}",
+            span(history.interval_seconds)
+        );
     };
     let length = u64::try_from(last - first).unwrap_or(0);
     let room = history.disk_free_bytes.map_or(String::new(), |free| {
         format!(", {} free on the disk", octets(free))
     });
-    format!(
+    let mut line = format!(
         "{place}: {} over {}, {}{room}",
         counted(history.intervals, "interval"),
         span(length),
         octets(history.bytes),
-    )
+    );
+    if history.unattributed_packets > 0 {
+        line += &format!(
+            "; {} packets ({}) are of no prefix that is known",
+            grouped(history.unattributed_packets),
+            octets(history.unattributed_bytes)
+        );
+    }
+    if let Some(replaced) = history.replaced {
+        line += &format!(
+            "; its files were deleted or replaced at {}, and it goes on in what is there since",
+            forwarder_history::report::calendar::utc(replaced)
+        );
+    }
+    line
 }
 
 #[cfg(test)]
@@ -351,6 +368,32 @@ mod tests {
             "problems   no heartbeat for 101 s",
         ] {
             assert!(text.contains(words), "{words:?} is not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn the_history_says_what_is_missing_and_that_its_files_went() {
+        let mut history = HistoryState {
+            enabled: true,
+            directory: "/var/lib/forwarder".into(),
+            interval_seconds: 10,
+            ..HistoryState::default()
+        };
+        assert_eq!(
+            history_line(&history),
+            "/var/lib/forwarder: nothing yet; the first interval ends within 10 s"
+        );
+        (history.first, history.last) = (Some(1_700_000_000), Some(1_700_000_600));
+        let line = history_line(&history);
+        assert!(!line.contains("no prefix") && !line.contains("deleted"), "{line}");
+        history.unattributed_packets = 1_234;
+        history.replaced = Some(1_700_000_300);
+        let line = history_line(&history);
+        for words in [
+            "; 1,234 packets (0 B) are of no prefix that is known",
+            "; its files were deleted or replaced at 2023-11-14 22:18 UTC, and it goes on in what is there since",
+        ] {
+            assert!(line.contains(words), "{words:?} is not in {line}");
         }
     }
 

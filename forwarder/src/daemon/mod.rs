@@ -61,7 +61,6 @@ use crate::{
         kernel::KernelDataplane,
         pins::{DEFAULT_BPFFS, Pins, network_namespace, possible_cpus},
     },
-    fib::Readings,
     locked::locked,
     netlink,
     punt::follow::Follower,
@@ -230,14 +229,17 @@ impl Controller {
         let programs = Programs::load(pins, dataplane.tables().sizes)?;
         let routes = &config.routes;
         let mut engine = Engine::with_sources(dataplane, &routes.sources, routes.tables.clone())?;
-        let readings = Readings::default();
+        seed(&engine);
+        // A lab's controller keeps none unless it is told where: there is one place for all of them.
+        let by_default = options.bpffs == Path::new(DEFAULT_BPFFS);
+        // Before anything is laid or taken away.
+        let readings = sampler::readings(engine.view(), &config.history, by_default, &options.socket);
         engine.fib.leave_readings(readings.clone());
         if let Some(bgp) = &routes.bgp {
             engine.rib.feeds.drop_with(&bgp.blackhole_communities);
         }
         let feasible = |interface: &InterfaceConfig| interface.source_check == SourceCheck::Feasible;
         engine.rib.all_ways = config.interfaces.iter().any(feasible);
-        seed(&engine);
         let (owned, uncounted) = accounts::claim(engine.view(), &config.accounts);
         uncounted.iter().for_each(|problem| warn!("{problem}"));
         engine.set_accounts(owned);
@@ -258,8 +260,7 @@ impl Controller {
         let (asker, asks) = asks::channel(source.waker());
         let needs = sampler::Needs {
             config: config.history.clone(),
-            // A lab's controller keeps none unless it is told where: there is one place for all of them.
-            by_default: options.bpffs == Path::new(DEFAULT_BPFFS),
+            by_default,
             link_stats: Arc::clone(&link_stats),
             listed: config.metrics.prefixes.clone(),
             readings,

@@ -5,6 +5,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    path::Path,
     sync::{
         Arc, Mutex, RwLock,
         atomic::{AtomicBool, Ordering},
@@ -87,18 +88,16 @@ pub struct Needs {
 pub fn start(pins: &Pins, needs: Needs) -> Result<(Told, JoinHandle<()>)> {
     let tables = pins.open(false)?;
     let told = Told::default();
-    let enabled = needs
-        .config
-        .enabled
-        .unwrap_or(needs.by_default || needs.config.is_asked_for());
+    let enabled = is_kept(&needs.config, needs.by_default);
     *locked(&told.history) = HistoryState {
         enabled,
         directory: needs.config.place().display().to_string(),
+        interval_seconds: needs.config.interval().as_secs(),
         ..HistoryState::default()
     };
     let mut sampler = Sampler {
         identity: Identity {
-            maps: u64::from(tables.settings.get(0).hash_seed) << 32 | tables.meta.get(0).netns & 0xffff_ffff,
+            maps: maps_id(&tables),
             boot: boot_id(),
         },
         prefixes: Prefixes::new(&tables, needs.readings.clone()),
@@ -121,6 +120,32 @@ pub fn start(pins: &Pins, needs: Needs) -> Result<(Told, JoinHandle<()>)> {
         .spawn(move || sampler.run())
         .context("cannot start the sampler's thread")?;
     Ok((told, thread))
+}
+
+/// Whether a history is to be kept.
+fn is_kept(config: &HistoryConfig, by_default: bool) -> bool {
+    config.enabled.unwrap_or(by_default || config.is_asked_for())
+}
+
+/// Which maps these are: drawn when they were made.
+fn maps_id(tables: &Tables) -> u64 {
+    u64::from(tables.settings.get(0).hash_seed) << 32 | tables.meta.get(0).netns & 0xffff_ffff
+}
+
+/// Where readings of slots go, beside the socket as well where a history is kept.
+pub fn readings(tables: &Tables, config: &HistoryConfig, by_default: bool, socket: &Path) -> Readings {
+    let readings = Readings::default();
+    let path = socket.with_extension("readings");
+    if is_kept(config, by_default)
+        && let Err(why) = readings.write_down(&path, maps_id(tables))
+    {
+        warn!(
+            "cannot write {}: {why}. If the controller is killed, what prefixes that went had counted since the last sample of the \
+             history is known in sum and not by prefix",
+            path.display()
+        );
+    }
+    readings
 }
 
 /// Which start of the machine this is (random.c `proc_do_uuid`); empty where nobody says.
@@ -167,6 +192,9 @@ impl Sampler {
             if due {
                 self.turn(now, last.map(|last| now.boot - last.boot));
                 last = Some(now);
+            } else if self.needs.readings.many() {
+                // A session that is lost changes the network of every prefix behind it.
+                self.prefixes.take_readings(&self.tables);
             } else if !self.idle && now.boot - tidied >= 1_000 {
                 tidied = now.boot;
                 self.tidy(now);
@@ -208,7 +236,19 @@ impl Sampler {
             return;
         };
         let drivers = of_drivers(&self.tables, &*self.needs.link_stats);
-        let noticed = recorder.notice(&drivers);
+        let noticed = match recorder.stay_in_place() {
+            Ok(true) => {
+                self.described.clear();
+                let directory = self.needs.config.place().display();
+                warn!(
+                    "the history's files in {directory} were deleted or replaced; it goes on in what is there now"
+                );
+                locked(&self.told.history).replaced = Some(now.wall.div_euclid(1_000));
+                recorder.notice(&drivers)
+            }
+            Ok(false) => recorder.notice(&drivers),
+            Err(why) => Err(why),
+        };
         let result = match noticed {
             Ok(()) if recorder.is_due(now) => self.commit(now, total, drivers),
             other => other,
@@ -325,6 +365,11 @@ impl Sampler {
             }
         }
         told.why = why;
+        if let Some(recorder) = &self.recorder {
+            let unattributed = recorder.unattributed();
+            told.unattributed_packets = unattributed.to.packets;
+            told.unattributed_bytes = unattributed.to.bytes;
+        }
         told.is_problem = self.needs.config.is_asked_for() || !elsewhere;
         if let Some(figures) = figures {
             told.bytes = figures.bytes + figures.log_bytes;

@@ -75,6 +75,15 @@ pub struct HistoryState {
     pub first: Option<i64>,
     /// When the last ends.
     pub last: Option<i64>,
+    /// How long an interval is.
+    pub interval_seconds: u64,
+    /// Forwarded packets that are of no prefix that is known, since these maps were first looked at: counters went on while nobody
+    /// could say whose they were.
+    pub unattributed_packets: u64,
+    /// Octets of those.
+    pub unattributed_bytes: u64,
+    /// When its files were last found deleted or replaced, seconds since 1970; null while this controller has not found that.
+    pub replaced: Option<i64>,
     /// Why it is not written now.
     pub why: Option<String>,
 }

@@ -19,6 +19,7 @@ pub mod buckets;
 pub mod family;
 mod group_words;
 mod half;
+pub mod journal;
 mod nexthops;
 pub mod origin;
 pub mod path;

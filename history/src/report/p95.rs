@@ -8,11 +8,11 @@ use serde::Serialize;
 use super::{
     Trouble,
     calendar::{Period, Zone},
-    curves::{Curve, curves},
+    curves::{Curve, curves, totals},
     names::{By, Traffic, chosen, told},
     samples::Samples,
 };
-use crate::{Direction, Reader};
+use crate::{Direction, Kind, Reader};
 
 /// The question.
 #[derive(Clone, Debug)]
@@ -83,6 +83,8 @@ pub struct Report {
     pub samples: Samples,
     /// Octets in each sample, for each row.
     pub curves: Vec<Curve>,
+    /// Where prefixes or networks were asked about: octets forwarded to none that is known.
+    pub unattributed: u64,
 }
 
 /// Makes the report; `now` is the clock's, seconds since 1970.
@@ -107,6 +109,10 @@ pub fn p95(
     )?;
     let targets: Vec<_> = named.iter().map(|named| named.target.clone()).collect();
     let curves = curves(reader, &samples, &targets)?;
+    let unattributed = match question.by.many() {
+        true => totals(reader, &samples, Kind::UnattributedOut)?.values().sum(),
+        false => 0,
+    };
     let commits = match question.by {
         By::Account | By::Interface | By::Carrier => told(reader, question.by, "commit")?,
         By::Prefix | By::OriginAs | By::NeighbourAs => BTreeMap::new(),
@@ -119,6 +125,7 @@ pub fn p95(
         rows: rows.collect(),
         samples,
         curves,
+        unattributed,
     })
 }
 

@@ -87,11 +87,14 @@ pub fn run(words: &Words) -> Result<()> {
         }
         cells
     });
-    let text = about(&report.samples, &desk)
-        + "\n"
-        + &output::table(&columns, cells, Paint::stdout())
-        + &gaps(&report.samples, &desk);
-    output::print(&text)
+    let mut text = about(&report.samples, &desk) + "\n" + &output::table(&columns, cells, Paint::stdout());
+    if report.unattributed > 0 {
+        text += &format!(
+            "\n{} were forwarded to prefixes that nobody could name any more\n",
+            octets(report.unattributed)
+        );
+    }
+    output::print(&(text + &gaps(&report.samples, &desk)))
 }
 
 /// Most curves in a picture; of more, bars.

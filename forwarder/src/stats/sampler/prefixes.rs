@@ -101,7 +101,8 @@ pub struct Prefixes {
     pub totals: Totals,
     /// What moved in the last pass.
     pub active: Vec<Active>,
-    readings: Readings,
+    /// What slots had counted that came to stand for something else.
+    pub readings: Readings,
     /// CPUs that have forwarded anything.
     cpus: Vec<u32>,
     /// The way of each group, in this pass.
@@ -168,7 +169,8 @@ impl Prefixes {
         self.add(tables, &reading);
     }
 
-    fn take_readings(&mut self, tables: &Tables) {
+    /// Adds up what waits: between passes, too, where much does.
+    pub fn take_readings(&mut self, tables: &Tables) {
         if self.readings.any() {
             for reading in self.readings.take() {
                 self.add(tables, &reading);

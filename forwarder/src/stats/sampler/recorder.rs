@@ -54,6 +54,8 @@ pub struct Recorder {
     attributed: Both,
     unattributed: Both,
     since_whole: u32,
+    /// While the history's file is gone: `known` without its numbers.
+    named: Option<Vec<(u64, Series, Counter)>>,
 }
 
 impl Recorder {
@@ -77,6 +79,7 @@ impl Recorder {
             attributed: Both::default(),
             unattributed: Both::default(),
             since_whole: WHOLE_EVERY,
+            named: None,
             identity,
         };
         let mut kept = None;
@@ -95,6 +98,11 @@ impl Recorder {
             prefixes.anchors.iter_mut().for_each(Anchors::clear);
         }
         if let Some(kept) = kept {
+            if ours && let Err(why) = prefixes.readings.again(kept.readings) {
+                tracing::warn!(
+                    "what slots had counted for prefixes that are gone cannot be read: {why}; it is counted as of no prefix"
+                );
+            }
             recorder.take_over(kept, length, now, ours);
         }
         if !ours && !fresh {
@@ -125,6 +133,42 @@ impl Recorder {
         if ours && same_boot && kept.ended.boot <= now.boot {
             self.schedule = Schedule::new(length, kept.ended);
         }
+    }
+
+    /// Goes on in another file, where somebody has deleted the history's or put one in its place. What was counted since the last
+    /// interval is not lost. Answers whether that was so.
+    ///
+    /// # Errors
+    /// What is there now cannot be used; counters wait.
+    pub fn stay_in_place(&mut self) -> Result<bool, Error> {
+        if self.history.is_in_place() {
+            return Ok(false);
+        }
+        if self.named.is_none() {
+            let mut named = Vec::with_capacity(self.known.len());
+            for (key, (id, counter)) in &self.known {
+                // The file that went is still open and can be read. A counter without a name goes on as what it counts now.
+                if let Ok(Some(series)) = self.history.series(*id) {
+                    named.push((*key, series, *counter));
+                }
+            }
+            self.named = Some(named);
+        }
+        self.history.reopen()?;
+        let history = &mut self.history;
+        let numbered = self.named.iter().flatten().map(|(key, series, counter)| {
+            let id = history.series_id(series)?;
+            Ok((*key, (id, *counter)))
+        });
+        self.known = numbered.collect::<Result<_, Error>>()?;
+        self.named = None;
+        self.since_whole = WHOLE_EVERY;
+        Ok(true)
+    }
+
+    /// Packets and octets that are of no prefix that is known, since these maps were first looked at.
+    pub fn unattributed(&self) -> Both {
+        self.unattributed
     }
 
     /// Begins to follow drivers' counters that nobody looked at yet.
@@ -266,6 +310,7 @@ impl Recorder {
             ended: schedule.began(),
             attributed,
             unattributed,
+            readings: prefixes.readings.taken(),
             counters: known,
         };
         let interval = Interval {
@@ -293,13 +338,14 @@ impl Recorder {
         };
         self.history.commit(&interval, state)?;
         self.since_whole = if whole { 1 } else { self.since_whole + 1 };
-        let known = kept.counters.into_iter();
+        let known = kept.counters.iter();
         self.known = known
-            .map(|(key, series, counter)| (key, (series, counter)))
+            .map(|(key, series, counter)| (*key, (*series, *counter)))
             .collect();
         self.attributed = kept.attributed;
         self.unattributed = kept.unattributed;
         self.schedule = schedule;
+        prefixes.readings.sampled(kept.readings);
         prefixes.committed();
         Ok(())
     }
@@ -337,6 +383,8 @@ fn at_least_none(counter: Counter) -> Counter {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use forwarder_common::{counters::Pending, directory::PortEntry, reason::Reason};
     use forwarder_history::{Reader, Retention, Which};
     use ipnet::IpNet;
@@ -429,6 +477,9 @@ mod tests {
 
     fn begin(directory: &std::path::Path, tables: &Tables, now: Clocks, fresh: bool) -> Life {
         let readings = Readings::default();
+        readings
+            .write_down(&directory.join("readings"), 7)
+            .expect("room for readings");
         let mut prefixes = Prefixes::new(tables, readings.clone());
         let history = History::open(directory, Retention::default()).expect("a history");
         let identity = Identity {
@@ -442,6 +493,19 @@ mod tests {
             prefixes,
             recorder,
         }
+    }
+
+    /// Packets by name, of what has counted any.
+    fn by_name(reader: &Reader, kind: Kind) -> BTreeMap<String, u64> {
+        let names = reader.series(kind).expect("names");
+        let mut sums = BTreeMap::new();
+        let each = |value: forwarder_history::Value| {
+            *sums.entry(names[&value.id].name()).or_default() += value.packets;
+        };
+        reader
+            .read(kind, Which::All, 0..=i64::MAX, each)
+            .expect("samples");
+        sums
     }
 
     fn sum(reader: &Reader, kind: Kind) -> Counter {
@@ -462,7 +526,7 @@ mod tests {
         #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
         /// Whatever routes do and whenever the controller is killed or the disk is full, what is in the history is what was
-        /// forwarded: of prefixes, of networks, of interfaces. And no interval is doubled or lost.
+        /// forwarded: of each prefix, of each network, of interfaces, and nothing of none. And no interval is doubled or lost.
         #[test]
         fn the_sum_of_the_history_is_what_was_forwarded(steps in prop::collection::vec(step(), 1..60)) {
             let directory = tempfile::tempdir().expect("a directory");
@@ -479,6 +543,7 @@ mod tests {
             };
             // A sampler killed before its first commit has left nothing.
             commit(&mut life, now).expect("room");
+            let (mut networks, mut sent) = (BTreeMap::new(), [BTreeMap::new(), BTreeMap::new()]);
             for step in steps {
                 now.wall += 7_000;
                 now.boot += 7_000;
@@ -486,6 +551,7 @@ mod tests {
                     Step::Announce(at, origin_as) => {
                         let provenance = Provenance { origin_as, ..Provenance::default() };
                         fib.announce(&tables, prefix(at), 2, provenance);
+                        networks.insert(at, origin_as);
                     }
                     Step::Withdraw(at) => {
                         fib.withdraw(&tables, prefix(at));
@@ -495,6 +561,9 @@ mod tests {
                     Step::Forward(at, packets) => {
                         if let Some(slot) = fib.slot(&tables, prefix(at)) {
                             forward(&tables, slot, packets);
+                            for (sums, name) in sent.iter_mut().zip([prefix(at).to_string(), networks[&at].to_string()]) {
+                                *sums.entry(name).or_default() += packets;
+                            }
                         }
                     }
                     Step::Pass => life.prefixes.pass(&tables),
@@ -518,7 +587,10 @@ mod tests {
             let reader = History::open_read(directory.path()).expect("a reader");
             let by_prefix = sum(&reader, Kind::PrefixOut);
             let rest = sum(&reader, Kind::UnattributedOut);
-            prop_assert_eq!(by_prefix.plus(rest), all);
+            prop_assert_eq!(rest, Counter::default());
+            prop_assert_eq!(by_prefix, all);
+            prop_assert_eq!(by_name(&reader, Kind::PrefixOut), sent[0].clone());
+            prop_assert_eq!(by_name(&reader, Kind::OriginAsOut), sent[1].clone());
             prop_assert_eq!(sum(&reader, Kind::ForwardedIn), all);
             prop_assert_eq!(sum(&reader, Kind::OriginAsOut), by_prefix);
             prop_assert_eq!(sum(&reader, Kind::NeighbourAsOut), by_prefix);
@@ -526,6 +598,61 @@ mod tests {
             let length: u64 = intervals.iter().map(|interval| interval.milliseconds).sum();
             prop_assert_eq!(length, (now.wall - intervals[0].start * 1_000) as u64);
         }
+    }
+
+    #[test]
+    fn a_history_that_is_deleted_meanwhile_begins_anew_with_everything_since_its_last_interval() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let tables = tables();
+        let mut fib = Fib::new(&tables, 1);
+        let mut now = Clocks {
+            wall: 1_700_000_100_000,
+            boot: 50_000,
+        };
+        let mut life = begin(directory.path(), &tables, now, true);
+        fib.leave_readings(life.readings.clone());
+        for at in 0..3 {
+            fib.announce(&tables, prefix(at), 2, Provenance::default());
+        }
+        let mut received = 5_000;
+        for (packets, gone) in [(500, false), (30, true), (7, false)] {
+            for at in 0..3 {
+                let slot = fib.slot(&tables, prefix(at)).expect("laid");
+                forward(&tables, slot, packets);
+            }
+            received += packets;
+            now.wall += 300_000;
+            now.boot += 300_000;
+            if gone {
+                std::fs::remove_file(directory.path().join(forwarder_history::FILE)).expect("it was there");
+            }
+            assert_eq!(life.recorder.stay_in_place().expect("room"), gone);
+            let total = forwarded(&tables);
+            life.prefixes.pass(&tables);
+            let link_stats = move |_| Some(sample::link(received));
+            let mut list = standing(&tables, &[]);
+            list.extend(of_drivers(&tables, &link_stats));
+            life.recorder.notice(&list).expect("room");
+            life.recorder
+                .commit(&tables, &mut life.prefixes, &list, total, now)
+                .expect("room");
+        }
+        let reader = History::open_read(directory.path()).expect("a reader");
+        assert_eq!(reader.intervals(0, i64::MAX).expect("readable").len(), 2);
+        let each = |at| (prefix(at).to_string(), 37);
+        assert_eq!(
+            by_name(&reader, Kind::PrefixOut),
+            (0..3).map(each).collect::<BTreeMap<_, _>>()
+        );
+        assert_eq!(sum(&reader, Kind::ForwardedIn).packets, 3 * 37);
+        // What the driver had counted when the file went is no past that nobody saw.
+        assert_eq!(sum(&reader, Kind::InterfaceIn).packets, 37);
+        assert_eq!(sum(&reader, Kind::UnattributedOut), count(0));
+        drop(life);
+        // And a sampler that is killed then goes on from there.
+        let mut life = begin(directory.path(), &tables, now, false);
+        life.prefixes.pass(&tables);
+        assert_eq!(life.prefixes.totals.sum(), Both::default());
     }
 
     #[test]

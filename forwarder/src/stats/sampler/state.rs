@@ -1,7 +1,6 @@
 //! Up to where everything has been added up, as it is kept with the history: in the same transaction as the samples, so that
-//! after a SIGKILL at any moment the next sampler goes on where the history ends. What waits in [`crate::fib::Readings`] is not
-//! in it: of a slot that came to stand for another prefix since the last samples, the earlier prefix's part is lost with the
-//! controller, and becomes unattributed.
+//! after a SIGKILL at any moment the next sampler goes on where the history ends. Of slots that came to stand for another prefix since
+//! then [`crate::fib::Readings`] have the earlier prefix's part, in a file of their own: here is up to where samples have it.
 //!
 //! A *whole* state has every slot that was ever read; a *patch* those that moved since the state before it. Both have all the
 //! rest. Read one after the other, the last word counts.
@@ -10,8 +9,11 @@ use forwarder_common::counters::Counter;
 use forwarder_history::{Kind, SeriesId};
 
 use super::{anchors::Anchors, prefixes::Both, schedule::Clocks};
+use crate::fib::journal::Mark;
 
-const MAGIC: &[u8; 8] = b"fwdanch2";
+const MAGIC: &[u8; 8] = b"fwdanch3";
+/// As it was before readings were written down.
+const WITHOUT_READINGS: &[u8; 8] = b"fwdanch2";
 
 /// What is kept beside the slots.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -26,6 +28,8 @@ pub struct Kept {
     pub attributed: Both,
     /// Those that could not be.
     pub unattributed: Both,
+    /// Readings of slots up to here are added up.
+    pub readings: Mark,
     /// Counters as they were read, by key, with what they counted.
     pub counters: Vec<(u64, SeriesId, Counter)>,
 }
@@ -45,6 +49,8 @@ where
         out.counter(both.to);
         out.counter(both.from);
     }
+    out.number(kept.readings.journal);
+    out.number(kept.readings.number);
     out.number(kept.counters.len() as u64);
     for (key, series, counter) in &kept.counters {
         out.number(*key);
@@ -69,7 +75,10 @@ where
 
 /// Reads a state over what was read before it; slots into `anchors`. `None` where it is none of ours.
 pub fn decode(state: &[u8], anchors: &mut [Anchors; 2]) -> Option<Kept> {
-    let mut state = Reader(state.strip_prefix(MAGIC)?);
+    let (mut state, with_readings) = match state.strip_prefix(MAGIC) {
+        Some(rest) => (Reader(rest), true),
+        None => (Reader(state.strip_prefix(WITHOUT_READINGS)?), false),
+    };
     let maps = state.number()?;
     let length = usize::try_from(state.number()?).ok()?;
     let (boot, rest) = state.0.split_at_checked(length)?;
@@ -83,8 +92,15 @@ pub fn decode(state: &[u8], anchors: &mut [Anchors; 2]) -> Option<Kept> {
         },
         attributed: state.both()?,
         unattributed: state.both()?,
+        readings: Mark::default(),
         counters: Vec::new(),
     };
+    if with_readings {
+        kept.readings = Mark {
+            journal: state.number()?,
+            number: state.number()?,
+        };
+    }
     for _ in 0..state.number()? {
         let key = state.number()?;
         let kind = Kind::of(i64::try_from(state.number()?).ok()?)?;
@@ -183,6 +199,10 @@ mod tests {
                 unattributed: Both {
                     to: attributed.plus(attributed),
                     from: attributed,
+                },
+                readings: Mark {
+                    journal: maps.rotate_left(7),
+                    number: since,
                 },
                 counters: counters
                     .into_iter()
