@@ -711,3 +711,71 @@ fn a_question_that_looks_through_more_than_it_may_is_refused_whatever_it_is() {
         assert!(error.starts_with("that is more than"), "{limit}: {error}");
     }
 }
+
+#[test]
+fn what_an_interface_received_is_whole_frames_whatever_its_driver_counts_and_its_drivers_while_the_program_was_away()
+ {
+    let directory = Directory::new();
+    let mut history = History::open(directory.path(), KEEP).unwrap();
+    let forwarded = |ifname: &str, direction| Series::Forwarded {
+        ifname: ifname.into(),
+        direction,
+    };
+    let reason = |ifname: &str, reason: &str| Series::Reason {
+        ifname: ifname.into(),
+        reason: reason.into(),
+    };
+    for ifname in ["veth", "nic", "bare"] {
+        let series = interface(ifname, Direction::In);
+        history.describe(&series, "role", "transit").unwrap();
+    }
+    for n in 0..288 {
+        // The program was attached to the first two for the second half of the day. Frames of 74 octets: veth leaves out 14 of them, the
+        // other counts 4 of FCS besides.
+        let at = |octets: u64| if n < 144 { 0 } else { octets };
+        let counted = [
+            (interface("veth", Direction::In), 60 * MEGABIT),
+            (forwarded("veth", Direction::In), at(70 * MEGABIT)),
+            (reason("veth", "no-route"), at(3 * MEGABIT)),
+            (reason("veth", "bogon-source"), at(MEGABIT)),
+            (interface("veth", Direction::Out), 9 * MEGABIT),
+            (forwarded("veth", Direction::Out), at(5 * MEGABIT)),
+            (interface("nic", Direction::In), 78 * MEGABIT),
+            (forwarded("nic", Direction::In), at(74 * MEGABIT)),
+            // What leaves by XDP is not counted.
+            (interface("nic", Direction::Out), 2 * MEGABIT),
+            (forwarded("nic", Direction::Out), at(50 * MEGABIT)),
+            (interface("bare", Direction::In), 10 * MEGABIT),
+            (interface("bare", Direction::Out), 20 * MEGABIT),
+        ];
+        write(&mut history, FEBRUARY + n * 300, 300, &counted);
+    }
+    let reader = History::open_read(directory.path()).unwrap();
+    let (period, zone) = month("2026-02", "UTC");
+    for by in [By::Interface, By::Carrier] {
+        let report = p95::p95(&reader, &all(by), &period, &zone, MARCH).unwrap();
+        let half = |octets: u64| octets / MEGABIT / 144;
+        let rows = report.rows.iter();
+        let rows = rows.map(|row| (&*row.name, half(row.bytes_in), half(row.bytes_out)));
+        assert_eq!(
+            rows.collect::<Vec<_>>(),
+            [
+                ("bare", 20, 40),
+                ("nic", 78 + 74, 2 + 50),
+                ("veth", 60 + 74, 9 + 9)
+            ]
+        );
+    }
+    // A bond is what its members are, each by itself.
+    let question = capacity::Question {
+        names: vec![],
+        speeds: vec![],
+        bonds: vec![("bond0".into(), vec!["nic".into(), "veth".into()])],
+        percent: 80.0,
+        days: 30,
+    };
+    let now = FEBRUARY + 86_400;
+    let report = capacity::capacity(&reader, &question, &zone, now).unwrap();
+    assert_eq!(report.rows[0].ifname, "bond0");
+    assert_eq!(report.rows[0].peak, 148_000_000);
+}

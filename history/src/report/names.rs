@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, str::FromStr};
 
 use super::{
     Trouble,
-    curves::{Target, totals},
+    curves::{Interface, Target, totals},
     samples::Samples,
 };
 use crate::{Direction, Kind, Reader, Series, SeriesId, series::prefix};
@@ -14,7 +14,7 @@ use crate::{Direction, Kind, Reader, Series, SeriesId, series::prefix};
 pub enum By {
     /// Accounts, those below them included. In: to the account; out: from it.
     Account,
-    /// Interfaces, as their drivers count.
+    /// Interfaces, as the program and their drivers count ([`super::curves::Interface`]).
     Interface,
     /// Interfaces whose role is `transit`.
     Carrier,
@@ -156,6 +156,7 @@ fn both(kind: Kind, id: u32) -> Target {
     });
     Target {
         series: series.to_vec(),
+        ..Target::default()
     }
 }
 
@@ -237,6 +238,26 @@ fn interfaces(reader: &Reader, by: By, names: &[String]) -> Result<Vec<Named>, T
         By::Carrier => Some(reader.facts(Kind::InterfaceIn, "role")?),
         _ => None,
     };
+    // What came in by an interface was forwarded or had a reason not to be.
+    let mut reasons: BTreeMap<String, Vec<(SeriesId, Direction)>> = BTreeMap::new();
+    for (id, series) in reader.series(Kind::Reason)? {
+        if let Series::Reason { ifname, .. } = series {
+            let series = (SeriesId::new(Kind::Reason, id), Direction::In);
+            reasons.entry(ifname).or_default().push(series);
+        }
+    }
+    let target = |id: u32, name: &str| {
+        let mut program = both(Kind::ForwardedIn, id).series;
+        program.extend(reasons.get(name).into_iter().flatten());
+        let interface = Interface {
+            driver: both(Kind::InterfaceIn, id).series,
+            program,
+        };
+        Target {
+            interfaces: vec![interface],
+            ..Target::default()
+        }
+    };
     let mut known: Vec<Named> = all
         .iter()
         .filter(|(id, _)| {
@@ -244,9 +265,10 @@ fn interfaces(reader: &Reader, by: By, names: &[String]) -> Result<Vec<Named>, T
                 .as_ref()
                 .is_none_or(|roles| roles.get(id).is_some_and(|role| role == "transit"))
         })
-        .map(|(id, series)| Named {
-            name: series.name(),
-            target: both(Kind::InterfaceIn, *id),
+        .map(|(id, series)| {
+            let name = series.name();
+            let target = target(*id, &name);
+            Named { name, target }
         })
         .collect();
     known.sort_by(|a, b| a.name.cmp(&b.name));
