@@ -459,7 +459,7 @@ fn what_was_contracted_is_held_against_what_came_with_the_times_that_prove_it() 
             ("2026-03", Direction::Out, 0, 288, 288)
         ]
     );
-    assert_eq!(report.rows[0].above_percent, 97.92);
+    assert_eq!(report.rows[0].above_percent, Some(97.92));
     assert_eq!(report.shortfalls.len(), 1);
     let evidence = &commit::commit(&reader, &question, &zone, MARCH + 40 * 86_400)
         .unwrap()
@@ -477,6 +477,30 @@ fn what_was_contracted_is_held_against_what_came_with_the_times_that_prove_it() 
             .shortfalls
             .len(),
         0
+    );
+    // Months without samples are there, and say that they have none; those to come are not.
+    question.commits = vec![];
+    question.from = "2026-01".parse().unwrap();
+    question.to = "2026-09".parse().unwrap();
+    let report = commit::commit(&reader, &question, &utc, MARCH + 40 * 86_400).unwrap();
+    let rows = report.rows.iter().filter(|row| row.direction == Direction::In);
+    let rows = rows.map(|row| {
+        (
+            &*row.period,
+            row.p95.is_some(),
+            row.peak.is_some(),
+            row.samples,
+            row.expected,
+        )
+    });
+    assert_eq!(
+        rows.collect::<Vec<_>>(),
+        [
+            ("2026-01", false, false, 0, 31 * 288),
+            ("2026-02", true, true, 288, 28 * 288),
+            ("2026-03", true, true, 288, 31 * 288),
+            ("2026-04", false, false, 0, 9 * 288)
+        ]
     );
     question.from = "2025-01".parse().unwrap();
     question.to = "2025-03".parse().unwrap();

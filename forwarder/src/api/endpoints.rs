@@ -119,13 +119,13 @@ const CONTRACTS: &[Parameter] = &[
         "month",
         Kind::Text,
         "2025-06",
-        "The first month; without it, the last one",
+        "The first month; without it, the last one and this one so far",
     ),
     optional(
         "until",
         Kind::Text,
         "2025-06",
-        "The last month; at most 13 in all",
+        "The last month; without it, the first; at most 13 in all",
     ),
     TIME_ZONE,
     optional(

@@ -155,13 +155,14 @@ fn committed(context: &ApiContext, query: &CommitQuery) -> Result<commit::Report
     }
     let longest = up_to("longest", query.longest.unwrap_or(commit::LONGEST), LONGEST_MOST)?;
     let desk = Desk::open(context, query.time_zone.as_deref())?;
-    let from = month.unwrap_or_else(|| Month::at(&desk.zone, desk.now).before());
+    let this = Month::at(&desk.zone, desk.now);
+    let from = month.unwrap_or_else(|| this.before());
     let question = commit::Question {
         by,
         names: query.name.clone().into_iter().collect(),
         commits: of_one(query.name.as_ref(), "commit", commit)?,
         from,
-        to: until.unwrap_or(from),
+        to: until.or(month).unwrap_or(this),
         longest,
         curves: false,
     };

@@ -48,19 +48,19 @@ pub struct Row {
     pub direction: Direction,
     /// Contracted, bits a second.
     pub commit: u64,
-    /// 95th percentile, bits a second.
-    pub p95: u64,
-    /// Largest sample.
-    pub peak: u64,
+    /// 95th percentile, bits a second; null where there are no samples.
+    pub p95: Option<u64>,
+    /// Largest sample; null where there are none.
+    pub peak: Option<u64>,
     /// Samples at the contracted rate or above.
     pub above: u64,
     /// Below.
     pub below: u64,
-    /// How much of the samples are above, percent.
-    pub above_percent: f64,
-    /// How many samples there are.
+    /// How much of the samples are above, percent; null where there are none.
+    pub above_percent: Option<f64>,
+    /// How many samples there are: 0 of a month of which the history has nothing.
     pub samples: u64,
-    /// How many there should be.
+    /// How many there should be, up to now where the month is not over.
     pub expected: u64,
     /// Samples that share a mean.
     pub averaged: u64,
@@ -121,7 +121,7 @@ struct Run {
 /// Makes the report; `now` is the clock's, seconds since 1970.
 ///
 /// # Errors
-/// See [`Trouble`]; months without data within the time are left out.
+/// See [`Trouble`]. A month without samples beside others that have some is no error: its rows say so.
 pub fn commit(reader: &Reader, question: &Question, zone: &Zone, now: i64) -> Result<Report, Trouble> {
     if question.to < question.from {
         return Err(Trouble::Question(format!(
@@ -131,12 +131,15 @@ pub fn commit(reader: &Reader, question: &Question, zone: &Zone, now: i64) -> Re
     }
     let mut report = Report::default();
     let mut runs: Vec<(String, Direction, u64, Vec<Run>)> = Vec::new();
-    let mut nothing = None;
+    let (mut nothing, mut missing) = (None, Vec::new());
     let mut month = question.from;
     while month <= question.to {
         let samples = match Samples::of(reader, &month.period(zone), zone, now) {
             Ok(samples) => samples,
             Err(trouble @ (Trouble::Nothing { .. } | Trouble::TooShort { .. } | Trouble::Future(_))) => {
+                if !matches!(trouble, Trouble::Future(_)) {
+                    missing.push(month);
+                }
                 nothing = nothing.or(Some(trouble));
                 month = month.behind();
                 continue;
@@ -166,11 +169,11 @@ pub fn commit(reader: &Reader, question: &Question, zone: &Zone, now: i64) -> Re
                     time_zone: zone.name().to_string(),
                     direction,
                     commit,
-                    p95: samples.percentile(rates.iter().copied()),
-                    peak: counted().map(|(rate, _)| *rate).max().unwrap_or(0),
+                    p95: Some(samples.percentile(rates.iter().copied())),
+                    peak: counted().map(|(rate, _)| *rate).max(),
                     above,
                     below: all - above,
-                    above_percent: (above as f64 * 10_000.0 / all as f64).round() / 100.0,
+                    above_percent: Some((above as f64 * 10_000.0 / all as f64).round() / 100.0),
                     samples: all,
                     expected: samples.period.expected(),
                     averaged: samples.averaged(),
@@ -193,6 +196,7 @@ pub fn commit(reader: &Reader, question: &Question, zone: &Zone, now: i64) -> Re
     {
         return Err(trouble);
     }
+    without_samples(&mut report.rows, &missing, zone, now);
     for (name, direction, commit, mut runs) in runs {
         runs.sort_by_key(|run| std::cmp::Reverse((run.milliseconds, -run.from)));
         report
@@ -209,6 +213,36 @@ pub fn commit(reader: &Reader, question: &Question, zone: &Zone, now: i64) -> Re
             }));
     }
     Ok(report)
+}
+
+/// Puts rows for months of which there is nothing among the others, for all that other months have rows of.
+fn without_samples(rows: &mut Vec<Row>, missing: &[Month], zone: &Zone, now: i64) {
+    let mut of: Vec<Row> = Vec::new();
+    for row in rows.iter() {
+        if !of
+            .iter()
+            .any(|known| (&known.name, known.direction) == (&row.name, row.direction))
+        {
+            of.push(row.clone());
+        }
+    }
+    for month in missing {
+        let mut period = month.period(zone);
+        period.to = period.to.min(now);
+        rows.extend(of.iter().map(|row| Row {
+            period: month.to_string(),
+            p95: None,
+            peak: None,
+            above: 0,
+            below: 0,
+            above_percent: None,
+            samples: 0,
+            expected: period.expected(),
+            averaged: 0,
+            ..row.clone()
+        }));
+    }
+    rows.sort_by(|a, b| a.period.cmp(&b.period));
 }
 
 /// Goes on with the line of one.

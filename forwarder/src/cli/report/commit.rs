@@ -26,10 +26,10 @@ pub struct Words {
     /// What is contracted, where the history does not know it: transit0=1Gbit; once for each
     #[arg(long, value_name = "NAME=RATE", value_parser = assigned)]
     commit: Vec<(String, u64)>,
-    /// The first month, as 2026-02 [default: the last one]
+    /// The first month, as 2026-02 [default: the last one, and this one so far]
     #[arg(long, value_name = "MONTH")]
     month: Option<Month>,
-    /// The last month [default: the same]
+    /// The last month [default: the first]
     #[arg(long, value_name = "MONTH", requires = "month")]
     until: Option<Month>,
     /// How many of the longest times below
@@ -53,15 +53,14 @@ fn by(word: &str) -> Result<By, String> {
 /// Prints it.
 pub fn run(words: &Words) -> Result<()> {
     let desk = words.common.desk()?;
-    let from = words
-        .month
-        .unwrap_or_else(|| Month::at(&desk.zone, desk.now).before());
+    let this = Month::at(&desk.zone, desk.now);
+    let from = words.month.unwrap_or_else(|| this.before());
     let question = Question {
         by: words.by,
         names: words.names.clone(),
         commits: words.commit.clone(),
         from,
-        to: words.until.unwrap_or(from),
+        to: words.until.or(words.month).unwrap_or(this),
         longest: words.longest,
         curves: words.common.plot.is_some(),
     };
@@ -92,15 +91,27 @@ pub fn run(words: &Words) -> Result<()> {
             row.period.clone(),
             way(row.direction),
             rate(row.commit),
-            rate(row.p95),
-            rate(row.peak),
-            format!("{:.2} %", row.above_percent),
-            format!("{:.2} %", 100.0 - row.above_percent),
+            row.p95.map_or("-".to_string(), rate),
+            row.peak.map_or("-".to_string(), rate),
+            row.above_percent
+                .map_or("-".to_string(), |above| format!("{above:.2} %")),
+            row.above_percent
+                .map_or("-".to_string(), |above| format!("{:.2} %", 100.0 - above)),
             format!("{} of {}", grouped(row.samples), grouped(row.expected)),
         ]
     };
     let mut text = format!("months of {}\n\n", desk.zone.name());
     text += &output::table(&columns, report.rows.iter().map(cells), Paint::stdout());
+    let mut without: Vec<&str> = report
+        .rows
+        .iter()
+        .filter(|row| row.samples == 0)
+        .map(|row| &*row.period)
+        .collect();
+    without.dedup();
+    if !without.is_empty() {
+        text += &format!("\nthe history has no samples of {}\n", without.join(", "));
+    }
     if !report.shortfalls.is_empty() {
         text += "\nthe longest times below what is contracted; what was not asked for cannot come:\n";
         let columns = [
