@@ -393,6 +393,29 @@ fn a_link_that_grows_is_full_on_the_day_it_will_be_and_one_that_does_not_never()
     question.percent = 1.0;
     let report = capacity::capacity(&reader, &question, &zone, now).unwrap();
     assert_eq!(row(&report, "a").outlook, "reached");
+    // Counted twice, or under one name with another.
+    for (bonds, words) in [
+        (
+            &[("bond0", &["a", "a"][..])][..],
+            "a is twice among the members of bond0",
+        ),
+        (&[("a", &["a", "b"])], "a cannot be a member of itself"),
+        (
+            &[("bond0", &["a"]), ("bond1", &["b", "a"])],
+            "a is in bond0 and in bond1",
+        ),
+        (&[("bond0", &["a"]), ("bond0", &["b"])], "bond0 is given twice"),
+    ] {
+        let bond = |(bond, members): &(&str, &[&str])| {
+            let members = members.iter().map(|member| member.to_string());
+            (bond.to_string(), members.collect())
+        };
+        question.bonds = bonds.iter().map(bond).collect();
+        let why = capacity::capacity(&reader, &question, &zone, now)
+            .unwrap_err()
+            .to_string();
+        assert!(why.starts_with(words), "{why}");
+    }
     question.bonds = vec![];
     question.speeds = vec![("c".into(), 1)];
     assert!(capacity::capacity(&reader, &question, &zone, now).is_err());

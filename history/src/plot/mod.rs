@@ -14,11 +14,15 @@ const COLOURS: [&str; 6] = ["#0072b2", "#e69f00", "#56b4e9", "#cc79a7", "#f0e442
 /// Ours.
 const OURS: &str = "#009e73";
 
+/// What every picture has at its beginning: how one that may be replaced is known.
+pub const MARK: &str = "<!-- drawn by forwarder report -->";
+
 /// A document with that in it.
 fn document(height: f64, body: &str) -> String {
     format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{WIDTH}\" height=\"{height}\" \
          viewBox=\"0 0 {WIDTH} {height}\" font-family=\"sans-serif\" font-size=\"13\">\n\
+         {MARK}\n\
          <rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n{body}</svg>\n"
     )
 }

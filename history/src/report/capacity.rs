@@ -179,6 +179,35 @@ fn imbalance(members: &[u64]) -> Option<f64> {
     (mean > 0.0).then(|| (most as f64 / mean * 100.0).round() / 100.0)
 }
 
+/// Refuses bonds whose rows would count something twice, or could not be told apart.
+fn check_bonds(bonds: &[(String, Vec<String>)]) -> Result<(), Trouble> {
+    // What each name is in.
+    let mut seen: BTreeMap<&str, &str> = BTreeMap::new();
+    for (bond, members) in bonds {
+        let why = match seen.insert(bond, bond) {
+            None => None,
+            Some(other) if other == bond => {
+                Some(format!("{bond} is given twice: name all of its members at once"))
+            }
+            Some(other) => Some(format!("{bond} is a bond, and cannot be a member of {other}")),
+        };
+        let twice = members.iter().find_map(|name| {
+            let other = seen.insert(name, bond)?;
+            Some(if name == bond {
+                format!("{bond} cannot be a member of itself: give the bond another name than its members")
+            } else if other == bond {
+                format!("{name} is twice among the members of {bond}: once is enough")
+            } else {
+                format!("{name} is in {other} and in {bond}: an interface is a member of one bond")
+            })
+        });
+        if let Some(why) = why.or(twice) {
+            return Err(Trouble::Question(why));
+        }
+    }
+    Ok(())
+}
+
 struct Link {
     named: Named,
     bond: Option<String>,
@@ -187,6 +216,7 @@ struct Link {
 /// The interfaces that are asked for, bonds in front of their members.
 fn links(reader: &Reader, question: &Question, samples: &Samples) -> Result<Vec<Link>, Trouble> {
     let some = |names: &[String]| chosen(reader, samples, By::Interface, names, None, Traffic::Outside);
+    check_bonds(&question.bonds)?;
     let mut links = Vec::new();
     for (bond, members) in &question.bonds {
         let members = some(members)?;

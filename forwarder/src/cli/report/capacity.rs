@@ -137,7 +137,13 @@ fn balance(row: &Row) -> String {
 
 fn picture(report: &Report, desk: &Desk, words: &Words) -> String {
     let mut panels: Vec<Panel> = Vec::new();
+    let mut without: Vec<&str> = Vec::new();
     for (row, daily) in report.rows.iter().zip(&report.daily) {
+        // A frame with nothing in it would look like no traffic.
+        if daily.is_empty() {
+            without.push(&row.ifname);
+            continue;
+        }
         let middle = |at: &forwarder_history::report::calendar::Day| (at.from + at.to) / 2;
         let line = |name: &str, of: fn(&forwarder_history::report::capacity::Daily) -> u64| Line {
             name: name.to_string(),
@@ -165,9 +171,17 @@ fn picture(report: &Report, desk: &Desk, words: &Words) -> String {
                 .collect(),
         });
     }
+    let mut notes = vec![format!("days of {}", desk.zone.name())];
+    without.dedup();
+    if !without.is_empty() {
+        notes.push(format!(
+            "no day with samples of at least half of it: {}",
+            without.join(", ")
+        ));
+    }
     Lines {
         title: format!("Capacity, the last {} days", words.days),
-        notes: vec![format!("days of {}", desk.zone.name())],
+        notes,
         panels,
         ticks: desk.ticks(desk.now - i64::from(words.days) * 86_400, desk.now),
     }

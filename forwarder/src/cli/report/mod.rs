@@ -4,10 +4,14 @@ mod capacity;
 mod commit;
 mod p95;
 mod peering;
+mod picture;
 
-use std::path::PathBuf;
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Result, anyhow};
 use clap::{Args, Subcommand};
 use forwarder_history::{
     DEFAULT_DIRECTORY, Direction, History, Reader,
@@ -37,9 +41,9 @@ pub enum Command {
 /// What every report can be told.
 #[derive(Debug, Args)]
 struct Common {
-    /// Where the history is
-    #[arg(long, value_name = "DIR", default_value = DEFAULT_DIRECTORY)]
-    history: PathBuf,
+    /// Where the history is [default: as configured in /etc/forwarder/forwarder.toml, /var/lib/forwarder]
+    #[arg(long, value_name = "DIR")]
+    history: Option<PathBuf>,
     /// By whose calendar, as Europe/Zurich
     #[arg(long, value_name = "NAME", default_value = "UTC")]
     time_zone: String,
@@ -73,10 +77,18 @@ struct Desk {
 }
 
 impl Common {
+    /// Where the history is: as said, as configured, or where it is without a word about it.
+    fn place(&self) -> Result<PathBuf> {
+        match &self.history {
+            Some(directory) => Ok(directory.clone()),
+            None => configured(Path::new(config::DEFAULT_PATH)),
+        }
+    }
+
     fn desk(&self) -> Result<Desk> {
         Ok(Desk {
             zone: Zone::of(&self.time_zone)?,
-            reader: History::open_read(&self.history)?,
+            reader: History::open_read(&self.place()?)?,
             now: i64::try_from(clock::unix_seconds()).unwrap_or(i64::MAX),
         })
     }
@@ -98,7 +110,20 @@ impl Common {
     /// Writes a picture where that is wanted.
     fn draw(&self, svg: impl FnOnce() -> String) -> Result<()> {
         let Some(path) = &self.plot else { return Ok(()) };
-        std::fs::write(path, svg()).with_context(|| format!("cannot write {}", path.display()))
+        picture::write(path, &svg())
+    }
+}
+
+/// The history's directory of a configuration; the usual one where there is none, or nobody may read it.
+fn configured(config: &Path) -> Result<PathBuf> {
+    match File::open(config) {
+        Ok(_) => {
+            let config = config::load(config).map_err(|why| {
+                anyhow!("{why}\nwhere the history is stands in the configuration: mend it, or name its directory with --history")
+            })?;
+            Ok(config.history.place().to_path_buf())
+        }
+        Err(_) => Ok(DEFAULT_DIRECTORY.into()),
     }
 }
 
@@ -200,6 +225,14 @@ fn assigned(text: &str) -> Result<(String, u64), String> {
     Ok((name.to_string(), config::bits_per_second(bits)?))
 }
 
+/// How many: at least one.
+fn some(text: &str) -> Result<usize, String> {
+    let number: Option<usize> = text.parse().ok();
+    number
+        .filter(|number| *number > 0)
+        .ok_or_else(|| format!("`{text}` is none: write how many, from 1 up"))
+}
+
 /// "80", "80%"
 fn share(text: &str) -> Result<f64, String> {
     let number: Option<f64> = text.trim_end_matches('%').trim_end().parse().ok();
@@ -213,12 +246,37 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_history_is_where_the_configuration_says() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("forwarder.toml");
+        assert_eq!(configured(&path).unwrap(), Path::new(DEFAULT_DIRECTORY));
+        let write = |history: &str| {
+            std::fs::write(
+                &path,
+                format!("[[interface]]\nname = \"eth0\"\nrole = \"core\"\n{history}"),
+            )
+            .unwrap();
+        };
+        write("");
+        assert_eq!(configured(&path).unwrap(), Path::new(DEFAULT_DIRECTORY));
+        write("[history]\ndirectory = \"/srv/samples\"\n");
+        assert_eq!(configured(&path).unwrap(), Path::new("/srv/samples"));
+        write("[history]\ndirectory = 7\n");
+        let why = configured(&path).unwrap_err().to_string();
+        assert!(why.contains("--history"), "{why}");
+    }
+
+    #[test]
     fn words_of_the_command_line_are_read_or_refused_with_what_to_write() {
         assert_eq!(assigned("t0=10Gbit"), Ok(("t0".into(), 10_000_000_000)));
         assert_eq!(share("80%"), Ok(80.0));
         for word in ["t0", "=1Mbit", "t0=", "t0=5", "t0=10kpps", "t0=-1Mbit"] {
             assert!(assigned(word).is_err(), "{word}");
         }
+        assert_eq!(
+            (some("1"), some("0").is_err(), some("-1").is_err()),
+            (Ok(1), true, true)
+        );
         for word in ["", "0", "101", "NaN", "x"] {
             assert!(share(word).is_err(), "{word}");
         }

@@ -12,7 +12,7 @@ use forwarder_history::{
     },
 };
 
-use super::{Common, Desk, about, gaps, notes, percent, way};
+use super::{Common, Desk, about, gaps, notes, percent, some, way};
 use crate::cli::output::{self, Paint, octets};
 
 /// What can be asked.
@@ -28,7 +28,7 @@ pub struct Words {
     #[arg(long, value_name = "MONTH")]
     month: Option<Month>,
     /// How many of the largest prefixes or networks
-    #[arg(long, value_name = "N", default_value_t = TOP)]
+    #[arg(long, value_name = "N", default_value_t = TOP, value_parser = some)]
     top: usize,
     /// Of accounts: outside (what crosses the edge), inside, or all
     #[arg(long, value_name = "WHICH", default_value = "outside")]
