@@ -43,6 +43,8 @@ pub(super) enum Kind {
     Flag,
     /// A number from 1 to this.
     Number(u64),
+    /// A number above 0 and up to 100.
+    Percent,
     /// Seconds since 1970.
     Time,
     Text,
@@ -306,7 +308,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
             ),
             optional(
                 "share",
-                Kind::Number(100),
+                Kind::Percent,
                 "80",
                 "How much of the speed is too much, percent; without it, 80",
             ),

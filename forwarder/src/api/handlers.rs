@@ -5,7 +5,7 @@ use std::{convert::Infallible, io, sync::Arc, time::Duration};
 use axum::{
     Router,
     body::Body,
-    extract::{Query, State as Shared, rejection::QueryRejection},
+    extract::State as Shared,
     http::{StatusCode, header},
     response::{IntoResponse, Response},
     routing::get,
@@ -15,7 +15,14 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use tokio::{sync::Semaphore, task, time};
 
-use super::{ApiContext, body::Pieces, endpoints::ENDPOINTS, metrics, openapi::DOCUMENT};
+use super::{
+    ApiContext,
+    body::Pieces,
+    endpoints::ENDPOINTS,
+    metrics,
+    openapi::DOCUMENT,
+    question::{Asked, Query},
+};
 use crate::stats::{
     self, By, Routes,
     lookup::lookup,
@@ -221,8 +228,6 @@ pub(super) struct DropsQuery {
     all: bool,
 }
 
-pub(super) type Asked<T> = Result<Query<T>, QueryRejection>;
-
 pub(super) async fn drops(Shared(server): Shared<Server>, query: Asked<DropsQuery>) -> Response {
     match query {
         Ok(Query(DropsQuery { all })) => {
@@ -230,7 +235,7 @@ pub(super) async fn drops(Shared(server): Shared<Server>, query: Asked<DropsQuer
                 .rows(move |context| stats::drops(&context.tables, all))
                 .await
         }
-        Err(why) => refused(StatusCode::BAD_REQUEST, why.body_text()),
+        Err(why) => refused(StatusCode::BAD_REQUEST, why.text()),
     }
 }
 
@@ -246,7 +251,7 @@ pub(super) struct CountersQuery {
 pub(super) async fn counters(Shared(server): Shared<Server>, query: Asked<CountersQuery>) -> Response {
     let CountersQuery { by, top, all } = match query {
         Ok(Query(query)) => query,
-        Err(why) => return refused(StatusCode::BAD_REQUEST, why.body_text()),
+        Err(why) => return refused(StatusCode::BAD_REQUEST, why.text()),
     };
     let top = match top {
         Some(top) if server.bounded && top > PAGE_MOST => {
@@ -288,7 +293,7 @@ impl TopQuery {
 pub(super) async fn top(Shared(server): Shared<Server>, query: Asked<TopQuery>) -> Response {
     let TopQuery { by, top } = match query {
         Ok(Query(query)) => query,
-        Err(why) => return refused(StatusCode::BAD_REQUEST, why.body_text()),
+        Err(why) => return refused(StatusCode::BAD_REQUEST, why.text()),
     };
     if top > PAGE_MOST {
         return refused(StatusCode::BAD_REQUEST, format!("top may be at most {PAGE_MOST}"));
@@ -321,7 +326,7 @@ pub(super) async fn lookup_one(Shared(server): Shared<Server>, query: Asked<Look
                 .rows(move |context| lookup(&mut Paths::new(&context.tables), address))
                 .await
         }
-        Err(why) => refused(StatusCode::BAD_REQUEST, why.body_text()),
+        Err(why) => refused(StatusCode::BAD_REQUEST, why.text()),
     }
 }
 
@@ -392,7 +397,7 @@ async fn page(server: Server, query: RoutesQuery, selection: Selection, limit: u
 pub(super) async fn routes(Shared(server): Shared<Server>, query: Asked<RoutesQuery>) -> Response {
     let query = match query {
         Ok(Query(query)) => query,
-        Err(why) => return refused(StatusCode::BAD_REQUEST, why.body_text()),
+        Err(why) => return refused(StatusCode::BAD_REQUEST, why.text()),
     };
     let selection = match query.prefix.parse::<Selection>() {
         Ok(selection) => selection,
@@ -443,7 +448,7 @@ pub(super) struct CandidatesQuery {
 pub(super) async fn candidates(Shared(server): Shared<Server>, query: Asked<CandidatesQuery>) -> Response {
     let prefix = match query {
         Ok(Query(query)) => query.prefix,
-        Err(why) => return refused(StatusCode::BAD_REQUEST, why.body_text()),
+        Err(why) => return refused(StatusCode::BAD_REQUEST, why.text()),
     };
     let selection = match prefix.parse::<Selection>() {
         Ok(Selection::All) => {

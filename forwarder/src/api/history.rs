@@ -8,11 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use axum::{
-    extract::{Query, State as Shared},
-    http::StatusCode,
-    response::Response,
-};
+use axum::{extract::State as Shared, http::StatusCode, response::Response};
 use forwarder_history::{
     Direction, Error, History, Kind, Reader, Recorded, Series, SeriesId, Which,
     report::{
@@ -26,7 +22,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     ApiContext,
-    handlers::{Asked, Server, refused},
+    handlers::{Server, refused},
+    question::{Asked, Query},
 };
 use crate::{clock::unix_seconds, stats::accounts::ELSEWHERE};
 
@@ -452,7 +449,7 @@ pub(super) fn answer(why: Refusal) -> Response {
 pub(super) async fn list(Shared(server): Shared<Server>, query: Asked<NamesQuery>) -> Response {
     let of = match query {
         Ok(Query(NamesQuery { of })) => of.parse::<Of>(),
-        Err(why) => return refused(StatusCode::BAD_REQUEST, why.body_text()),
+        Err(why) => return refused(StatusCode::BAD_REQUEST, why.text()),
     };
     match of {
         Ok(of) => {
@@ -470,7 +467,7 @@ pub(super) async fn samples_of(Shared(server): Shared<Server>, query: Asked<Hist
             let now = i64::try_from(unix_seconds()).unwrap_or(i64::MAX);
             query.question(now)
         }
-        Err(why) => return refused(StatusCode::BAD_REQUEST, why.body_text()),
+        Err(why) => return refused(StatusCode::BAD_REQUEST, why.text()),
     };
     match question {
         Ok(question) => {

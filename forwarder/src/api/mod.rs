@@ -11,6 +11,7 @@ pub mod history;
 pub mod metrics;
 mod openapi;
 mod page;
+mod question;
 mod report;
 mod server;
 mod socket;

@@ -89,6 +89,10 @@ fn parameter(parameter: &Parameter) -> Value {
             json!({ "type": "integer", "minimum": 1, "maximum": most }),
             parameter.example.parse::<u64>().map_or(Value::Null, Value::from),
         ),
+        Kind::Percent => (
+            json!({ "type": "number", "exclusiveMinimum": 0, "maximum": 100 }),
+            parameter.example.parse::<f64>().map_or(Value::Null, Value::from),
+        ),
         Kind::Time => (
             json!({ "type": "integer" }),
             parameter.example.parse::<i64>().map_or(Value::Null, Value::from),

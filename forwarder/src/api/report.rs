@@ -4,11 +4,7 @@
 //! looked through for one answer has a limit (`history`): accounts, interfaces and carriers of a year are far below it, and the largest
 //! of a million prefixes above.
 
-use axum::{
-    extract::{Query, State as Shared},
-    http::StatusCode,
-    response::Response,
-};
+use axum::{extract::State as Shared, http::StatusCode, response::Response};
 use forwarder_history::{
     Reader,
     report::{
@@ -22,8 +18,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     ApiContext,
-    handlers::{Asked, Server, refused},
+    handlers::{Server, refused},
     history::{Refusal, answer, directory, open},
+    question::{Asked, Query},
 };
 use crate::{clock::unix_seconds, config::bits_per_second};
 
@@ -97,7 +94,7 @@ async fn rows<Q: Send + 'static, T: Serialize + Send + 'static>(
                 .rows_or(move |context| report(context, &query), answer)
                 .await
         }
-        Err(why) => refused(StatusCode::BAD_REQUEST, why.body_text()),
+        Err(why) => refused(StatusCode::BAD_REQUEST, why.text()),
     }
 }
 

@@ -415,7 +415,37 @@ fn a_wrong_question_is_told_what_is_wrong() {
         ("/v1/report/p95?month=2025-06&name=nobody", 400, "it has members"),
         ("/v1/report/p95?top=101", 400, "top may be from 1 to 100"),
         ("/v1/report/p95?traffic=up", 400, "write outside"),
-        ("/v1/report/p95?from=1", 400, "unknown field"),
+        (
+            "/v1/report/p95?from=1",
+            400,
+            "/v1/report/p95 has no parameter \\\"from\\\": it takes by, name, month, time_zone, traffic, top",
+        ),
+        (
+            "/v1/report/p95?top=ten",
+            400,
+            "top cannot be \\\"ten\\\": write a number from 1 to 100, such as",
+        ),
+        (
+            "/v1/report/capacity?share=much",
+            400,
+            "share cannot be \\\"much\\\": write a number above 0 and up to 100, such as 80",
+        ),
+        (
+            "/v1/drops?all=yes",
+            400,
+            "all cannot be \\\"yes\\\": write true or false",
+        ),
+        (
+            "/v1/history?of=interface&name=transit0&from=yesterday",
+            400,
+            "from cannot be \\\"yesterday\\\": write seconds since 1970",
+        ),
+        ("/v1/history?of=interface", 400, "name is missing ("),
+        (
+            "/v1/history?of=interface&of=prefix&name=x",
+            400,
+            "of is there twice: it can be given once",
+        ),
         (
             "/v1/report/commit?by=prefix",
             400,
