@@ -230,6 +230,26 @@ impl<D: Dataplane> Engine<D> {
                 status.synchronised.insert(table);
                 self.synchronised(feed, table);
             }
+            FeedEvent::Forgotten => self.forget_feed(feed),
+        }
+    }
+
+    /// There is no such feed any more. Where it was awaited its source is, unless that has others.
+    fn forget_feed(&mut self, feed: FeedId) {
+        self.feeds.remove(&feed);
+        let Some(source) = self.rib.feeds.source(feed) else {
+            return;
+        };
+        let class = self.rib.class_of(source);
+        let others = self
+            .feeds
+            .keys()
+            .any(|other| self.rib.feeds.source(*other) == Some(source));
+        if let Some(gate) = &mut self.gate {
+            gate.forget(feed, source, class, others);
+            if gate.may_open() {
+                self.open_gate();
+            }
         }
     }
 

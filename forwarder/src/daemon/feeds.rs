@@ -9,7 +9,6 @@
 //! and wakes the loop.
 
 use std::{
-    net::IpAddr,
     path::PathBuf,
     sync::{
         Arc,
@@ -28,7 +27,7 @@ use crate::{
     config::{RoutesConfig, Source},
     dataplane::Dataplane,
     source::{
-        bgp::Speaker,
+        bgp::{Speaker, Stranger},
         feed::{Batch, FeedEvent, FeedHandle, FeedId},
         fpm::Fpm,
         kernel::Waker,
@@ -60,8 +59,8 @@ pub trait Running: Send {
         [0, 0]
     }
 
-    /// Who called last and was not served because nobody knows that address, and when.
-    fn last_stranger(&self) -> Option<(IpAddr, Instant)> {
+    /// Who called last and was not served.
+    fn last_stranger(&self) -> Option<Stranger> {
         None
     }
 }
@@ -100,7 +99,7 @@ impl Running for Speaker {
         [&counts.strangers, &counts.crowded].map(|count| count.load(Ordering::Relaxed))
     }
 
-    fn last_stranger(&self) -> Option<(IpAddr, Instant)> {
+    fn last_stranger(&self) -> Option<Stranger> {
         self.counts().last_stranger()
     }
 }
@@ -234,11 +233,11 @@ impl Feeds {
         silent.map(|line| line.source)
     }
 
-    /// Who has called lately and was not served, because nobody knows that address.
-    pub fn strangers(&self) -> impl Iterator<Item = (Source, IpAddr)> {
+    /// Who has called lately and was not served.
+    pub fn strangers(&self) -> impl Iterator<Item = (Source, Stranger)> {
         self.lines.iter().filter_map(|line| {
-            let (address, at) = line.running.last_stranger()?;
-            (at.elapsed() < LATELY).then_some((line.source, address))
+            let stranger = line.running.last_stranger()?;
+            (stranger.at.elapsed() < LATELY).then_some((line.source, stranger))
         })
     }
 }
@@ -250,8 +249,13 @@ impl Line {
             Some(rest) => rest,
             None => match self.batches.try_recv() {
                 Ok(batch) => {
-                    if !self.known.iter().any(|handle| handle.id == batch.feed) {
+                    let known = |line: &Line| line.known.iter().any(|handle| handle.id == batch.feed);
+                    if !known(self) {
                         self.register(engine);
+                    }
+                    if !known(self) {
+                        // It came and went before it was looked at.
+                        return true;
                     }
                     (batch.feed, batch.events.into_iter())
                 }
@@ -278,6 +282,9 @@ impl Line {
             let ahead = rest.as_slice();
             let count = ahead.iter().take(SLICE).position(whole_table);
             let count = count.map_or(SLICE, |at| at + 1);
+            if let [FeedEvent::Forgotten] = ahead {
+                self.known.retain(|handle| handle.id != feed);
+            }
             engine.apply_feed_events(feed, rest.by_ref().take(count));
         }
         if rest.len() > 0 {

@@ -61,6 +61,9 @@ fn says(batches: Vec<Batch>, taken: Arc<AtomicUsize>, stays: bool) -> Start<'sta
                 if known.iter().all(|handle| handle.id != batch.feed) {
                     known.push(handle(batch.feed));
                 }
+                if let [FeedEvent::Forgotten] = batch.events[..] {
+                    known.retain(|handle| handle.id != batch.feed);
+                }
                 drop(known);
                 if sender.send(batch).is_err() {
                     return;
@@ -216,4 +219,35 @@ fn a_feed_that_ends_by_itself_is_told() {
         feeds.handles().any(|(_, _, ended)| ended)
     });
     assert_eq!(engine.rib.feeds.len(), (1, 0), "what it said stays");
+}
+
+#[test]
+fn a_feed_that_is_forgotten_is_waited_for_no_more_and_shown_nowhere() {
+    let mut engine = engine();
+    let says_of = |feed, event| Batch {
+        feed,
+        events: vec![event],
+    };
+    let batches = vec![
+        says_of(8, FeedEvent::State(FeedState::Connecting)),
+        says_of(8, FeedEvent::Forgotten),
+        says_of(10, FeedEvent::State(FeedState::Connecting)),
+    ];
+    let mut feeds = Feeds::default();
+    feeds
+        .add(
+            Source::Bgp,
+            says(batches, Arc::default(), true),
+            &mut engine,
+            &Waker::of_nobody(),
+        )
+        .expect("starts");
+    wait("the last one", || {
+        feeds.turn(&mut engine);
+        engine.feed(10).is_some()
+    });
+    assert!(engine.feed(8).is_none());
+    let shown: Vec<FeedId> = feeds.handles().map(|(_, handle, _)| handle.id).collect();
+    assert_eq!(shown, [10]);
+    assert_eq!(engine.awaited(), [Awaited::Feed(10)]);
 }

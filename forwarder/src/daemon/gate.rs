@@ -70,6 +70,13 @@ impl Gate {
         self.awaited.insert(Awaited::Feed(feed), (class, [true; 2]));
     }
 
+    /// A feed is no more: if it was waited for, that is for its source again, where this has no `others`.
+    pub fn forget(&mut self, feed: FeedId, source: Source, class: Class, others: bool) {
+        if self.awaited.remove(&Awaited::Feed(feed)).is_some() && !others {
+            self.await_source(source, class);
+        }
+    }
+
     /// A feed has ended its first synchronisation of a unicast table.
     pub fn synchronised(&mut self, feed: FeedId, ipv6: bool) {
         let feed = Awaited::Feed(feed);
@@ -115,6 +122,13 @@ mod tests {
         gate.await_feed(1, Source::Bgp, 1);
         assert!(gate.holds(70) && !gate.holds(71) && !gate.holds(1000));
         assert!(gate.admits(1, false) && !gate.admits(2, false));
+        // It goes without a word, and its source is waited for again; one of two is not missed.
+        gate.forget(1, Source::Bgp, 1, false);
+        assert!(gate.awaited().any(|who| who == Awaited::Source(Source::Bgp)) && !gate.admits(2, false));
+        gate.await_feed(1, Source::Bgp, 1);
+        gate.await_feed(9, Source::Bgp, 1);
+        gate.forget(9, Source::Bgp, 1, true);
+        assert_eq!(gate.awaited().count(), 2);
         gate.synchronised(1, false);
         assert!(gate.admits(2, false) && !gate.admits(2, true));
         gate.synchronised(1, true);

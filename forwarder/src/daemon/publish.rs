@@ -102,12 +102,15 @@ pub fn fill<D: Dataplane>(
     for row in &state.feeds {
         problems.extend(problem(row));
     }
-    problems.extend(feeds.strangers().map(|(source, address)| {
-        format!(
-            "{}: somebody calls from {address}, which is no neighbour, and is not served: is an address in [routes.{}] wrong?",
-            source.name(),
-            source.name()
-        )
+    problems.extend(feeds.strangers().map(|(source, stranger)| {
+        let (name, address) = (source.name(), stranger.address);
+        match stranger.why {
+            None => format!(
+                "{name}: somebody calls from {address}, which is no neighbour, and is not served: is an address in \
+                 [routes.{name}] wrong?"
+            ),
+            Some(why) => format!("{name}: somebody who calls from {address} is refused: {why}"),
+        }
     }));
     if refused4 + refused6 > 0 {
         problems.push(format!(

@@ -94,6 +94,9 @@ pub enum FeedEvent {
     Sweep(FeedTable),
     /// The first synchronisation of this session has ended for this table: End-of-RIB, or what stands for it.
     Synchronised(FeedTable),
+    /// There is no such feed any more, and nothing is left of it: the last thing that it says, and alone in its batch. Its
+    /// number may be another's from then on.
+    Forgotten,
 }
 
 /// State of a session.

@@ -250,7 +250,9 @@ fn line(event: &FeedEvent) -> (String, Option<String>) {
         }
         FeedEvent::Sweep(of) => (format!("sweep {}", table::name(*of)), None),
         FeedEvent::Synchronised(of) => (format!("synchronised {}", table::name(*of)), None),
-        FeedEvent::Nexthop { .. } | FeedEvent::NexthopGone(_) => (format!("{event:?}"), None),
+        FeedEvent::Nexthop { .. } | FeedEvent::NexthopGone(_) | FeedEvent::Forgotten => {
+            (format!("{event:?}"), None)
+        }
     }
 }
 

@@ -128,6 +128,7 @@ fn line(event: &FeedEvent) -> String {
         FeedEvent::Mark { table, .. } => format!("mark {table:?}").to_lowercase(),
         FeedEvent::Sweep(table) => format!("sweep {table:?}").to_lowercase(),
         FeedEvent::Synchronised(table) => format!("synchronised {table:?}").to_lowercase(),
+        FeedEvent::Forgotten => "forgotten".into(),
         FeedEvent::Flow(rule) => format!("flow {:?} {:02x?}", rule.table, rule.nlri),
         FeedEvent::FlowGone(table, nlri) => format!("flow gone {table:?} {nlri:02x?}"),
     }

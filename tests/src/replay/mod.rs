@@ -86,6 +86,7 @@ impl Picture {
                 self.swept += before - self.routes.len();
                 self.rules.retain(|(of, _), (_, stale)| !(*stale && of == table));
             }
+            FeedEvent::Forgotten => *self = Picture::default(),
             FeedEvent::Synchronised(table) => {
                 self.synchronised.insert(*table);
             }

@@ -31,6 +31,8 @@ pub(super) struct Peer {
     pub tap: Arc<Tap>,
     /// The connection that the tap is on.
     pub tapped: Option<ConnectionId>,
+    /// Nobody has this place.
+    pub vacant: bool,
 }
 
 /// A connection.
@@ -61,6 +63,7 @@ impl Peer {
             pending: None,
             tap,
             tapped: None,
+            vacant: false,
         }
     }
 
@@ -129,6 +132,16 @@ impl Connection {
             output: Vec::new(),
             early: Vec::new(),
         }
+    }
+
+    /// One that has said this already.
+    pub fn with_input(id: ConnectionId, peer: usize, stream: TcpStream, said: Vec<u8>) -> Connection {
+        let mut connection = Connection::new(id, peer, stream);
+        connection.filled = said.len();
+        connection.early = said.clone();
+        connection.input = said;
+        connection.input.resize(FIRST_INPUT.max(connection.filled), 0);
+        connection
     }
 
     /// Reads what there is, once: the others want their turn. Answers how many octets that was.

@@ -5,6 +5,7 @@
 //! speaker      the handle                           neighbour   connections, which of them is the session
 //! service      the thread: poll, read, write        session     state machine of one (RFC 4271 8)
 //! connection   what is between octets and logic     restart     what is kept while it is away (RFC 4724, 9494, 7313)
+//! callers      who has called and may become one
 //! socket       listening, TCP-MD5, GTSM             update      routes: attributes, nlri, flow, limit
 //! wire         header, short messages               open        OPEN, and what both agree on
 //! ```
@@ -18,6 +19,7 @@
 //! broken (an empty list of communities). In tests it is what the reader here is held against.
 
 pub mod attributes;
+mod callers;
 mod connection;
 pub mod flow;
 pub mod limit;
@@ -39,4 +41,4 @@ pub mod wire;
 mod testing;
 
 pub use service::UNNAMED;
-pub use speaker::{Speaker, SpeakerCounts};
+pub use speaker::{Speaker, SpeakerCounts, Stranger};

@@ -258,6 +258,24 @@ impl Neighbour {
         }
     }
 
+    /// Whether nobody is connected.
+    #[must_use]
+    pub fn is_alone(&self) -> bool {
+        self.connections.is_empty()
+    }
+
+    /// Whether it has never announced or withdrawn anything.
+    #[must_use]
+    pub fn has_said_nothing(&self) -> bool {
+        self.counts.updates.load(Relaxed) == 0
+    }
+
+    /// Whether nothing is known from it, and nobody is connected.
+    #[must_use]
+    pub fn is_down(&self) -> bool {
+        self.state == FeedState::Down && !self.has_events()
+    }
+
     /// The connection that has been here longest: the session, where there is one.
     #[must_use]
     pub fn first(&self) -> Option<ConnectionId> {

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 
+use super::callers::{Callers, Outcome};
 use super::connection::{Connection, Peer};
 use super::neighbour::{ConnectionId, Neighbour, Output};
 use super::open::Identity;
@@ -24,7 +25,7 @@ use super::speaker::{Command, Known, Shared};
 use super::update::Limits;
 use crate::config::{BgpConfig, BgpNeighbour};
 use crate::locked::locked;
-use crate::source::feed::{Batch, FeedId};
+use crate::source::feed::{Batch, FeedEvent, FeedId};
 
 /// Neighbours that are served without being configured.
 pub const UNNAMED: usize = 8;
@@ -58,6 +59,8 @@ pub(super) struct Service {
     inbox: Inbox,
     shared: Arc<Shared>,
     peers: Vec<Peer>,
+    /// Who may become one, where none is configured.
+    callers: Callers,
     sockets: Vec<Connection>,
     /// Connections whose end the other side has not read yet: closed at once, they would be reset, and our last words lost.
     closing: VecDeque<(TcpStream, Instant)>,
@@ -84,6 +87,7 @@ impl Service {
             inbox,
             shared,
             peers: Vec::new(),
+            callers: Callers::default(),
             sockets: Vec::new(),
             closing: VecDeque::new(),
             next_id: 0,
@@ -91,7 +95,7 @@ impl Service {
             stranger_logged: None,
         };
         for neighbour in &config.neighbours {
-            service.peer(neighbour.clone());
+            service.add(neighbour.clone());
         }
         service
     }
@@ -132,6 +136,10 @@ impl Service {
         for id in ready.readable {
             self.read(id, now);
         }
+        let us = self.anybody();
+        for outcome in self.callers.read(&us, now) {
+            self.called(outcome, now);
+        }
         for index in 0..self.peers.len() {
             let blocked = !self.peers[index].offer(&self.sink);
             if !blocked {
@@ -149,6 +157,7 @@ impl Service {
                 return false;
             }
         }
+        self.forget_the_silent();
         true
     }
 
@@ -178,6 +187,11 @@ impl Service {
                 ids.push(connection.id);
             }
         }
+        descriptors.extend(
+            self.callers
+                .streams()
+                .map(|stream| descriptor(stream, libc::POLLIN)),
+        );
         descriptors.extend(
             self.closing
                 .iter()
@@ -219,6 +233,7 @@ impl Service {
         neighbours
             .chain(closing)
             .chain(self.accept_after)
+            .chain(self.callers.next())
             .min()
             .map(|deadline| deadline.saturating_duration_since(now))
     }
@@ -255,15 +270,21 @@ impl Service {
     }
 
     fn accepted(&mut self, stream: TcpStream, from: SocketAddr, now: Instant) {
-        let Some(index) = self.who(from.ip()) else {
-            self.shared.counts.stranger(from.ip().to_canonical(), now);
-            if self
-                .stranger_logged
-                .is_none_or(|last| now.duration_since(last).as_secs() >= 1)
-            {
-                self.stranger_logged = Some(now);
-                warn!("BGP connection from {from}, which is no neighbour: closed");
+        let address = from.ip().to_canonical();
+        if self.config.neighbours.is_empty() && address.is_loopback() {
+            if let Err(why) = socket::prepare(&stream, from.is_ipv4(), false) {
+                warn!("BGP connection from {from} cannot be used: {why}");
+                return;
             }
+            let us = self.anybody();
+            if let Some(outcome) = self.callers.called(stream, from, &us, now) {
+                self.called(outcome, now);
+            }
+            return;
+        }
+        let Some(index) = self.known(address) else {
+            self.shared.counts.stranger(address, None, now);
+            self.log_stranger(&format!("from {from}, which is no neighbour: closed"), now);
             return;
         };
         let half_open: usize = self.peers.iter().map(|peer| peer.neighbour.half_open()).sum();
@@ -276,43 +297,147 @@ impl Service {
             warn!(peer = %peer.config.name, "BGP connection from {from} cannot be used: {why}");
             return;
         }
+        self.connected(index, stream, Vec::new(), now);
+    }
+
+    /// A connection of a neighbour, which has said this already.
+    fn connected(&mut self, index: usize, stream: TcpStream, said: Vec<u8>, now: Instant) {
         let id = self.next_id;
         self.next_id += 1;
         let interface = stream.local_addr().ok().and_then(socket::interface);
-        peer.neighbour.connected(id, interface, now);
-        self.sockets.push(Connection::new(id, index, stream));
+        self.peers[index].neighbour.connected(id, interface, now);
+        self.sockets.push(Connection::with_input(id, index, stream, said));
         self.outputs(now);
+        if let Some(at) = self.sockets.iter().position(|connection| connection.id == id) {
+            self.process(at, now);
+            self.outputs(now);
+        }
     }
 
-    /// The neighbour with this address. Without any configured, whoever calls from this host becomes one.
-    fn who(&mut self, address: IpAddr) -> Option<usize> {
-        let address = address.to_canonical();
-        let known = self.peers.iter().position(|peer| peer.config.address == address);
-        if known.is_some() || !self.config.neighbours.is_empty() {
-            return known;
+    /// What became of somebody who called from this host.
+    fn called(&mut self, outcome: Outcome, now: Instant) {
+        match outcome {
+            Outcome::Neighbour(caller) => {
+                let address = caller.from.ip().to_canonical();
+                let index = match self.known(address) {
+                    Some(index) => index,
+                    None => {
+                        let config = BgpNeighbour::plain(address, self.config.local_as);
+                        match self.room(now) {
+                            Some(index) => self.put(index, config),
+                            None => {
+                                self.shared.counts.crowded.fetch_add(1, Relaxed);
+                                return;
+                            }
+                        }
+                    }
+                };
+                self.connected(index, caller.stream, caller.input, now);
+            }
+            Outcome::Refused(caller, fault) => {
+                let address = caller.from.ip().to_canonical();
+                self.log_stranger(&format!("from {} refused: {fault}", caller.from), now);
+                self.shared.counts.stranger(address, Some(fault.why), now);
+                self.wait_for_end(caller.stream, now);
+            }
+            Outcome::Gone => {
+                self.shared.counts.strangers.fetch_add(1, Relaxed);
+            }
+            Outcome::Crowded => {
+                self.shared.counts.crowded.fetch_add(1, Relaxed);
+            }
         }
-        if !address.is_loopback() || self.peers.len() >= UNNAMED {
-            return None;
-        }
-        Some(self.peer(BgpNeighbour::plain(address, self.config.local_as)))
     }
 
-    /// Makes a neighbour and its feed.
-    fn peer(&mut self, config: BgpNeighbour) -> usize {
-        let index = self.peers.len();
-        let known = Known {
-            id: self.first + index as FeedId,
-            name: config.name.clone(),
-            counts: Arc::default(),
-            tap: Arc::default(),
-        };
-        let identity = Identity {
+    /// One line a second at most.
+    fn log_stranger(&mut self, text: &str, now: Instant) {
+        let due = |last| now.duration_since(last).as_secs() >= 1;
+        if self.stranger_logged.is_none_or(due) {
+            self.stranger_logged = Some(now);
+            warn!("BGP connection {text}");
+        }
+    }
+
+    /// The neighbour with this address.
+    fn known(&self, address: IpAddr) -> Option<usize> {
+        let at = |peer: &Peer| peer.config.address == address && !peer.vacant;
+        self.peers.iter().position(at)
+    }
+
+    /// Who we are to whoever calls from this host.
+    fn anybody(&self) -> Identity {
+        let anybody = BgpNeighbour::plain(IpAddr::from([127, 0, 0, 1]), self.config.local_as);
+        self.identity(&anybody)
+    }
+
+    fn identity(&self, config: &BgpNeighbour) -> Identity {
+        Identity {
             local_as: self.config.local_as,
             peer_as: config.peer_as,
             router_id: self.config.router_id,
             hold_time: self.config.hold_time,
             add_path: config.add_path,
             graceful_restart: self.config.graceful_restart,
+        }
+    }
+
+    /// A place for a neighbour that is not configured: a free one, or that of one that is away and of which nothing is left,
+    /// or at worst of one that is here and has never said anything.
+    fn room(&mut self, now: Instant) -> Option<usize> {
+        if let Some(vacant) = self.peers.iter().position(|peer| peer.vacant) {
+            return Some(vacant);
+        }
+        if self.peers.len() < UNNAMED {
+            return Some(self.peers.len());
+        }
+        let idle = |peer: &Peer| peer.pending.is_none();
+        let down = |peer: &Peer| idle(peer) && peer.neighbour.is_alone() && peer.neighbour.is_down();
+        let silent = |peer: &Peer| idle(peer) && peer.neighbour.has_said_nothing();
+        let peers = || self.peers.iter();
+        let index = peers().position(down).or_else(|| peers().position(silent))?;
+        self.peers[index].neighbour.stop();
+        self.outputs(now);
+        self.forget(index);
+        Some(index)
+    }
+
+    /// Neighbours that are not configured are forgotten when they go without ever having told a route: a gate or a check of
+    /// sources that waited for them would wait for nobody.
+    fn forget_the_silent(&mut self) {
+        if !self.config.neighbours.is_empty() {
+            return;
+        }
+        for index in 0..self.peers.len() {
+            let peer = &self.peers[index];
+            let silent = peer.neighbour.is_alone() && peer.neighbour.has_said_nothing();
+            // What it has said last comes first.
+            if silent && !peer.vacant && peer.pending.is_none() && !peer.neighbour.has_events() {
+                self.forget(index);
+            }
+        }
+    }
+
+    /// Leaves nothing of a neighbour but its place.
+    fn forget(&mut self, index: usize) {
+        let config = self.peers[index].config.clone();
+        let (mut empty, _) = self.make(index, config);
+        empty.vacant = true;
+        empty.pending = Some(Batch {
+            feed: empty.feed,
+            events: vec![FeedEvent::Forgotten],
+        });
+        let feed = empty.feed;
+        self.peers[index] = empty;
+        locked(&self.shared.feeds).retain(|known| known.id != feed);
+    }
+
+    /// A neighbour in a place, and its feed.
+    fn make(&self, index: usize, config: BgpNeighbour) -> (Peer, Known) {
+        let known = Known {
+            id: self.first + index as FeedId,
+            name: config.name.clone(),
+            counts: Arc::default(),
+            tap: Arc::default(),
         };
         let most = [
             config.limits.ipv4,
@@ -324,11 +449,29 @@ impl Service {
             most: most.map(|most| most as usize),
             disconnect: config.disconnect,
         };
-        let neighbour = Neighbour::new(config.name.clone(), identity, limits, Arc::clone(&known.counts));
+        let (identity, counts) = (self.identity(&config), Arc::clone(&known.counts));
+        let neighbour = Neighbour::new(config.name.clone(), identity, limits, counts);
         let tap = Arc::clone(&known.tap);
-        self.peers.push(Peer::new(known.id, config, neighbour, tap));
+        (Peer::new(known.id, config, neighbour, tap), known)
+    }
+
+    /// Makes a neighbour and its feed in this place.
+    fn put(&mut self, index: usize, config: BgpNeighbour) -> usize {
+        let (mut peer, known) = self.make(index, config);
         locked(&self.shared.feeds).push(known);
+        match self.peers.get_mut(index) {
+            Some(place) => {
+                // That the one before it is gone is said first.
+                peer.pending = place.pending.take();
+                *place = peer;
+            }
+            None => self.peers.push(peer),
+        }
         index
+    }
+
+    fn add(&mut self, config: BgpNeighbour) {
+        self.put(self.peers.len(), config);
     }
 
     /// Reads what a connection has, once: the others want their turn.
@@ -423,11 +566,16 @@ impl Service {
         let mut connection = self.sockets.swap_remove(index);
         let _ = connection.flush();
         let _ = connection.stream.shutdown(Shutdown::Write);
+        self.wait_for_end(connection.stream, now);
+        self.peers[connection.peer].follow(&mut self.sockets);
+    }
+
+    /// Keeps a connection until the other side has read its end, for a while.
+    fn wait_for_end(&mut self, stream: TcpStream, now: Instant) {
         if self.closing.len() >= CLOSING {
             self.closing.pop_front();
         }
-        self.closing.push_back((connection.stream, now + CLOSE_TIME));
-        self.peers[connection.peer].follow(&mut self.sockets);
+        self.closing.push_back((stream, now + CLOSE_TIME));
     }
 
     /// Lets go of connections that the other side has closed too, or that took too long.

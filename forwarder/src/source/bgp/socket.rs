@@ -11,7 +11,7 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use crate::config::BgpNeighbour;
 
 /// Connections that wait for us to accept them.
-pub const BACKLOG: i32 = 16;
+pub const BACKLOG: i32 = 128;
 
 /// `struct tcp_md5sig` (include/uapi/linux/tcp.h).
 #[repr(C)]

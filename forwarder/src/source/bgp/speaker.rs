@@ -23,28 +23,40 @@ use crate::source::tap::Tap;
 /// How long an answer of the thread may take.
 const ANSWER_TIME: Duration = Duration::from_secs(1);
 
+/// Somebody who called and was not served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stranger {
+    /// From where.
+    pub address: IpAddr,
+    /// When.
+    pub at: Instant,
+    /// What was wrong with its OPEN; `None`: nobody is configured at this address.
+    pub why: Option<String>,
+}
+
 /// What neighbours cannot be blamed for.
 #[derive(Debug, Default)]
 pub struct SpeakerCounts {
-    /// Connections from addresses that are no neighbour's.
+    /// Connections from addresses that are no neighbour's, or that did not say who they are.
     pub strangers: AtomicU64,
-    /// The last of these addresses, and when it called.
-    last_stranger: Mutex<Option<(IpAddr, Instant)>>,
+    /// The last of these.
+    last_stranger: Mutex<Option<Stranger>>,
     /// Connections refused because too many were no sessions yet.
     pub crowded: AtomicU64,
 }
 
 impl SpeakerCounts {
-    /// Counts a connection from an address that is no neighbour's.
-    pub(super) fn stranger(&self, address: IpAddr, now: Instant) {
+    /// Counts a connection from an address that is no neighbour's, or whose OPEN was wrong: `why`.
+    pub(super) fn stranger(&self, address: IpAddr, why: Option<String>, now: Instant) {
         self.strangers.fetch_add(1, Relaxed);
-        *locked(&self.last_stranger) = Some((address, now));
+        let at = now;
+        *locked(&self.last_stranger) = Some(Stranger { address, at, why });
     }
 
-    /// The address that is no neighbour's and called last, and when.
+    /// Who called last and was not served.
     #[must_use]
-    pub fn last_stranger(&self) -> Option<(IpAddr, Instant)> {
-        *locked(&self.last_stranger)
+    pub fn last_stranger(&self) -> Option<Stranger> {
+        locked(&self.last_stranger).clone()
     }
 }
 

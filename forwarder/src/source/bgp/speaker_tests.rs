@@ -88,6 +88,11 @@ fn events_to(batches: &Receiver<Batch>, state: FeedState) -> Vec<FeedEvent> {
     events
 }
 
+/// Events until this one.
+fn events_to_last(batches: &Receiver<Batch>, last: &FeedEvent) {
+    while !batches.recv_timeout(LIMIT).unwrap().events.contains(last) {}
+}
+
 #[test]
 fn a_daemon_on_this_host_is_a_feed_when_it_calls() {
     let (speaker, batches) = start(&config(&[]), 100);
@@ -220,6 +225,7 @@ fn when_the_rib_is_gone_the_speaker_ends() {
     drop(batches);
     let mut stream = call(&speaker);
     // The state that nobody takes any more.
+    stream.write_all(&usual_open(&[])).unwrap();
     while next(&mut stream).is_some() {}
     until("the end", || speaker.thread.as_ref().unwrap().is_finished());
 }
@@ -244,4 +250,81 @@ fn an_address_that_is_taken_is_named() {
     let (sink, _other) = mpsc::sync_channel(1);
     let error = Speaker::start(&taken, 0, sink).unwrap_err().to_string();
     assert!(error.starts_with("BGP cannot listen on 127.0.0.1:"), "{error}");
+}
+
+#[test]
+fn who_only_connects_is_no_neighbour_and_keeps_nobody_out() {
+    let (speaker, batches) = start(&config(&[]), 100);
+    let flood: Vec<TcpStream> = (0..200).map(|_| call(&speaker)).collect();
+    // Each of eight addresses that a neighbour could have; none of them becomes one.
+    let mut others = Vec::new();
+    for last in 10..20 {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        let from = SocketAddr::from(([127, 0, 1, last], 0));
+        socket.bind(&from.into()).unwrap();
+        socket.connect(&speaker.addresses()[0].into()).unwrap();
+        others.push(socket);
+    }
+    let _daemon = establish(&speaker);
+    events_to(&batches, FeedState::Syncing);
+    let names: Vec<String> = speaker.feeds().into_iter().map(|feed| feed.name).collect();
+    assert_eq!(names, ["127.0.0.1"]);
+    assert!(speaker.counts().crowded.load(Relaxed) >= 200 - 64);
+    drop(flood);
+}
+
+#[test]
+fn an_open_that_is_refused_makes_no_neighbour_and_is_told_with_why() {
+    let (speaker, _batches) = start(&config(&[]), 100);
+    let mut stream = call(&speaker);
+    let mut open = usual_open(&[]);
+    // Its AS, in four octets.
+    let own = [65, 4, 0, 0, 0xfb, 0xf4];
+    let at = open.windows(6).position(|octets| octets == own).unwrap();
+    open[at + 4..at + 6].copy_from_slice(&64_999_u16.to_be_bytes());
+    stream.write_all(&open).unwrap();
+    assert_eq!(next(&mut stream).unwrap().0, 1);
+    let (kind, body) = next(&mut stream).unwrap();
+    assert_eq!((kind, &body[..2]), (3, &[2, 2][..]));
+    assert_eq!(next(&mut stream), None);
+    until("the stranger", || speaker.counts().last_stranger().is_some());
+    let stranger = speaker.counts().last_stranger().unwrap();
+    assert_eq!(
+        stranger.why.as_deref(),
+        Some("its AS is 64999, and 64500 is expected")
+    );
+    assert!(speaker.feeds().is_empty());
+}
+
+#[test]
+fn who_goes_without_a_route_is_forgotten_and_its_place_is_free() {
+    let (speaker, batches) = start(&config(&[]), 100);
+    drop(establish(&speaker));
+    events_to_last(&batches, &FeedEvent::Forgotten);
+    assert!(speaker.feeds().is_empty());
+    let _again = establish(&speaker);
+    events_to(&batches, FeedState::Syncing);
+    assert_eq!(speaker.feeds().len(), 1);
+}
+
+#[test]
+fn neighbours_without_a_route_make_room_for_another() {
+    let (speaker, batches) = start(&config(&[]), 100);
+    let open = [&usual_open(&[])[..], &KEEPALIVE].concat();
+    let mut idle = Vec::new();
+    for last in 1..=8 {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        let from = SocketAddr::from(([127, 0, 1, last], 0));
+        socket.bind(&from.into()).unwrap();
+        socket.connect(&speaker.addresses()[0].into()).unwrap();
+        let mut stream: TcpStream = socket.into();
+        stream.write_all(&open).unwrap();
+        idle.push(stream);
+    }
+    until("eight of them", || speaker.feeds().len() == 8);
+    let _daemon = establish(&speaker);
+    let name = |speaker: &Speaker| speaker.feeds().iter().any(|feed| feed.name == "127.0.0.1");
+    until("the ninth", || name(&speaker));
+    assert_eq!(speaker.feeds().len(), 8);
+    drop(batches);
 }
