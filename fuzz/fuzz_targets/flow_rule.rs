@@ -57,7 +57,7 @@ fn read(rule: &FlowRule) -> Option<Flow<'_>> {
     let name = flow.name();
     assert!(!name.is_empty() && name.len() < 200 && name.is_ascii(), "{name}");
     match flow.rule(7) {
-        Ok((rule, _)) => sound(&rule),
+        Ok(rule) => sound(&rule),
         Err(why) => assert!(!why.to_string().is_empty()),
     }
     Some(flow)

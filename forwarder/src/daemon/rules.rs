@@ -288,23 +288,22 @@ impl Rules {
             }
         };
         self.flags = any(&flows[0], RULES4) | any(&flows[1], RULES6);
-        let active = |rule: &Rule, order: usize, note: Option<&str>| RuleRow {
+        let active = |rule: &Rule, order: usize| RuleRow {
             order: Some(order as u32 + 1),
             slot: self.slots.known(rule),
             state: ACTIVE.into(),
-            why: note.map(Into::into),
             ..RuleRow::of(rule, session_of(rule, session))
         };
         let mut rows: Vec<RuleRow> = own
             .iter()
             .enumerate()
-            .map(|(at, rule)| active(rule, at, None))
+            .map(|(at, rule)| active(rule, at))
             .collect();
         for half in flows {
             rows.extend(
                 half.iter()
                     .enumerate()
-                    .map(|(at, applied)| active(&applied.rule, own.len() + at, applied.note)),
+                    .map(|(at, applied)| active(&applied.rule, own.len() + at)),
             );
         }
         self.count_missing(&rows, roomless, &announced, session);

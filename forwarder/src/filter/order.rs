@@ -22,8 +22,6 @@ pub const MOST_RULES: usize = 1024;
 pub struct Applied {
     /// The rule.
     pub rule: Rule,
-    /// What is to be said beside it.
-    pub note: Option<&'static str>,
 }
 
 /// A rule that is not.
@@ -150,8 +148,8 @@ fn make(flows: &[(FeedId, Flow<'_>)], refusals: &mut BTreeMap<usize, Refusal>) -
                 && let Some(at) = queue.pop_front()
             {
                 match flows[at].1.rule(*feed) {
-                    Ok((rule, note)) => {
-                        made.insert(at, Applied { rule, note });
+                    Ok(rule) => {
+                        made.insert(at, Applied { rule });
                         return true;
                     }
                     Err(why) => {
@@ -206,7 +204,6 @@ fn contender<'a>((feed, flow): &'a (FeedId, Flow<'a>)) -> Contender<'a> {
 mod tests {
     use ipnet::IpNet;
 
-    use super::super::flowspec::NO_SAMPLES;
     use super::super::flowspec::validate::{Best, Destination, Infeasible};
     use super::super::rule::{Action, Origin};
     use super::*;
@@ -264,7 +261,7 @@ mod tests {
     #[test]
     fn rules_come_in_their_order_whoever_announced_them_when() {
         let udp = rule(&[1, 32, 192, 0, 2, 5, 3, 0x81, 17], 100, &[DROP]);
-        let host = rule(&[1, 32, 192, 0, 2, 5], 100, &[[0x80, 7, 0, 0, 0, 0, 0, 3]]);
+        let host = rule(&[1, 32, 192, 0, 2, 5], 100, &[[0x80, 7, 0, 0, 0, 0, 0, 1]]);
         let net = rule(&[1, 24, 192, 0, 2], 100, &[]);
         let six = rule_of(FeedTable::FlowSpec6, &[13, 0x81, 9], 100, &[DROP]);
         let one = assemble_all(
@@ -286,17 +283,13 @@ mod tests {
         );
         assert_eq!(names(&one.v6), ["flow-label 9"]);
         assert_eq!(one.v4[0].rule.origin, Origin::FlowSpec(2));
-        let actions: Vec<_> = one
-            .v4
-            .iter()
-            .map(|a| (a.rule.action, a.rule.proceed, a.note))
-            .collect();
+        let actions: Vec<_> = one.v4.iter().map(|a| (a.rule.action, a.rule.proceed)).collect();
         assert_eq!(
             actions,
             [
-                (Action::Drop, false, None),
-                (Action::Accept, true, Some(NO_SAMPLES)),
-                (Action::Accept, false, None)
+                (Action::Drop, false),
+                (Action::Accept, true),
+                (Action::Accept, false)
             ]
         );
         assert_eq!(one.not_applied, []);

@@ -5,7 +5,7 @@
 //! - Of several rates of one unit the lowest counts, and a rate of 0 drops whatever else is asked.
 //! - A rate in octets beside one in packets is refused: a rule keeps one.
 //! - Two different markings are refused: neither is better.
-//! - Redirects are refused, and with them all else that the rule asks: it would do something else than was meant.
+//! - Redirects and samples are refused, and with them all else that the rule asks: it would do something else than was meant.
 //!
 //! Communities that are no actions mean nothing here, whatever they are.
 
@@ -31,8 +31,6 @@ pub struct Actions {
     pub proceed: bool,
     /// DSCP that its packets are given (7.5).
     pub mark: Option<u8>,
-    /// Sampling is asked for (7.3, the S bit), which is not done.
-    pub sample: bool,
 }
 
 /// Reads the actions. None at all is to accept.
@@ -41,14 +39,16 @@ pub struct Actions {
 /// What cannot be done.
 pub fn actions(attributes: &Attributes) -> Result<Actions, Refusal> {
     let (mut bytes, mut packets) = (None, None);
-    let (mut proceed, mut sample, mut mark) = (false, false, None);
+    let (mut proceed, mut mark) = (false, None);
     for community in &attributes.extended {
         match *community {
             [0x80, 0x06, _, _, rate @ ..] => bytes = lowest(bytes, read_rate(rate)?),
             [0x80, 0x0c, _, _, rate @ ..] => packets = lowest(packets, read_rate(rate)?),
             [0x80, 0x07, .., bits] => {
                 proceed |= bits & 1 != 0;
-                sample |= bits & 2 != 0;
+                if bits & 2 != 0 {
+                    return Err(Refusal::Samples);
+                }
             }
             [0x80, 0x09, .., octet] => {
                 let dscp = octet & 63;
@@ -83,7 +83,6 @@ pub fn actions(attributes: &Attributes) -> Result<Actions, Refusal> {
         action,
         proceed,
         mark,
-        sample,
     })
 }
 
@@ -94,8 +93,11 @@ fn lowest(one: Option<u64>, other: Option<u64>) -> Option<u64> {
 /// A rate in whole octets or packets; `None` where it limits nothing. Negative is zero (7.1).
 fn read_rate(octets: [u8; 4]) -> Result<Option<u64>, Refusal> {
     let rate = f32::from_be_bytes(octets);
-    if rate.is_nan() || rate == f32::INFINITY {
+    if rate.is_nan() {
         return Err(Refusal::NoNumber);
+    }
+    if rate == f32::INFINITY {
+        return Err(Refusal::Infinite);
     }
     if rate <= 0.0 {
         return Ok(Some(0));
@@ -209,9 +211,10 @@ mod tests {
 
     #[test]
     fn rates_that_cannot_be_kept_are_refused() {
-        for rate in [f32::NAN, -f32::NAN, f32::INFINITY] {
+        for rate in [f32::NAN, -f32::NAN] {
             assert_eq!(read(&[bytes(rate)]), Err(Refusal::NoNumber));
         }
+        assert_eq!(read(&[bytes(f32::INFINITY)]), Err(Refusal::Infinite));
         for rate in [0.3, f32::MIN_POSITIVE, 1.5, 2.4] {
             assert_eq!(read(&[packets(rate)]), Err(Refusal::Fraction(rate)));
         }
@@ -219,10 +222,12 @@ mod tests {
 
     #[test]
     fn the_last_two_bits_of_traffic_action_are_sample_and_go_on() {
-        let with = |bits| read(&[[0x80, 7, 0xff, 0xff, 0xff, 0xff, 0xff, bits]]).unwrap();
-        assert_eq!((with(0xfc).proceed, with(0xfc).sample), (false, false));
-        assert_eq!((with(1).proceed, with(1).sample), (true, false));
-        assert_eq!((with(2).proceed, with(2).sample), (false, true));
+        let with = |bits| read(&[[0x80, 7, 0xff, 0xff, 0xff, 0xff, 0xff, bits]]).map(|read| read.proceed);
+        assert_eq!([with(0xfc), with(1)], [Ok(false), Ok(true)]);
+        // Not applied at all: without the samples it would be another rule, and without its drop one that lets through.
+        assert_eq!([with(2), with(3)], [Err(Refusal::Samples), Err(Refusal::Samples)]);
+        let sampled = [0x80, 7, 0, 0, 0, 0, 0, 2];
+        assert_eq!(read(&[bytes(0.0), sampled]), Err(Refusal::Samples));
     }
 
     #[test]

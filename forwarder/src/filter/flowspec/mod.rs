@@ -55,9 +55,15 @@ pub enum Refusal {
     /// RFC 9015.
     #[error("service function chaining is not supported")]
     ServiceChain,
-    /// NaN or infinity.
+    /// NaN.
     #[error("its rate is not a number")]
     NoNumber,
+    /// Infinity, which no rule means that limits anything.
+    #[error("its rate is infinite: a rule that limits nothing is announced without a rate")]
+    Infinite,
+    /// RFC 8955 7.3, the S bit.
+    #[error("it asks for samples of its packets, which are not taken here")]
+    Samples,
     /// Too far from any whole number.
     #[error("its rate is {0} a second, and only whole numbers can be kept")]
     Fraction(f32),
@@ -77,9 +83,6 @@ pub enum Refusal {
     #[error("there is room for {0} rules of its family, shared fairly between sessions")]
     TooMany(usize),
 }
-
-/// What is said beside a rule that asks for samples and is applied without.
-pub const NO_SAMPLES: &str = "applied without sampling, which is not supported";
 
 /// An announced rule, taken apart.
 #[derive(Clone, Debug)]
@@ -117,22 +120,21 @@ impl<'a> Flow<'a> {
         &self.rule.attributes
     }
 
-    /// What it asks for, and what is to be said beside it.
+    /// What it asks for.
     ///
     /// # Errors
     /// Why it cannot be applied.
-    pub fn rule(&self, feed: FeedId) -> Result<(Rule, Option<&'static str>), Refusal> {
+    pub fn rule(&self, feed: FeedId) -> Result<Rule, Refusal> {
         let when = conditions::conditions(family(self.rule.table), &self.components)?;
         let actions = actions::actions(&self.rule.attributes)?;
-        let rule = Rule {
+        Ok(Rule {
             name: self.name(),
             origin: Origin::FlowSpec(feed),
             when,
             action: actions.action,
             proceed: actions.proceed,
             mark: actions.mark,
-        };
-        Ok((rule, actions.sample.then_some(NO_SAMPLES)))
+        })
     }
 }
 
