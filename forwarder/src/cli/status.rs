@@ -46,6 +46,9 @@ fn screen(row: &StatusRow, paint: Paint) -> String {
         if let Some(session) = session(&source.session) {
             lines.push(("", format!("  {session}")));
         }
+        if let Some(peer) = &source.session.connected {
+            lines.push(("", format!("  {peer} is connected")));
+        }
         if let Some(notification) = &source.session.notification {
             lines.push(("", format!("  last NOTIFICATION {notification}")));
         }
@@ -417,6 +420,7 @@ mod tests {
                     refused: 7,
                     add_path: true,
                 }],
+                connected: None,
                 notification: Some("received: cease, administrative reset".into()),
             },
             ..SourceRow::default()

@@ -300,6 +300,8 @@ pub struct SessionView {
     pub capabilities: Vec<String>,
     /// Tables of the session.
     pub tables: Vec<TableView>,
+    /// Who is connected by FPM: address and port.
+    pub connected: Option<String>,
     /// The last NOTIFICATION, of this session or one before: "sent: ..." or "received: ...".
     pub notification: Option<String>,
 }

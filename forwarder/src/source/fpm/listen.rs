@@ -1,6 +1,7 @@
 //! The socket that zebra connects to, and the thread that reads it.
 //!
-//! One connection at a time: two zebras would undo each other's routes. When the RIB is behind, the channel is full and
+//! One connection at a time: two zebras would undo each other's routes. One that has said nothing for [`SILENCE`] that could be
+//! understood gives its place to the next; what a silent one keeps out is never more than one attempt of zebra's. When the RIB is behind, the channel is full and
 //! the socket is not read; zebra waits, with at most eight megabytes of its own. It waits for a whole second whenever these are
 //! full while it walks its table (`fpm_rib_send`, zebra/dplane_fpm_nl.c), however soon there is room. So the kernel keeps most of
 //! a full table for us ([`RECEIVE`]), which costs nothing where nothing waits.
@@ -29,7 +30,7 @@ use crate::netlink::{
     watch::{poll, poll_events},
 };
 use crate::source::answers::Answers;
-use crate::source::feed::{Batch, FeedCounts, FeedEvent, FeedHandle, FeedId, FeedState};
+use crate::source::feed::{Batch, FeedCounts, FeedEvent, FeedHandle, FeedId, FeedState, SessionView};
 use crate::source::listening;
 use crate::source::tap::Tap;
 
@@ -46,7 +47,13 @@ const BATCH: usize = 4_096;
 const ROUNDS: usize = 64;
 /// How long to wait for room in the channel before looking whether to stop.
 const PATIENCE: Duration = Duration::from_millis(1);
-/// At most one log line about refused connections and the like in this time.
+/// How long a client may hold the place against others without a message. zebra begins to tell at once.
+const SILENCE: Duration = if cfg!(test) {
+    Duration::from_millis(300)
+} else {
+    Duration::from_secs(2)
+};
+/// At most one log line of a kind about refused connections and the like in this time.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The feed cannot begin.
@@ -122,7 +129,7 @@ impl Fpm {
             buffer: vec![0; READ],
             unsent: Vec::new(),
             sent: 0,
-            logged: None,
+            logged: [None; KINDS],
         };
         let thread = thread::Builder::new().name("fpm".into()).spawn(move || {
             // Why it ends is said where it is seen.
@@ -154,12 +161,33 @@ impl Drop for Fpm {
     }
 }
 
+/// Who is connected.
+struct Client {
+    stream: TcpStream,
+    peer: SocketAddr,
+    since: Instant,
+    /// Messages of all sessions when it came.
+    before: u64,
+}
+
+/// What is logged, each kind at its own pace: a client that is refused hides no loss of zebra's.
+#[derive(Clone, Copy)]
+enum Line {
+    /// A client was refused, or another error.
+    Refused,
+    /// A client that had said nothing went.
+    Silent,
+    /// A session was lost.
+    Lost,
+}
+const KINDS: usize = 3;
+
 /// The thread is to end: it was told so, or nobody listens to it any more.
 struct Ended;
 
 struct Reader {
     listener: TcpListener,
-    connection: Option<(TcpStream, SocketAddr)>,
+    connection: Option<Client>,
     stopped: OwnedFd,
     session: Session,
     events: Vec<FeedEvent>,
@@ -172,7 +200,7 @@ struct Reader {
     /// Answers ready to be written, from `sent` on.
     unsent: Vec<u8>,
     sent: usize,
-    logged: Option<Instant>,
+    logged: [Option<Instant>; KINDS],
 }
 
 impl Reader {
@@ -189,7 +217,7 @@ impl Reader {
         let timeout = due.map(|due| due.saturating_duration_since(Instant::now()) + PATIENCE);
         let (stop, listener) = (self.stopped.as_fd(), self.listener.as_fd());
         let polled = match &self.connection {
-            Some((stream, _)) => {
+            Some(Client { stream, .. }) => {
                 let writing = if self.unsent.is_empty() { 0 } else { libc::POLLOUT };
                 let waited = [
                     (stop, libc::POLLIN),
@@ -233,7 +261,7 @@ impl Reader {
             if self.sent == self.unsent.len() && !self.next_answers() {
                 return;
             }
-            let Some((stream, _)) = &mut self.connection else {
+            let Some(Client { stream, .. }) = &mut self.connection else {
                 return;
             };
             match stream.write(&self.unsent[self.sent..]) {
@@ -281,10 +309,15 @@ impl Reader {
                 return;
             }
         };
-        if let Some((_, other)) = &self.connection {
-            let text = format!("{peer} wants to connect while {other} is connected: refused");
-            self.error(&text);
-            return;
+        if let Some(client) = &self.connection {
+            let other = client.peer;
+            if self.has_spoken(client) || client.since.elapsed() < SILENCE {
+                self.error(&format!(
+                    "{peer} wants to connect while {other} is connected: refused"
+                ));
+                return;
+            }
+            self.close(&format!("it said nothing, and {peer} wants to connect"), true);
         }
         // A zebra on another machine that vanishes without a word is noticed within half a minute.
         let keepalive = TcpKeepalive::new()
@@ -299,16 +332,35 @@ impl Reader {
             return;
         }
         info!(%peer, "zebra has connected");
-        self.connection = Some((stream, peer));
+        self.connection = Some(Client {
+            stream,
+            peer,
+            since: Instant::now(),
+            before: self.counts.messages.load(Relaxed),
+        });
+        self.show();
         self.tap.begin();
         self.answers.begin();
         self.session.connected(Instant::now(), &mut self.events);
     }
 
+    /// Whether a client has said anything that could be understood.
+    fn has_spoken(&self, client: &Client) -> bool {
+        self.counts.messages.load(Relaxed) != client.before
+    }
+
+    /// Puts where others read it who is connected.
+    fn show(&self) {
+        self.counts.show(SessionView {
+            connected: self.connection.as_ref().map(|client| client.peer.to_string()),
+            ..SessionView::default()
+        });
+    }
+
     /// Reads what there is. Time passes for the session only when nothing is left.
     fn read(&mut self) -> Result<(), Ended> {
         for _ in 0..ROUNDS {
-            let Some((stream, _)) = &mut self.connection else {
+            let Some(Client { stream, .. }) = &mut self.connection else {
                 return Ok(());
             };
             let length = match stream.read(&mut self.buffer) {
@@ -343,9 +395,11 @@ impl Reader {
     }
 
     fn close(&mut self, why: &str, fault: bool) {
-        let Some((_, peer)) = self.connection.take() else {
+        let Some(client) = self.connection.take() else {
             return;
         };
+        let (peer, spoken) = (client.peer, self.has_spoken(&client));
+        self.show();
         self.tap.end();
         self.answers.end();
         self.forget_unsent();
@@ -360,26 +414,27 @@ impl Reader {
         } else {
             "none kept"
         };
-        // Once for a session, and zebra comes again after three seconds at the earliest; others are held to the same.
-        if self.may_log() {
+        // Once for a session, and zebra comes again after three seconds at the earliest.
+        if self.may_log(if spoken { Line::Lost } else { Line::Silent }) {
             warn!(%peer, why, routes, kept, "the FPM session is lost");
         }
     }
 
-    /// Counts it, and says it unless something was said just now.
+    /// Counts it, and says it unless something of the kind was said just now.
     fn error(&mut self, text: &str) {
         self.counts.errors.fetch_add(1, Relaxed);
         self.counts.note(text.to_string());
-        if self.may_log() {
+        if self.may_log(Line::Refused) {
             warn!("FPM: {text}");
         }
     }
 
-    fn may_log(&mut self) -> bool {
+    fn may_log(&mut self, line: Line) -> bool {
         let now = Instant::now();
-        let may = self.logged.is_none_or(|last| now >= last + LOG_INTERVAL);
+        let last = &mut self.logged[line as usize];
+        let may = last.is_none_or(|last| now >= last + LOG_INTERVAL);
         if may {
-            self.logged = Some(now);
+            *last = Some(now);
         }
         may
     }

@@ -127,6 +127,42 @@ fn a_second_client_is_refused_and_the_first_goes_on() {
 }
 
 #[test]
+fn a_client_that_says_nothing_gives_its_place_to_the_next_and_status_names_who_has_it() {
+    logged::keep();
+    let (fpm, handle, receiver) = start(16);
+    let mut silent = connect(&fpm);
+    until(&receiver, &FeedEvent::State(FeedState::Syncing));
+    let silent_at = silent.local_addr().unwrap().to_string();
+    assert_eq!(handle.counts.session().connected, Some(silent_at.clone()));
+    // Too early, zebra is refused; it calls again until it has the place.
+    let end = Instant::now() + LIMIT;
+    let mut zebra = loop {
+        assert!(Instant::now() < end, "zebra is kept out");
+        let mut zebra = connect(&fpm);
+        let _ = zebra.write_all(&blackhole(1));
+        let own = zebra.local_addr().unwrap().to_string();
+        thread::sleep(Duration::from_millis(100));
+        if handle.counts.session().connected == Some(own) {
+            break zebra;
+        }
+    };
+    assert!(closed(&mut silent));
+    until(&receiver, &FeedEvent::State(FeedState::Live));
+    // It has spoken, and stays however long it is silent then.
+    thread::sleep(SILENCE + Duration::from_millis(100));
+    let mut other = connect(&fpm);
+    assert!(closed(&mut other));
+    zebra.write_all(&blackhole(2)).unwrap();
+    // A client that was refused just now hides no loss.
+    let peer = zebra.local_addr().unwrap();
+    drop(zebra);
+    until(&receiver, &FeedEvent::State(FeedState::Stale));
+    assert_eq!(handle.counts.session().connected, None);
+    let lost = logged::lines(&["the FPM session is lost", &format!("peer={peer}")]);
+    assert_eq!(lost.len(), 1, "{:?}", logged::lines(&["FPM"]));
+}
+
+#[test]
 fn a_rib_that_is_behind_makes_zebra_wait_and_loses_nothing() {
     let (fpm, handle, receiver) = start(1);
     let mut zebra = connect(&fpm);
