@@ -218,7 +218,7 @@ pub fn main() -> ExitCode {
         Ok(code) => ExitCode::from(code),
         Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            output::warn(&format!("error: {error:#}"));
             ExitCode::from(1)
         }
     }

@@ -26,6 +26,11 @@ pub fn print_bytes(bytes: &[u8]) -> Result<()> {
     Ok(out.flush()?)
 }
 
+/// Prints a line on stderr. Where that is full or closed there is nobody left to tell.
+pub fn warn(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
 /// Prints rows as JSON.
 pub fn print_json<T: Serialize>(rows: &[T]) -> Result<()> {
     let mut out = io::BufWriter::new(io::stdout().lock());

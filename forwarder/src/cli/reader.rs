@@ -78,7 +78,7 @@ impl Reader {
     pub fn ask(&self, path: &str) -> Result<Option<hyper::body::Bytes>> {
         let answer = self.ask_controller(path)?;
         if answer.is_none() && !self.warned.replace(true) {
-            eprintln!("controller is not running; figures come from the pinned maps");
+            output::warn("controller is not running; figures come from the pinned maps");
         }
         Ok(answer)
     }

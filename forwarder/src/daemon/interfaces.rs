@@ -228,9 +228,12 @@ impl Interfaces {
         }
         for interface in self.config.interfaces.clone() {
             let Some(link) = engine.world.links.by_name(&interface.name).cloned() else {
-                self.problems
-                    .entry(interface.name.clone())
-                    .or_insert_with(|| "there is no such interface now".into());
+                self.problems.entry(interface.name.clone()).or_insert_with(|| {
+                    format!(
+                        "there is no interface {} now: it is served once it is there",
+                        interface.name
+                    )
+                });
                 continue;
             };
             if engine.world.links.served(link.ifindex).is_some() {

@@ -264,7 +264,10 @@ fn attach_refusal(ifname: &str, generic: bool, why: ProgramError) -> anyhow::Err
 /// A controller runs, or a pin cannot be removed.
 pub fn detach_all(pins: &Pins) -> Result<Vec<String>> {
     if !pins.dir().exists() {
-        bail!("nothing to detach: there are no pins in {}", pins.dir().display());
+        bail!(
+            "nothing to detach: there are no pins in {}; a controller with others was started with --bpffs",
+            pins.dir().display()
+        );
     }
     let _lock = pins.lock_existing()?;
     pins.remove()

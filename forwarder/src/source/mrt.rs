@@ -81,7 +81,7 @@ pub enum Error {
 
 /// A dump, prefix by prefix. Ends after the first error.
 pub struct Dump<R> {
-    input: R,
+    input: Watched<R>,
     peers: Option<PeerIndexTable>,
     number: u64,
     offset: u64,
@@ -110,11 +110,37 @@ pub fn open(path: &FilePath) -> Result<Dump<Box<dyn Read>>, Error> {
     Ok(Dump::new(decoded))
 }
 
+/// Remembers how much was read and what failed: the record reader takes both a cut header and a cut stream for the end.
+struct Watched<R> {
+    input: R,
+    octets: u64,
+    failed: Option<String>,
+    ended: bool,
+}
+
+impl<R: Read> Read for Watched<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let read = self.input.read(into);
+        match &read {
+            Ok(0) => self.ended |= !into.is_empty(),
+            Ok(count) => self.octets += *count as u64,
+            Err(why) if why.kind() == io::ErrorKind::Interrupted => {}
+            Err(why) => self.failed = Some(why.to_string()),
+        }
+        read
+    }
+}
+
 impl<R: Read> Dump<R> {
     /// Reads from octets that are not compressed.
     pub fn new(input: R) -> Self {
         Self {
-            input,
+            input: Watched {
+                input,
+                octets: 0,
+                failed: None,
+                ended: false,
+            },
             peers: None,
             number: 0,
             offset: 0,
@@ -136,8 +162,23 @@ impl<R: Read> Dump<R> {
             let wrong = |what: String| Error::Record { number, offset, what };
             let raw = match chunk_mrt_record(&mut self.input) {
                 Ok(raw) => raw,
-                Err(why) if matches!(why.error, ParserError::EofExpected) => return Ok(None),
-                Err(why) => return Err(wrong(why.error.to_string())),
+                Err(why) => {
+                    let Watched {
+                        octets,
+                        failed,
+                        ended,
+                        ..
+                    } = &self.input;
+                    return match failed {
+                        Some(why) => Err(wrong(format!("the file is damaged or cut: {why}"))),
+                        None if *ended && *octets > offset => {
+                            Err(wrong("the file is cut in this record".into()))
+                        }
+                        None if *ended && offset == 0 => Err(wrong("the file is empty".into())),
+                        None if matches!(why.error, ParserError::EofExpected) => Ok(None),
+                        None => Err(wrong(why.error.to_string())),
+                    };
+                }
             };
             self.offset += raw.total_bytes_len() as u64;
             let header = &raw.common_header;

@@ -51,6 +51,46 @@ fn rib(subtype: u16, prefix: &[u8], entries: &[(u16, Option<u32>, Vec<u8>)]) -> 
     record(13, subtype, &body)
 }
 
+/// What is said of a file with these octets.
+fn told(octets: &[u8]) -> Option<String> {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), octets).expect("written");
+    let all: Result<Vec<Entry>, Error> = open(file.path()).expect("opened").collect();
+    all.err().map(|why| why.to_string())
+}
+
+#[test]
+fn a_file_that_is_empty_or_cut_is_no_dump_however_it_is_compressed() {
+    let whole = dump();
+    assert_eq!(told(&whole), None);
+    assert_eq!(
+        told(&[]).as_deref(),
+        Some("record 1 at octet 0: the file is empty")
+    );
+    // In the header of the last record, and in its body.
+    let last = whole.len() - 3;
+    assert!(told(&whole[..last]).is_some());
+    let header = peers().len() + 5;
+    let why = told(&whole[..header]).expect("cut");
+    assert!(
+        why.contains("record 2") && why.contains("cut in this record"),
+        "{why}"
+    );
+    let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gz.write_all(&whole).expect("memory");
+    let gz = gz.finish().expect("memory");
+    let mut bz = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::fast());
+    bz.write_all(&whole).expect("memory");
+    let bz = bz.finish().expect("memory");
+    for packed in [gz, bz] {
+        assert_eq!(told(&packed), None);
+        // Wherever it is cut: also where everything that can be unpacked is whole records.
+        for cut in [5, packed.len() / 2, packed.len() - 1] {
+            assert!(told(&packed[..cut]).is_some(), "cut to {cut} of {}", packed.len());
+        }
+    }
+}
+
 /// Peers; 198.51.100.0/24 by both; 2001:db8:7::/48 by the second; 10.0.0.0/8 with path ids.
 fn dump() -> Vec<u8> {
     let first = [

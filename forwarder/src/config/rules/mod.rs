@@ -37,7 +37,10 @@ pub fn bits_per_second(text: &str) -> Result<u64, String> {
     match rate::rate(text) {
         Ok((Unit::Bytes, octets)) => Ok(octets * 8),
         Ok((Unit::Packets, _)) => Err(format!("`{text}` counts packets: write \"10Gbit\", for a second")),
-        Err(fault) => Err(format!("{}: {}", fault.message, fault.advice)),
+        Err(fault) => Err(format!(
+            "{}: write \"10Gbit\"; units: bit, kbit, Mbit, Gbit, Tbit, each for a second",
+            fault.message
+        )),
     }
 }
 
