@@ -162,7 +162,12 @@ impl<D: Dataplane> Engine<D> {
                 status.updates += 1;
                 let prefix = prefix.trunc();
                 self.make_room();
-                match self.rib.feeds.announce(feed, prefix, path_id, &route, now) {
+                let effect = self.rib.feeds.announce(feed, prefix, path_id, &route, now);
+                if effect == Effect::Ousted {
+                    self.look_for_fresh_targets();
+                    self.route_changed(prefix);
+                }
+                match effect {
                     Effect::Changed => {
                         self.look_for_fresh_targets();
                         self.route_changed(prefix);
@@ -172,7 +177,7 @@ impl<D: Dataplane> Engine<D> {
                         self.spoken_for(prefix);
                         self.answer(prefix);
                     }
-                    Effect::Refused => {
+                    Effect::Refused | Effect::Ousted => {
                         self.answer_refused(feed, prefix, &route);
                         if let Some(status) = self.feeds.get_mut(&feed) {
                             let table = match prefix {

@@ -226,7 +226,8 @@ fn problem(row: &Feed) -> Option<String> {
     } else if row.unplaced > 0 {
         Some(format!(
             "{who}: {} routes are missing: {} because there were too many, {} because their prefix has {MOST_PATHS} routes \
-             already, or because its routes differ in more ways than are kept. These are not asked for again: reset the session \
+             already, because its routes differ in more ways than are kept, or their \
+             attributes take more memory than a session may. These are not asked for again: reset the session \
              when there is room",
             row.refused,
             row.refused - row.unplaced,

@@ -24,13 +24,17 @@ use crate::{
     config::Source,
     fib::{family::Address, path::Path, prefixes::Prefixes},
     filter::blackhole::{Community, is_blackhole},
-    source::feed::{Attributes, FeedId, FeedRoute, FeedTable, Target},
+    source::feed::{Attributes, FeedId, FeedRoute, FeedTable, Segment, Target},
     with_family,
 };
 
 /// Most routes of one prefix, all feeds together: with ADD-PATH a neighbour may announce any number, and each is looked at
 /// whenever one of them changes.
 pub const MOST_PATHS: usize = 64;
+
+/// Most octets that the attributes of one feed's routes may take, each set counted once, for who announced it first: a full
+/// table with all its communities takes a fifth of it. A neighbour may put four thousand octets on each of millions of routes.
+pub const MOST_OCTETS: usize = if cfg!(test) { 8 << 20 } else { 512 << 20 };
 
 /// LLGR_STALE (RFC 9494 4.2): least preferred wherever it comes from.
 const LLGR_STALE: u32 = 0xffff_0006;
@@ -83,6 +87,19 @@ struct Feed {
     source: Source,
     class: Class,
     sides: [Side; 2],
+    /// What attributes take that it announced first.
+    octets: usize,
+}
+
+/// What is known of a set of attributes.
+#[derive(Clone, Copy)]
+struct Kept {
+    /// Its routes are to be dropped.
+    blackhole: bool,
+    /// The place of the feed that announced it first.
+    first: u8,
+    /// What it takes.
+    octets: u32,
 }
 
 /// What an announcement did.
@@ -92,8 +109,10 @@ pub enum Effect {
     Changed,
     /// It said what was known.
     Same,
-    /// The prefix has too many routes: this one was not taken.
+    /// The prefix has too many routes, or the feed too many attributes: this one was not taken.
     Refused,
+    /// The same, and what it would have replaced is gone: its feed has taken that back.
+    Ousted,
     /// Nobody knows this feed.
     Unknown,
 }
@@ -136,8 +155,7 @@ impl View<'_> {
 pub struct FeedRoutes {
     v4: Prefixes<u32, Entry<Candidate>>,
     v6: Prefixes<u128, Entry<Candidate>>,
-    /// With each, whether its routes are to be dropped.
-    attributes: Interned<Arc<Attributes>, bool>,
+    attributes: Interned<Arc<Attributes>, Kept>,
     targets: Targets,
     feeds: Vec<Feed>,
     /// The place in `feeds` of each number.
@@ -161,6 +179,22 @@ impl Default for FeedRoutes {
             version: 0,
         }
     }
+}
+
+/// What a set of attributes takes, octets: itself, its lists, and its places in the tables of sets.
+pub(super) fn octets(attributes: &Attributes) -> usize {
+    const ENTRIES: usize = 96;
+    let path = attributes.as_path.iter().map(|segment| {
+        let (Segment::Sequence(list) | Segment::Set(list)) = segment;
+        size_of::<Segment>() + size_of_val(&list[..])
+    });
+    size_of::<Attributes>()
+        + ENTRIES
+        + path.sum::<usize>()
+        + size_of_val(&attributes.communities[..])
+        + size_of_val(&attributes.extended[..])
+        + size_of_val(&attributes.extended6[..])
+        + size_of_val(&attributes.large[..])
 }
 
 /// Which of the two unicast tables; `None` of a FlowSpec table.
@@ -200,6 +234,7 @@ impl FeedRoutes {
                 source,
                 class,
                 sides: [side; 2],
+                octets: 0,
             });
         }
     }
@@ -275,8 +310,15 @@ impl FeedRoutes {
         else {
             return Effect::Unknown;
         };
-        let Some((attributes, target)) = self.hold(feed, route) else {
-            return Effect::Refused;
+        let mut held = self.hold(feed, place, route);
+        let mut ousted = false;
+        if held.is_none() && self.withdraw(feed, prefix, path_id) {
+            // What was said before does not hold any more, and may have been what took the room.
+            ousted = true;
+            held = self.hold(feed, place, route);
+        }
+        let Some((attributes, target)) = held else {
+            return if ousted { Effect::Ousted } else { Effect::Refused };
         };
         let candidate = Candidate {
             path_id,
@@ -315,30 +357,54 @@ impl FeedRoutes {
     }
 
     /// The numbers of what a route carries and where it leads.
-    fn hold(&mut self, feed: FeedId, route: &FeedRoute) -> Option<(Number, Number)> {
+    fn hold(&mut self, feed: FeedId, first: u8, route: &FeedRoute) -> Option<(Number, Number)> {
         let given = &route.attributes;
         // A session gives routes of the same attributes the same, so their address mostly tells.
+        let mut entered = 0;
         let place = (Arc::as_ptr(given).addr() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
         let attributes = self.attributes.hold(
             place as usize,
             |known| Arc::ptr_eq(known, given),
             || Arc::clone(given),
-            |new| is_blackhole(new, &self.blackholes),
+            |new| {
+                entered = octets(new);
+                Kept {
+                    blackhole: is_blackhole(new, &self.blackholes),
+                    first,
+                    octets: u32::try_from(entered).unwrap_or(u32::MAX),
+                }
+            },
         )?;
-        let target = if *self.attributes.value(attributes) {
+        if entered > 0 {
+            let taken = &mut self.feeds[usize::from(first)].octets;
+            *taken += entered;
+            if *taken > MOST_OCTETS {
+                self.release_attributes(attributes);
+                return None;
+            }
+        }
+        let target = if self.attributes.value(attributes).blackhole {
             &Target::Blackhole
         } else {
             &route.target
         };
         let Some(target) = self.targets.hold(feed, target) else {
-            self.attributes.release(attributes);
+            self.release_attributes(attributes);
             return None;
         };
         Some((attributes, target))
     }
 
+    fn release_attributes(&mut self, number: Number) {
+        let Kept { first, octets, .. } = *self.attributes.value(number);
+        if self.attributes.release(number).is_some() {
+            let taken = &mut self.feeds[usize::from(first)].octets;
+            *taken = taken.saturating_sub(octets as usize);
+        }
+    }
+
     fn release(&mut self, candidate: &Candidate) {
-        self.attributes.release(candidate.attributes);
+        self.release_attributes(candidate.attributes);
         self.targets.release(candidate.target);
     }
 

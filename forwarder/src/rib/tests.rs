@@ -153,3 +153,53 @@ fn a_route_with_a_community_for_it_is_dropped_wherever_it_leads() {
     rib.feeds.announce(1, prefix(), 0, &marked(&[64_500 << 16]), 0);
     assert_eq!(offered(&rib).0, "10.0.0.1");
 }
+
+#[test]
+fn attributes_take_no_more_memory_than_their_feed_may_and_no_route_outlives_its_word() {
+    use crate::rib::feeds::Effect;
+    let mut rib = rib(&[Source::Bgp]);
+    // 8 kB each, of 8 MiB.
+    let announce = |rib: &mut Rib, feed: FeedId, number: u32, communities: usize| {
+        let mut attributes = Attributes {
+            communities: vec![u32::from(feed); communities],
+            ..Attributes::default()
+        };
+        attributes.communities[0] = number;
+        let route = FeedRoute {
+            target: Target::Blackhole,
+            attributes: attributes.into(),
+        };
+        let prefix =
+            IpNet::new(std::net::Ipv4Addr::from(20 << 24 | number << 8).into(), 24).expect("a prefix");
+        rib.feeds.announce(feed, prefix, 0, &route, 0)
+    };
+    let count = |rib: &Rib, feed| rib.feeds.count(feed, crate::source::feed::FeedTable::Ipv4).0;
+    for number in 0..1_200 {
+        announce(&mut rib, 1, number, 2_000);
+    }
+    let fit = count(&rib, 1);
+    assert!((980..1_020).contains(&fit), "{fit} of them fit");
+    assert_eq!(
+        announce(&mut rib, 2, 0, 2_000),
+        Effect::Changed,
+        "another feed has its own"
+    );
+    // What it said of a prefix before does not hold any more, whether there is room for what it says now or not.
+    assert_eq!(announce(&mut rib, 1, 3, 1_900), Effect::Changed);
+    assert_eq!(announce(&mut rib, 1, 3, 9_000), Effect::Ousted);
+    assert_eq!(count(&rib, 1), fit - 1);
+    assert_eq!(announce(&mut rib, 1, 3, 9_000), Effect::Refused);
+    // Room that was left is there again, all of it.
+    for round in 0..3 {
+        for number in 0..1_200 {
+            let prefix =
+                IpNet::new(std::net::Ipv4Addr::from(20 << 24 | number << 8).into(), 24).expect("a prefix");
+            rib.feeds.withdraw(1, prefix, 0);
+        }
+        assert_eq!(count(&rib, 1), 0);
+        for number in 0..fit as u32 {
+            let effect = announce(&mut rib, 1, number, 2_000);
+            assert_eq!(effect, Effect::Changed, "round {round}, route {number}");
+        }
+    }
+}
