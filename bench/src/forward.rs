@@ -1,6 +1,6 @@
 //! `forward`: the whole program, from frame to verdict. A harness makes the frame what it was when it came in and calls
 //! the candidate; what is called for us is the very program that is pinned, filters and counters on. Beside it the same
-//! program without counters: what counting costs.
+//! program without counters, and itself with one packet in a thousand sampled: what counting and sampling cost.
 
 use anyhow::{Context, Result, ensure};
 use aya::programs::{ProgramFd, ProgramInfo, Xdp};
@@ -8,9 +8,11 @@ use forwarder::dataplane::{
     Sizes, Tables,
     program::{self, Opened, Purpose, XDP},
 };
+use forwarder::samples::ring::Ring;
 use forwarder_bench_ebpf::abi::{EMPTY, FRAME, TRACE_LEN};
 use forwarder_common::counters::Counter;
 use forwarder_common::reason::Reason;
+use forwarder_common::sample::HEADER;
 use xtask::bench::Options;
 
 use crate::frame;
@@ -23,6 +25,9 @@ use crate::trace::{self, Pattern, Trace};
 
 /// `XDP_REDIRECT`.
 const REDIRECT: u32 = 4;
+
+/// One packet in so many is sampled: what `[samples]` does where nobody says.
+const RATE: u32 = 1_000;
 
 /// Destinations from the start of each trace whose frames are compared octet by octet: one system call each.
 const SAMPLE: usize = 1 << 17;
@@ -38,14 +43,17 @@ enum Candidate {
     Uncounted,
     /// The shipped program.
     Forwarder,
+    /// The same while it samples one packet in [`RATE`].
+    Sampled,
 }
 
 impl Candidate {
-    const ALL: [Candidate; 4] = [
+    const ALL: [Candidate; 5] = [
         Candidate::Empty,
         Candidate::Kernel,
         Candidate::Uncounted,
         Candidate::Forwarder,
+        Candidate::Sampled,
     ];
 
     const fn name(self) -> &'static str {
@@ -54,6 +62,7 @@ impl Candidate {
             Candidate::Kernel => "bpf_fib_lookup",
             Candidate::Uncounted => "uncounted",
             Candidate::Forwarder => "forwarder",
+            Candidate::Sampled => "sampled",
         }
     }
 
@@ -61,7 +70,7 @@ impl Candidate {
     const fn verdict(self) -> u32 {
         match self {
             Candidate::Empty => EMPTY,
-            Candidate::Kernel | Candidate::Uncounted | Candidate::Forwarder => REDIRECT,
+            Candidate::Kernel | Candidate::Uncounted | Candidate::Forwarder | Candidate::Sampled => REDIRECT,
         }
     }
 }
@@ -73,7 +82,8 @@ impl Candidate {
 pub fn bench(options: &Options) -> Result<()> {
     let tables = Table::both(&options.tables)?;
     let router = Router::start(&tables)?;
-    let ours = router.tables()?;
+    let ours = router.pins.open(true)?;
+    let mut ring = Ring::open(&router.pins)?;
     let shipped = ProgramInfo::from_pin(router.pins.programs().join(XDP))
         .and_then(|info| info.fd())
         .context("cannot open forwarder's pinned program")?;
@@ -98,6 +108,8 @@ pub fn bench(options: &Options) -> Result<()> {
             router: &router,
             shipped: &shipped,
             uncounted: &uncounted,
+            tables: &ours,
+            ring: &mut ring,
             object: &mut object,
             runs: 0,
         };
@@ -108,7 +120,10 @@ pub fn bench(options: &Options) -> Result<()> {
                 .with_context(|| format!("{}, {} {}", candidate.name(), table.family, pattern.name()))?;
         }
         rows.extend(arena.time(options.rounds, pattern)?);
-        Counted::read(&router, &ours).moved_by(&before, arena.runs)?;
+        let runs = arena.runs;
+        let lost: u64 = (0..ours.sizes.ports).map(|port| ours.samples(port).lost).sum();
+        ensure!(lost == 0, "{lost} samples found no room, and cost less for it");
+        Counted::read(&router, &ours).moved_by(&before, runs)?;
         Ok(())
     })?;
     let title = "The whole program: nanoseconds a packet of 64 octets";
@@ -132,6 +147,9 @@ struct Arena<'a> {
     router: &'a Router,
     shipped: &'a ProgramFd,
     uncounted: &'a ProgramFd,
+    /// Those of the shipped program, to be written.
+    tables: &'a Tables,
+    ring: &'a mut Ring,
     object: &'a mut Object,
     /// How often the shipped program ran.
     runs: u64,
@@ -154,7 +172,7 @@ impl Arena<'_> {
             let way = self.router.way(family, &prefix);
             let wanted = match candidate {
                 Candidate::Empty => frame::incoming(family, *destination),
-                Candidate::Kernel | Candidate::Uncounted | Candidate::Forwarder => {
+                Candidate::Kernel | Candidate::Uncounted | Candidate::Forwarder | Candidate::Sampled => {
                     frame::outgoing(family, *destination, &way)
                 }
             };
@@ -223,7 +241,7 @@ impl Arena<'_> {
     }
 
     fn count(&mut self, candidate: Candidate, runs: usize) {
-        if candidate == Candidate::Forwarder {
+        if matches!(candidate, Candidate::Forwarder | Candidate::Sampled) {
             self.runs += runs as u64;
         }
     }
@@ -234,8 +252,12 @@ impl Arena<'_> {
             Candidate::Empty => self.object.program("forward_empty")?.fd()?.try_clone()?,
             Candidate::Kernel => self.object.program("forward_kernel")?.fd()?.try_clone()?,
             Candidate::Uncounted => self.uncounted.try_clone()?,
-            Candidate::Forwarder => self.shipped.try_clone()?,
+            Candidate::Forwarder | Candidate::Sampled => self.shipped.try_clone()?,
         };
+        // The router's controller takes none, so that this is the one reader. A run leaves less than the ring has room for.
+        while self.ring.take().is_some() {}
+        let rate = if candidate == Candidate::Sampled { RATE } else { 0 };
+        self.tables.set_samples(rate, HEADER as u32);
         self.object.set_candidate(&program)?;
         self.object.rewind();
         Ok(())

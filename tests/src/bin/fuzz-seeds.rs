@@ -16,6 +16,7 @@ use forwarder::source::{
     record::Player,
     tap::Kind,
 };
+use forwarder_tests::frame;
 
 /// A seed at most: what is longer teaches a fuzzer nothing that its beginning does not.
 const LONGEST: usize = 16 * 1024;
@@ -42,6 +43,7 @@ fn main() -> Result<()> {
         recording(&path, &mut seeds).with_context(|| path.display().to_string())?;
     }
     kernel(&mut seeds)?;
+    frames(&mut seeds)?;
     println!("{}", seeds.written);
     Ok(())
 }
@@ -191,6 +193,29 @@ fn counted(octets: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 /// What this kernel answers when it is asked for links, addresses, neighbours, rules and next-hop objects.
+/// Sampled frames, behind their length, what became of them and where they went.
+fn frames(seeds: &mut Seeds) -> Result<()> {
+    let macs = ([2; 6], [4; 6]);
+    let (four, six) = ("192.0.2.9".parse()?, "2001:db8::9".parse()?);
+    let mut tcp = frame::udp(443, 50_000, 12);
+    tcp[12..14].copy_from_slice(&[0x50, 0x12]);
+    // Hop-by-hop options, a fragment, ICMPv6.
+    let extended = [44, 0, 1, 4, 0, 0, 0, 0, 58, 0, 0, 1, 0, 0, 0, 7, 128, 0, 0, 0];
+    let plain = frame::udp4(macs, [192, 0, 2, 1], 64, 40);
+    let tagged = [&plain[..12], &[0x88, 0xa8, 0, 5, 0x81, 0, 0, 6], &plain[12..]].concat();
+    for octets in [
+        &plain,
+        &tagged,
+        &frame::udp6(macs, six, 64, 40),
+        &frame::ipv4(macs, four, four, frame::TCP, 64, &tcp),
+        &frame::ipv6(macs, six, six, 0, 64, &extended),
+        &frame::ethernet(macs.0, macs.1, 0x0806),
+    ] {
+        seeds.add("sample", &[&[2, 0, 1], &octets[..]].concat())?;
+    }
+    Ok(())
+}
+
 fn kernel(seeds: &mut Seeds) -> Result<()> {
     const DUMPED: [u16; 6] = [
         libc::RTM_GETLINK,

@@ -1,13 +1,13 @@
 use std::sync::{Arc, RwLock};
 
-use forwarder_common::{account::pair, counters::Counter};
+use forwarder_common::{account::pair, counters::Counter, sample::SampleCounter};
 
 use super::*;
 use crate::{
     config::{AccountConfig, MetricsConfig},
     daemon::{
         accounts::claim,
-        state::{Feed, HistoryState},
+        state::{CollectorState, Feed, HistoryState, SampleProtocol, SamplesState},
     },
     dataplane::Tables,
     stats::{BlackholeRow, LimitRow, RuleRow, rates::Live, sample, sampler::prefixes::Active},
@@ -95,10 +95,25 @@ pub(super) fn everything() -> ApiContext {
             disk_free_bytes: Some(1 << 30),
             ..HistoryState::default()
         },
+        samples: SamplesState {
+            rate: 1_000,
+            collectors: vec![CollectorState {
+                protocol: SampleProtocol::Ipfix,
+                address: "192.0.2.10:4739".into(),
+                datagrams: 12,
+                errors: 3,
+                ..CollectorState::default()
+            }],
+            ..SamplesState::default()
+        },
         ..State::default()
     };
+    let tables = accounts();
+    tables
+        .sample_counters
+        .set(1, &SampleCounter { taken: 30, lost: 2 });
     ApiContext {
-        tables: Arc::new(accounts()),
+        tables: Arc::new(tables),
         state: Arc::new(RwLock::new(state)),
         link_stats: Box::new(|_| Some(sample::link(1_045))),
         candidates: Box::new(|_| None),
@@ -139,6 +154,11 @@ fn everything_there_is_has_a_metric() {
         "forwarder_history_up 1.0",
         "forwarder_history_last_interval_timestamp_seconds 1700000000.0",
         "forwarder_program_run_nanoseconds_total 1000",
+        "forwarder_sample_rate 1000.0",
+        "forwarder_samples_total 30",
+        "forwarder_samples_lost_total 2",
+        "forwarder_sample_datagrams_total{protocol=\"ipfix\",collector=\"192.0.2.10:4739\"} 12",
+        "forwarder_sample_datagram_errors_total{protocol=\"ipfix\",collector=\"192.0.2.10:4739\"} 3",
         "forwarder_interface_info{ifname=\"transit0\",role=\"transit\",mode=\"native\"} 1.0",
     ] {
         assert!(
