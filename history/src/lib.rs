@@ -15,6 +15,7 @@
 //! - A commit is one transaction with everything that belongs to an interval, and is on the disk when `commit` returns
 //!   (`synchronous=FULL`: in WAL mode NORMAL would lose what was not checkpointed at a power cut). So the state that the sampler
 //!   keeps here is always that of the last interval that is here.
+//! - Names may be there before the first interval that has them: of a full table's first interval they are more than should be in memory.
 //! - Intervals are keyed by a number that only goes up. Their times are facts about them: an hour that comes twice, because a
 //!   clock was set back, is in here twice.
 //! - A sample is in exactly one place: in a row of the running day, or in a chunk. Both sides of the move are one transaction,

@@ -10,7 +10,7 @@ use std::{
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
 use crate::{
-    DAY, Error, Figures, Reader, Retention, Series, SeriesId, Subject,
+    DAY, Error, Figures, Kind, Reader, Retention, Series, SeriesId, Subject,
     codec::{BLOCK, Block, Point},
     compact::Todo,
     figures, read, schema,
@@ -19,6 +19,10 @@ use crate::{
 /// Intervals in a day, at most: a day is packed in memory, block by block. Clocks that go wrong, or a sampler that is asked
 /// for shorter intervals, begin another.
 pub(crate) const MOST_INTERVALS: i64 = 320;
+
+/// Names that wait for the next interval, at most: a full table's first interval has as many as the table has prefixes, and those beyond
+/// go to the database ahead of it.
+const NAMES: usize = 1 << 14;
 
 /// What a series counted in an interval: a difference, not a reading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,6 +148,10 @@ impl History {
                 None => {
                     let id = self.number(key.0)?;
                     self.fresh.insert(key, id);
+                    // Where there is no room they wait, and the commit says so.
+                    if self.fresh.len().is_multiple_of(NAMES) && self.name_now().is_ok() {
+                        self.fresh = HashMap::new();
+                    }
                     id
                 }
             },
@@ -232,6 +240,15 @@ impl History {
         Ok(())
     }
 
+    /// Writes the names that wait: a number without samples is that of something which has counted nothing.
+    fn name_now(&mut self) -> rusqlite::Result<()> {
+        let transaction = self
+            .connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)?;
+        names(&transaction, &self.fresh, &HashMap::new())?;
+        transaction.commit()
+    }
+
     fn known(&self, subject: Subject, name: &str) -> Result<Option<u32>, Error> {
         read::id(&self.connection, subject, name).map_err(|why| Error::of(&self.path, &why))
     }
@@ -275,16 +292,17 @@ impl History {
     /// No room, or another reason why nothing was written. The history is as before and can be tried again, with the same
     /// interval or a longer one in its place.
     pub fn commit(&mut self, interval: &Interval, state: State<'_>) -> Result<i64, Error> {
-        let points = sorted(&interval.samples);
         let mut blocks = Vec::new();
-        for these in points.chunk_by(|a, b| (a.0, a.1.id / BLOCK) == (b.0, b.1.id / BLOCK)) {
-            let (kind, first) = these[0];
-            let points: Vec<Point> = these.iter().map(|(_, point)| *point).collect();
-            let block = Block::pack(&points).map_err(|why| Error::Other {
-                path: self.path.clone(),
-                why: why.to_string(),
-            })?;
-            blocks.push((kind, first.id / BLOCK, block));
+        // One kind after the other: all of them at once would be as much again as the samples.
+        for kind in Kind::ALL {
+            let points = sorted(&interval.samples, kind);
+            for points in points.chunk_by(|a, b| a.id / BLOCK == b.id / BLOCK) {
+                let block = Block::pack(points).map_err(|why| Error::Other {
+                    path: self.path.clone(),
+                    why: why.to_string(),
+                })?;
+                blocks.push((kind as u8, points[0].id / BLOCK, block));
+            }
         }
         let today = self
             .written(interval, state, &blocks)
@@ -399,27 +417,24 @@ fn behind(number: u32, path: &Path) -> Result<u32, Error> {
     })
 }
 
-/// Samples by kind and id, each once, without those of nothing.
-fn sorted(samples: &[Sample]) -> Vec<(u8, Point)> {
-    let mut points: Vec<(u8, Point)> = samples
+/// Samples of a kind by id, each once, without those of nothing.
+fn sorted(samples: &[Sample], kind: Kind) -> Vec<Point> {
+    let of = samples
         .iter()
-        .filter(|sample| sample.packets != 0 || sample.bytes != 0)
-        .map(|sample| {
-            let point = Point {
-                id: sample.series.id,
-                at: 0,
-                packets: sample.packets,
-                bytes: sample.bytes,
-            };
-            (sample.series.kind as u8, point)
-        })
-        .collect();
-    points.sort_unstable_by_key(|(kind, point)| (*kind, point.id));
+        .filter(|sample| sample.series.kind == kind && (sample.packets != 0 || sample.bytes != 0));
+    let mut points = Vec::with_capacity(of.clone().count());
+    points.extend(of.map(|sample| Point {
+        id: sample.series.id,
+        at: 0,
+        packets: sample.packets,
+        bytes: sample.bytes,
+    }));
+    points.sort_unstable_by_key(|point: &Point| point.id);
     points.dedup_by(|later, kept| {
-        let same = (later.0, later.1.id) == (kept.0, kept.1.id);
+        let same = later.id == kept.id;
         if same {
-            kept.1.packets = kept.1.packets.saturating_add(later.1.packets);
-            kept.1.bytes = kept.1.bytes.saturating_add(later.1.bytes);
+            kept.packets = kept.packets.saturating_add(later.packets);
+            kept.bytes = kept.bytes.saturating_add(later.bytes);
         }
         same
     });

@@ -687,3 +687,46 @@ fn what_is_no_file_is_neither_waited_for_nor_taken_for_one() {
         }
     }
 }
+
+#[test]
+fn the_names_of_a_full_tables_first_interval_do_not_wait_in_memory_and_nothing_is_lost_with_them() {
+    let directory = Directory::new();
+    let mut history = History::open(directory.path(), KEEP).unwrap();
+    write_one(&mut history, 0, 60_000, 1);
+    let names = || {
+        let reader = History::open_read(directory.path()).unwrap();
+        reader.series(Kind::PrefixOut).unwrap().len()
+    };
+    let all = 40_000;
+    let counted: Vec<_> = (0..all)
+        .map(|number| (prefix(number, Direction::Out), u64::from(number) + 1, 77))
+        .collect();
+    let written = interval(&mut history, 300, &counted);
+    assert_eq!(names(), 1 + 2 * 16_384);
+    // Of a controller that was killed here, names are left without samples; the next one finds their numbers.
+    drop(history);
+    let mut history = History::open(directory.path(), KEEP).unwrap();
+    let again = interval(&mut history, 300, &counted);
+    assert_eq!(&again.samples[..32_768], &written.samples[..32_768]);
+    // Without room they wait.
+    history.limit_pages(1).unwrap();
+    let more = interval(&mut history, 300, &[]);
+    let new = (50_000..70_000).map(|number| history.series_id(&prefix(number, Direction::Out)).unwrap());
+    let new: std::collections::BTreeSet<_> = new.collect();
+    assert_eq!(new.len(), 20_000);
+    assert!(history.commit(&again, State::Same).unwrap_err().is_full());
+    history.limit_pages(u32::MAX - 1).unwrap();
+    history.commit(&again, State::Same).unwrap();
+    history.commit(&more, State::Same).unwrap();
+    let found = there(&directory);
+    let sum: u64 = found.iter().map(|row| row.2).sum();
+    assert_eq!(
+        (found.len(), sum),
+        (1 + all as usize, 1 + u64::from(all * (all + 1) / 2))
+    );
+    let reader = History::open_read(directory.path()).unwrap();
+    for number in [50_000, 60_000, 69_999] {
+        let id = reader.find(&prefix(number, Direction::Out)).unwrap().unwrap();
+        assert!(new.contains(&id), "{number}");
+    }
+}

@@ -65,7 +65,7 @@ pub struct Totals {
     /// By the network it is heard from.
     pub neighbours: Sums<u32>,
     /// By the network it comes from and the way it was sent, as a place in `ways`.
-    pub origins_by_way: Sums<(u32, u16)>,
+    pub origins_by_way: HashMap<(u32, u16), Counter, RandomState>,
     /// Ports, in ascending order: one where a prefix has one way out, several where its packets are shared among them.
     pub ways: Vec<Vec<u16>>,
 }
@@ -194,14 +194,10 @@ impl Prefixes {
             .ways
             .entry(entry.group)
             .or_insert_with(|| totals.way(ports(tables, entry.group)?));
-        if let Some(way) = *way {
-            // By which interface packets from there came in is not known.
-            let from = Counter::default();
-            add(
-                &mut totals.origins_by_way,
-                (origin_as, way),
-                Both { from, ..more },
-            );
+        // By which interface packets from there came in is not known.
+        if let Some(way) = way.filter(|_| more.to != Counter::default()) {
+            let sum = totals.origins_by_way.entry((origin_as, way)).or_default();
+            *sum = sum.plus(more.to);
         }
         self.active.push(Active {
             prefix,
@@ -239,11 +235,17 @@ impl Prefixes {
     }
 
     /// Slots whose anchors moved since the last commit.
-    pub fn moved(&self) -> impl Iterator<Item = u32> + Clone {
+    fn moved(&self) -> impl Iterator<Item = u32> + Clone {
         self.moved.iter().enumerate().flat_map(move |(index, word)| {
             let bits = (0..64).filter(move |bit| word >> bit & 1 != 0);
             bits.map(move |bit| index as u32 * 64 + bit)
         })
+    }
+
+    /// The anchors of one side that moved since the last commit.
+    pub fn moved_anchors<'a>(&'a self, side: &'a Anchors) -> impl Iterator<Item = (u32, [u64; 2])> + 'a {
+        let slots = self.moved().filter(|slot| *slot < side.slots());
+        slots.map(|slot| (slot, side.get(slot)))
     }
 
     /// What was added up is kept.

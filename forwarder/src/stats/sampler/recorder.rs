@@ -227,7 +227,11 @@ impl Recorder {
         total: Counter,
         now: Clocks,
     ) -> Result<(), Error> {
-        let mut samples = Vec::new();
+        let totals = &prefixes.totals;
+        let counted = 1 + usize::from(tables.sizes.sources);
+        let named = totals.prefixes.len() + totals.origins.len() + totals.neighbours.len();
+        let most = counted * (named + 1) + totals.origins_by_way.len() + 2 * standing.len();
+        let mut samples = Vec::with_capacity(most);
         let mut push = |series: SeriesId, counter: Counter| {
             if counter != Counter::default() {
                 samples.push(Sample {
@@ -238,8 +242,6 @@ impl Recorder {
             }
         };
         let history = &mut self.history;
-        let totals = &prefixes.totals;
-        let counted = 1 + usize::from(tables.sizes.sources);
         for (direction, side) in SIDES.into_iter().take(counted) {
             for (prefix, sum) in &totals.prefixes {
                 let prefix = *prefix;
@@ -274,7 +276,7 @@ impl Recorder {
                     ifname: ifnames.join(SHARED),
                     direction: Direction::Out,
                 };
-                push(history.series_id(&series)?, sum.to);
+                push(history.series_id(&series)?, *sum);
             }
         }
         let attributed = self.attributed.plus(totals.sum());
@@ -322,14 +324,8 @@ impl Recorder {
         let written = if whole {
             state::encode(&kept, prefixes.anchors.each_ref().map(Anchors::words))
         } else {
-            let of = |side: &Anchors| {
-                let slots = prefixes.moved().filter(|slot| *slot < side.slots());
-                slots
-                    .map(|slot| (slot, side.get(slot)))
-                    .collect::<Vec<_>>()
-                    .into_iter()
-            };
-            state::encode(&kept, prefixes.anchors.each_ref().map(of))
+            let [to, from] = &prefixes.anchors;
+            state::encode(&kept, [to, from].map(|side| prefixes.moved_anchors(side)))
         };
         let state = if whole {
             State::Whole(&written)
