@@ -52,8 +52,9 @@ impl Candidate {
         Candidate::Empty,
         Candidate::Kernel,
         Candidate::Uncounted,
-        Candidate::Forwarder,
         Candidate::Sampled,
+        // Last: the others are compared with it.
+        Candidate::Forwarder,
     ];
 
     const fn name(self) -> &'static str {
