@@ -3,7 +3,8 @@
 //! zebra connects and says its whole table, without a word when it has ended, then every change. So the end of the replay
 //! is taken to be there when few updates have come for a while (`quiet-time`), and at the latest after `sync-time`. Few, not
 //! none: the Internet's table never stands still. The first [`SMALL`] of a session count whatever their rate, so that a
-//! small table that comes slowly is waited for.
+//! small table that comes slowly is waited for. Who has said nothing at all has not told an empty table: whoever can connect
+//! would take away what zebra told before.
 //!
 //! ```text
 //!          connected               quiet, or sync-time over
@@ -72,6 +73,8 @@ struct Replay {
     second: Instant,
     in_second: u32,
     updates: u32,
+    /// A message has come.
+    heard: bool,
 }
 
 impl Replay {
@@ -87,8 +90,18 @@ impl Replay {
         }
     }
 
+    /// A message came: it is from the first that quiet is counted.
+    fn hear(&mut self, now: Instant) {
+        if !std::mem::replace(&mut self.heard, true) {
+            self.busy = now;
+        }
+    }
+
     fn ends(&self, quiet: Duration) -> Instant {
-        self.deadline.min(self.busy + quiet)
+        match self.heard {
+            true => self.deadline.min(self.busy + quiet),
+            false => self.deadline,
+        }
     }
 }
 
@@ -125,6 +138,7 @@ impl Session {
             second: now,
             in_second: 0,
             updates: 0,
+            heard: false,
         });
         self.enter(FeedState::Syncing, events);
         for table in TABLES {
@@ -149,6 +163,9 @@ impl Session {
             match frame(payload, table, counts, now, events) {
                 Ok(routes) => {
                     if let Some(replay) = replay {
+                        if !payload.is_empty() {
+                            replay.hear(now);
+                        }
                         (0..routes).for_each(|_| replay.update(now));
                     }
                     Ok(())

@@ -206,6 +206,8 @@ impl World {
     fn live() -> Self {
         let mut world = Self::new();
         assert_eq!(world.connect(), BEGUN);
+        // Of an object that nobody knows.
+        assert_eq!(world.say(&[nexthop_gone(9_999)]), []);
         assert_eq!(world.pass(5), ENDED);
         world
     }
@@ -457,6 +459,29 @@ fn routes_of_a_lost_session_stay_for_the_restart_time() {
     assert!(events.contains(&FeedEvent::NexthopGone(1)));
     assert_eq!(events.last(), Some(&DROPPED[4]));
     assert_eq!((world.session.routes(), world.session.objects()), (0, 0));
+}
+
+#[test]
+fn who_says_nothing_has_not_told_an_empty_table() {
+    let mut world = World::live();
+    world.say(&[route("192.0.2.0/24").by(1).said()]);
+    world.lose();
+    world.pass(3);
+    world.connect();
+    assert_eq!(world.pass(100), []);
+    assert_eq!(
+        (world.session.state(), world.session.routes()),
+        (FeedState::Syncing, 1)
+    );
+    // Its first word is where its table begins.
+    world.say(&[route("192.0.3.0/24").by(1).said()]);
+    assert_eq!(world.pass(4), []);
+    let events = world.pass(1);
+    assert!(events.contains(&FeedEvent::Sweep(FeedTable::Ipv4)), "{events:?}");
+    assert_eq!(
+        (world.session.state(), world.session.routes()),
+        (FeedState::Live, 1)
+    );
 }
 
 #[test]
