@@ -54,7 +54,7 @@ use self::{
 };
 use crate::{
     clock,
-    config::{Config, InterfaceConfig, Source, SourceCheck},
+    config::{Config, InterfaceConfig, SamplesConfig, Source, SourceCheck},
     dataplane::{
         Dataplane,
         attach::{self, Programs},
@@ -320,6 +320,11 @@ impl Controller {
         controller.protect();
         controller.heartbeat();
         controller.tell();
+        // Nothing can fail any more: were this start given up, nobody would read them.
+        if controller.samples.is_some() {
+            let SamplesConfig { rate, header, .. } = config.samples;
+            controller.engine.view().set_samples(rate, header);
+        }
         let (v4, v6) = controller.engine.fib.len();
         info!(ipv4 = v4, ipv6 = v6, "forwarding");
         Ok(controller)
@@ -609,7 +614,7 @@ pub fn load<D: Dataplane>(source: &mut KernelSource, engine: &mut Engine<D>) -> 
     Ok(())
 }
 
-/// Starts to tell collectors of packets, where there are any, and then to sample.
+/// Starts to tell collectors of packets, where there are any. What an earlier controller that was killed left on is off.
 fn start_samples(
     pins: &Pins,
     config: &Config,
@@ -617,15 +622,12 @@ fn start_samples(
     stop: &Arc<AtomicBool>,
 ) -> Result<Option<samples::Running>> {
     let samples = &config.samples;
+    engine.view().set_samples(0, 0);
     if !samples.is_on() {
-        // A controller that was killed may have left it on.
-        engine.view().set_samples(0, 0);
         return Ok(None);
     }
     let own_as = config.routes.bgp.as_ref().map_or(0, |bgp| bgp.local_as);
-    let started = samples::start(pins, samples.clone(), own_as, Arc::clone(stop))?;
-    engine.view().set_samples(samples.rate, samples.header);
-    Ok(Some(started))
+    samples::start(pins, samples.clone(), own_as, Arc::clone(stop)).map(Some)
 }
 
 /// Gives the flow hash a seed of its own, once: a new one would move every flow.
