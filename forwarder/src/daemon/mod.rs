@@ -215,6 +215,7 @@ struct Controller {
     limits: stats::limits::Watch,
     /// The sums of law 2, from second to second.
     residues: stats::residue::Watch,
+    losses: stats::losses::Losses,
     link_stats: Arc<LinkStats>,
     /// The tables are known to be what the kernel says.
     true_since: Option<Instant>,
@@ -311,6 +312,7 @@ impl Controller {
             sampled,
             limits: stats::limits::Watch::default(),
             residues: stats::residue::Watch::default(),
+            losses: stats::losses::Losses::default(),
             link_stats,
             true_since: Some(Instant::now()),
         };
@@ -546,6 +548,7 @@ impl Controller {
         let mut problems: Vec<String> = self.interfaces.problems().values().cloned().collect();
         let rows = stats::interfaces(self.engine.view(), &Default::default(), &*self.link_stats);
         problems.extend(self.residues.observe(&rows));
+        problems.extend(self.losses.observe(self.engine.view()));
         problems.extend(self.unfiltered.clone());
         problems.extend(self.unchecked.clone());
         if self.rules.keep_found() {

@@ -7,7 +7,7 @@ use super::{
     Finding, Severity,
     facts::{Host, Nic},
 };
-use crate::netlink::command::XdpMode;
+use crate::netlink::{command::XdpMode, netdev::XdpFeatures};
 
 /// The largest MTU that drivers take with a program that reads frames in one buffer, as on Linux 6.1 with pages of 4 KiB.
 const MTU_LIMITS: [(&str, u32); 6] = [
@@ -79,8 +79,17 @@ fn forwarding(nic: &Nic) -> Option<Finding> {
 
 fn mode(nic: &Nic) -> Finding {
     match (nic.attached, nic.native) {
-        (Some(XdpMode::Native | XdpMode::Hardware), _) => {
+        (Some(XdpMode::Native | XdpMode::Hardware), _) if nic.xdp.is_none_or(XdpFeatures::transmits) => {
             return Finding::ok("xdp", "a program runs in its driver");
+        }
+        (Some(XdpMode::Native | XdpMode::Hardware), _) => {
+            return Finding::new(
+                Severity::Error,
+                "xdp",
+                "a program runs in its driver, and nothing can be sent out by it",
+            )
+            .because("all that is forwarded there is lost: on veth the peer needs a program or GRO")
+            .mend("on veth ethtool -K PEER gro on, at the other end; else take it out of the configuration");
         }
         (Some(XdpMode::Several), _) => {
             return Finding::new(Severity::Error, "xdp", "programs are attached in several modes")
@@ -113,6 +122,11 @@ fn mode(nic: &Nic) -> Finding {
         )
         .because("what comes in there would be lost")
         .mend("take it out of the configuration: the kernel serves it"),
+        Some(xdp) if !xdp.transmits() && nic.driver.as_ref().is_some_and(|driver| driver.name == "veth") => {
+            Finding::new(Severity::Warning, "xdp", "nothing can be sent out by it yet")
+                .because("a veth takes frames of XDP once its peer has a program or GRO: until then all that is forwarded there is lost")
+                .mend("ethtool -K PEER gro on, at the other end")
+        }
         Some(_) => Finding::ok("xdp", "its driver has native XDP"),
         None => Finding::new(
             Severity::Note,

@@ -168,6 +168,23 @@ fn a_driver_without_native_xdp_is_an_error_unless_generic_is_wanted() {
         Severity::Error
     );
     assert!(said("xdp", |host| nic(host).attached = Some(XdpMode::Native)).is_empty());
+    // A veth whose peer has neither a program nor GRO: it receives, and nothing can be sent out by it.
+    let deaf = XdpFeatures::from_bits(0x3);
+    for (attached, severity) in [
+        (None, Severity::Warning),
+        (Some(XdpMode::Native), Severity::Error),
+    ] {
+        let (found, _, fix) = one("xdp", |host| {
+            nic(host).driver = Some(Driver {
+                name: "veth".into(),
+                bus: String::new(),
+            });
+            nic(host).mtu = 1500;
+            (nic(host).xdp, nic(host).attached) = (Some(deaf), attached);
+        });
+        assert_eq!(found, severity);
+        assert!(fix.is_some_and(|fix| fix.contains("gro on")));
+    }
 }
 
 #[test]

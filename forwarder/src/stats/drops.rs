@@ -72,7 +72,8 @@ pub fn drops(tables: &Tables, all: bool) -> Vec<DropRow> {
     rows
 }
 
-const fn egress_help(error: EgressError) -> &'static str {
+/// The kind in a sentence.
+pub const fn egress_help(error: EgressError) -> &'static str {
     match error {
         EgressError::Down => "The egress interface is down",
         EgressError::TooBig => "Larger than the egress interface takes",

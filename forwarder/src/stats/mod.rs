@@ -15,6 +15,7 @@ pub mod interfaces;
 pub mod json;
 pub mod limits;
 pub mod lookup;
+pub mod losses;
 pub mod names;
 pub mod path;
 pub mod prefixes;
