@@ -74,6 +74,8 @@ fn top_once_shows_what_was_forwarded_in_between() -> Result<()> {
 struct Screen {
     child: Child,
     master: std::fs::File,
+    /// Read, and behind what was waited for.
+    rest: Vec<u8>,
 }
 
 impl Screen {
@@ -120,14 +122,23 @@ impl Screen {
         Ok(Screen {
             child: command.spawn()?,
             master,
+            rest: Vec::new(),
         })
     }
 
-    /// What it writes until these words are there.
+    /// What it writes until these words are there. What is behind them, and was read with them, comes next time: only what has
+    /// changed is ever written again.
     fn until(&mut self, words: &str) -> Result<String> {
-        let mut all = Vec::new();
+        let mut all = std::mem::take(&mut self.rest);
         let end = std::time::Instant::now() + LIMIT;
-        while std::time::Instant::now() < end {
+        loop {
+            if let Some(at) = all.windows(words.len()).position(|part| part == words.as_bytes()) {
+                self.rest = all.split_off(at + words.len());
+                return Ok(String::from_utf8_lossy(&all).into_owned());
+            }
+            if std::time::Instant::now() >= end {
+                break;
+            }
             let mut ready = libc::pollfd {
                 fd: self.master.as_raw_fd(),
                 events: libc::POLLIN,
@@ -141,10 +152,6 @@ impl Screen {
             match self.master.read(&mut octets) {
                 Ok(0) | Err(_) => break,
                 Ok(count) => all.extend_from_slice(&octets[..count]),
-            }
-            let text = String::from_utf8_lossy(&all).into_owned();
-            if text.contains(words) {
-                return Ok(text);
             }
         }
         bail!("{words:?} is not in {:?}", String::from_utf8_lossy(&all))
