@@ -103,6 +103,11 @@ classes! {
     Session, "session", LocalControlLimited, 0 / 20_000, "Established TCP sessions on control ports: a share for each, no rate";
 }
 
+/// Whether what leaves with this reason is dropped for its rate: beyond that of a class, or of a rule.
+pub fn is_rate_limit(reason: Reason) -> bool {
+    reason == Reason::RateLimited || Class::ALL.iter().any(|class| class.limited() == reason)
+}
+
 /// How the class of a packet is found that is about to be passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {

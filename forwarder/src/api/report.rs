@@ -138,13 +138,9 @@ pub(super) struct CommitQuery {
 }
 
 fn committed(context: &ApiContext, query: &CommitQuery) -> Result<commit::Report, Refusal> {
-    let by = word(query.by.as_deref())?.unwrap_or(By::Carrier);
-    if by.many() {
-        return Err(Refusal::Question(
-            "contracts are by carrier, interface or account".into(),
-        ));
-    }
-    let commit = rate(query.commit.as_deref())?;
+    let by = query.by.as_deref().map(commit::by).transpose();
+    let by = by.map_err(Refusal::Question)?.unwrap_or(By::Carrier);
+    let contracted = rate(query.commit.as_deref())?;
     let month = word(query.month.as_deref())?;
     let until: Option<Month> = word(query.until.as_deref())?;
     if until.is_some() && month.is_none() {
@@ -152,14 +148,13 @@ fn committed(context: &ApiContext, query: &CommitQuery) -> Result<commit::Report
     }
     let longest = up_to("longest", query.longest.unwrap_or(commit::LONGEST), LONGEST_MOST)?;
     let desk = Desk::open(context, query.time_zone.as_deref())?;
-    let this = Month::at(&desk.zone, desk.now);
-    let from = month.unwrap_or_else(|| this.before());
+    let (from, to) = commit::months(month, until, Month::at(&desk.zone, desk.now));
     let question = commit::Question {
         by,
         names: query.name.clone().into_iter().collect(),
-        commits: of_one(query.name.as_ref(), "commit", commit)?,
+        commits: of_one(query.name.as_ref(), "commit", contracted)?,
         from,
-        to: until.or(month).unwrap_or(this),
+        to,
         longest,
         curves: false,
     };

@@ -11,6 +11,7 @@ use crate::{
     api::group_id,
     filter::{
         compile::{self, CompileError, Placed, Router},
+        fit::{self, Fit},
         rule::Rule,
         shadow::covers,
         sources::{self, Sources},
@@ -96,21 +97,14 @@ impl Whole<'_> {
     /// Whether the rules fit the program's tables; otherwise, with which of them they no longer do.
     fn rules_fit(&self) -> Result<(), ConfigError> {
         let (rules, interfaces) = (&self.config.filter.rules, &self.config.interfaces);
-        let Err(mut why) = fit(rules, interfaces) else {
+        let Err(why) = compiled(rules, interfaces) else {
             return Ok(());
         };
-        // Tables of fewer rules are never larger.
-        let (mut fits, mut not) = (0, rules.len());
-        while not - fits > 1 {
-            let middle = fits.midpoint(not);
-            match fit(&rules[..middle], interfaces) {
-                Ok(()) => fits = middle,
-                Err(earlier) => (not, why) = (middle, earlier),
-            }
-        }
-        let name = &rules[not - 1].name;
+        let Fit { count, why, .. } =
+            fit::most(rules.len(), 1, why, |count| compiled(&rules[..count], interfaces));
+        let name = &rules[count].name;
         Err(self.error(
-            self.spots.rules.get(not - 1),
+            self.spots.rules.get(count),
             format!("the rules up to {name:?}, this one, do not fit the program's tables together: {why}"),
             "those before it do: join neighbouring ranges and prefixes, let rules use the same ones, or remove some",
         ))
@@ -155,7 +149,7 @@ impl Whole<'_> {
 }
 
 /// Compiles the rules as they are when every interface is there.
-fn fit(rules: &[Rule], interfaces: &[InterfaceConfig]) -> Result<(), CompileError> {
+fn compiled(rules: &[Rule], interfaces: &[InterfaceConfig]) -> Result<(), CompileError> {
     if rules.is_empty() {
         return Ok(());
     }

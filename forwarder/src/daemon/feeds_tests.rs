@@ -105,6 +105,13 @@ fn engine() -> Engine<MemoryDataplane> {
     Engine::with_sources(dataplane, &sources, RouteTables::default()).expect("sound tables")
 }
 
+/// Adds a source of BGP that is this.
+fn start(feeds: &mut Feeds, source: Start<'_>, engine: &mut Engine<MemoryDataplane>) {
+    feeds
+        .add(Source::Bgp, source, engine, &Waker::of_nobody())
+        .expect("starts");
+}
+
 fn wait(what: &str, mut until: impl FnMut() -> bool) {
     let start = Instant::now();
     while !until() {
@@ -124,14 +131,7 @@ fn a_feed_waits_while_nobody_listens_and_everything_arrives_in_the_end() {
         .collect();
     let taken = Arc::new(AtomicUsize::new(0));
     let mut feeds = Feeds::default();
-    feeds
-        .add(
-            Source::Bgp,
-            says(batches, Arc::clone(&taken), true),
-            &mut engine,
-            &Waker::of_nobody(),
-        )
-        .expect("starts");
+    start(&mut feeds, says(batches, Arc::clone(&taken), true), &mut engine);
     assert_eq!(
         engine.awaited().len(),
         1,
@@ -169,14 +169,7 @@ fn work_on_a_table_goes_before_what_its_feed_says_next_and_others_go_on() {
         },
     ];
     let mut feeds = Feeds::default();
-    feeds
-        .add(
-            Source::Bgp,
-            says(batches, Arc::default(), true),
-            &mut engine,
-            &Waker::of_nobody(),
-        )
-        .expect("starts");
+    start(&mut feeds, says(batches, Arc::default(), true), &mut engine);
     wait("the second feed's route", || {
         feeds.turn(&mut engine);
         if engine.rib.feeds.count(7, FeedTable::Ipv4).1 > 0 {
@@ -206,14 +199,7 @@ fn a_feed_that_ends_by_itself_is_told() {
         events: vec![route(1)],
     }];
     let mut feeds = Feeds::default();
-    feeds
-        .add(
-            Source::Bgp,
-            says(batches, Arc::default(), false),
-            &mut engine,
-            &Waker::of_nobody(),
-        )
-        .expect("starts");
+    start(&mut feeds, says(batches, Arc::default(), false), &mut engine);
     wait("its end", || {
         feeds.turn(&mut engine);
         feeds.handles().any(|(_, _, ended)| ended)
@@ -234,14 +220,7 @@ fn a_feed_that_is_forgotten_is_waited_for_no_more_and_shown_nowhere() {
         says_of(10, FeedEvent::State(FeedState::Connecting)),
     ];
     let mut feeds = Feeds::default();
-    feeds
-        .add(
-            Source::Bgp,
-            says(batches, Arc::default(), true),
-            &mut engine,
-            &Waker::of_nobody(),
-        )
-        .expect("starts");
+    start(&mut feeds, says(batches, Arc::default(), true), &mut engine);
     wait("the last one", || {
         feeds.turn(&mut engine);
         engine.feed(10).is_some()

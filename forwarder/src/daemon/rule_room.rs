@@ -8,6 +8,7 @@ use crate::{
     config::Config,
     filter::{
         compile::{CompileError, Placed},
+        fit::{self, Fit},
         order::Applied,
         rule::Rule,
         share,
@@ -38,7 +39,7 @@ pub fn fitting<T>(
         let placed: Vec<Placed<'_>> = rules.map(|rule| Placed { rule, slot: 0 }).collect();
         compile(&placed)
     };
-    let mut why = match with(&mut flows.iter()) {
+    let why = match with(&mut flows.iter()) {
         Ok(set) => {
             return Ok(Fitting {
                 fit: flows.to_vec(),
@@ -54,20 +55,14 @@ pub fn fitting<T>(
         chosen.sort_unstable();
         chosen
     };
-    // Tables of fewer rules are never larger.
-    let (mut fits, mut not, mut best) = (0, flows.len(), None);
-    while not - fits > 1 + flows.len() / 64 {
-        let middle = fits.midpoint(not);
-        match with(&mut first(middle).into_iter().map(|at| &flows[at])) {
-            Ok(set) => (fits, best) = (middle, Some(set)),
-            Err(earlier) => (not, why) = (middle, earlier),
-        }
-    }
-    let set = match best {
+    let Fit { count, made, why } = fit::most(flows.len(), 1 + flows.len() / 64, why, |count| {
+        with(&mut first(count).into_iter().map(|at| &flows[at]))
+    });
+    let set = match made {
         Some(set) => set,
         None => with(&mut std::iter::empty())?,
     };
-    let chosen = first(fits);
+    let chosen = first(count);
     let (mut fit, mut unfit) = (Vec::new(), Vec::new());
     for (at, applied) in flows.iter().enumerate() {
         match chosen.binary_search(&at) {

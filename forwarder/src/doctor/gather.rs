@@ -34,24 +34,33 @@ const NETWORKD: [&str; 4] = [
 /// What there is to know for this configuration and place of the pins.
 pub fn gather(config: &Config, bpffs: &Path) -> Host {
     let links = dump_links().unwrap_or_default();
-    let mut nics: Vec<Nic> = config
+    let found = |interface: &InterfaceConfig| links.iter().find(|link| link.name == interface.name);
+    let indices: Vec<Ifindex> = config
         .interfaces
         .iter()
-        .map(|interface| nic(interface, &links))
-        .collect();
-    let indices: Vec<Ifindex> = nics
-        .iter()
-        .filter_map(|nic| links.iter().find(|link| link.name == nic.name))
+        .filter_map(found)
         .map(|link| link.ifindex)
         .collect();
     let features: HashMap<Ifindex, _> = netdev::xdp_features(&indices)
         .unwrap_or_default()
         .into_iter()
         .collect();
-    for nic in &mut nics {
-        let link = links.iter().find(|link| link.name == nic.name);
-        nic.xdp = link.and_then(|link| features.get(&link.ifindex).copied());
-    }
+    let mut kernel = Commander::open().ok();
+    let nics: Vec<Nic> = config
+        .interfaces
+        .iter()
+        .map(|interface| match found(interface) {
+            None => unknown(interface),
+            Some(link) => Nic {
+                xdp: features.get(&link.ifindex).copied(),
+                attached: kernel
+                    .as_mut()
+                    .and_then(|kernel| kernel.xdp_attached(link.ifindex).ok()?)
+                    .map(|(mode, _)| mode),
+                ..nic(interface, link, &links)
+            },
+        })
+        .collect();
     let tables = config.routes.tables.clone();
     Host {
         release: text("/proc/sys/kernel/osrelease").unwrap_or_default(),
@@ -70,7 +79,7 @@ pub fn gather(config: &Config, bpffs: &Path) -> Host {
         others: others(&links, &config.interfaces, &tables),
         nics,
         tables,
-        rules: Commander::open().ok().and_then(|mut kernel| kernel.rules().ok()),
+        rules: kernel.as_mut().and_then(|kernel| kernel.rules().ok()),
         chains: nftables::on_the_way().ok(),
         legacy_tables: legacy_tables(),
         networkd: Path::new("/run/systemd/netif/state").exists(),
@@ -100,15 +109,17 @@ pub fn candidates() -> Vec<String> {
     wanted.map(|link| link.name).collect()
 }
 
-fn nic(interface: &InterfaceConfig, links: &[Link]) -> Nic {
-    let nic = Nic {
+/// What is known of an interface by its configuration alone.
+fn unknown(interface: &InterfaceConfig) -> Nic {
+    Nic {
         name: interface.name.clone(),
         native: interface.xdp == XdpMode::Native,
         ..Nic::default()
-    };
-    let Some(link) = links.iter().find(|link| link.name == nic.name) else {
-        return nic;
-    };
+    }
+}
+
+/// What its link and its driver tell.
+fn nic(interface: &InterfaceConfig, link: &Link, links: &[Link]) -> Nic {
     let ethtool = Ethtool::of(link.ifindex);
     let ask = ethtool.as_ref();
     let driver = ask.and_then(Ethtool::driver);
@@ -126,12 +137,7 @@ fn nic(interface: &InterfaceConfig, links: &[Link]) -> Nic {
         kind: link.kind.clone(),
         master: master.map(|master| (master.name.clone(), master.kind.clone())),
         mtu: link.mtu,
-        forwarding4: sysctl::forwarding4(&nic.name).ok(),
-        attached: Commander::open()
-            .ok()
-            .and_then(|mut kernel| kernel.xdp_attached(link.ifindex).ok())
-            .flatten()
-            .map(|(mode, _)| mode),
+        forwarding4: sysctl::forwarding4(&link.name).ok(),
         rings: ask.and_then(Ethtool::rings),
         channels: ask.and_then(Ethtool::channels),
         spread: ask.and_then(Ethtool::spread),
@@ -145,7 +151,7 @@ fn nic(interface: &InterfaceConfig, links: &[Link]) -> Nic {
             .unwrap_or(0),
         bond: (link.kind == "bond").then(|| bond(link, links)),
         driver,
-        ..nic
+        ..unknown(interface)
     }
 }
 

@@ -9,7 +9,10 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use forwarder_common::reason::{Policy, Reason};
+use forwarder_common::{
+    punt::is_rate_limit,
+    reason::{Policy, Reason},
+};
 
 use super::{datagram::Datagram, fill::Flow};
 
@@ -342,7 +345,7 @@ fn address(address: Option<IpAddr>) -> Value {
 }
 
 /// forwardingStatus (RFC 7270 section 4.12): what became of the packet, and why.
-const fn status(reason: Reason) -> u8 {
+fn status(reason: Reason) -> u8 {
     const FORWARDED: u8 = 64;
     const DROPPED_ACL: u8 = 129;
     const DROPPED_UNROUTABLE: u8 = 131;
@@ -357,10 +360,9 @@ const fn status(reason: Reason) -> u8 {
         Reason::NeighbourUnresolved | Reason::NextHopUnresolved => CONSUMED_INCOMPLETE_ADJACENCY,
         Reason::Blackhole => DROPPED_UNROUTABLE,
         Reason::SourceNoRoute | Reason::SourceInterface | Reason::BlackholeSource => DROPPED_RPF,
-        Reason::BogonSource | Reason::SpoofedSource | Reason::Rule | Reason::FlowSpec => DROPPED_ACL,
+        reason if is_rate_limit(reason) => DROPPED_POLICER,
         reason => match reason.policy() {
-            // What is left of these is dropped for its rate.
-            Policy::Drop => DROPPED_POLICER,
+            Policy::Drop => DROPPED_ACL,
             Policy::Pass | Policy::Forward => CONSUMED,
         },
     }

@@ -2,7 +2,10 @@
 
 use std::{collections::HashMap, net::IpAddr};
 
-use forwarder_common::reason::{Policy, Reason};
+use forwarder_common::{
+    punt::is_rate_limit,
+    reason::{Policy, Reason},
+};
 
 use super::{datagram::Datagram, fill::Flow};
 use crate::netlink::command::LinkStats;
@@ -196,24 +199,10 @@ fn output(flow: &Flow) -> u32 {
 }
 
 /// Why it was dropped: "traffic shaping/rate limiting" or "ACL".
-const fn discarded(reason: Reason) -> u32 {
+fn discarded(reason: Reason) -> u32 {
     const ACL: u32 = 258;
     const LIMITED: u32 = 261;
-    match reason {
-        Reason::RateLimited
-        | Reason::ArpLimited
-        | Reason::NdLimited
-        | Reason::LinkControlLimited
-        | Reason::MulticastLimited
-        | Reason::TtlExpiredLimited
-        | Reason::UnresolvedLimited
-        | Reason::OptionsLimited
-        | Reason::MalformedLimited
-        | Reason::LocalIcmpLimited
-        | Reason::LocalControlLimited
-        | Reason::LocalOtherLimited => LIMITED,
-        _ => ACL,
-    }
+    if is_rate_limit(reason) { LIMITED } else { ACL }
 }
 
 fn header(flow: &Flow) -> Vec<u8> {

@@ -34,6 +34,26 @@ pub struct Question {
 /// How many of the longest times, unless somebody says.
 pub const LONGEST: usize = 5;
 
+/// The months of a question: those that are named, or the last one and `this`, so far.
+#[must_use]
+pub fn months(first: Option<Month>, last: Option<Month>, this: Month) -> (Month, Month) {
+    (
+        first.unwrap_or_else(|| this.before()),
+        last.or(first).unwrap_or(this),
+    )
+}
+
+/// Reads by what contracts are asked for.
+///
+/// # Errors
+/// There are none by that.
+pub fn by(word: &str) -> Result<By, String> {
+    match word.parse()? {
+        by @ (By::Carrier | By::Interface | By::Account) => Ok(by),
+        _ => Err("contracts are by carrier, interface or account".to_string()),
+    }
+}
+
 /// A month of one.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 #[schemars(rename = "CommitRow")]

@@ -6,7 +6,7 @@ use forwarder_history::{
     plot::{Line, Lines, Mark, Panel, rate},
     report::{
         calendar::Month,
-        commit::{LONGEST, Question, Report, Row, commit},
+        commit::{LONGEST, Question, Report, Row, by, commit, months},
         names::By,
     },
 };
@@ -42,25 +42,16 @@ pub struct Words {
     common: Common,
 }
 
-fn by(word: &str) -> Result<By, String> {
-    let by: By = word.parse()?;
-    match by {
-        By::Carrier | By::Interface | By::Account => Ok(by),
-        _ => Err("contracts are by carrier, interface or account".to_string()),
-    }
-}
-
 /// Prints it.
 pub fn run(words: &Words) -> Result<()> {
     let desk = words.common.desk()?;
-    let this = Month::at(&desk.zone, desk.now);
-    let from = words.month.unwrap_or_else(|| this.before());
+    let (from, to) = months(words.month, words.until, Month::at(&desk.zone, desk.now));
     let question = Question {
         by: words.by,
         names: words.names.clone(),
         commits: words.commit.clone(),
         from,
-        to: words.until.or(words.month).unwrap_or(this),
+        to,
         longest: words.longest,
         curves: words.common.plot.is_some(),
     };
