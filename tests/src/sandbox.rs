@@ -274,7 +274,7 @@ impl Spec<'_> {
             mtu: self.mtu,
             mtu6: self.mtu,
             kind: self.kind.into(),
-            master: None,
+            ..Link::default()
         }
     }
 }

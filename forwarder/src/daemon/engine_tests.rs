@@ -41,7 +41,7 @@ fn link(ifindex: Ifindex) -> Link {
         mtu: 1500,
         mtu6: 1500,
         kind: "veth".into(),
-        master: None,
+        ..Link::default()
     }
 }
 

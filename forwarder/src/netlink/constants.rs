@@ -51,14 +51,37 @@ pub const ARPHRD_ETHER: u16 = 1;
 pub const IFLA_ADDRESS: u16 = 1;
 pub const IFLA_IFNAME: u16 = 3;
 pub const IFLA_MTU: u16 = 4;
+pub const IFLA_LINK: u16 = 5;
 pub const IFLA_MASTER: u16 = 10;
 pub const IFLA_WIRELESS: u16 = 11;
 pub const IFLA_LINKINFO: u16 = 18;
 pub const IFLA_STATS64: u16 = 23;
 pub const IFLA_AF_SPEC: u16 = 26;
 pub const IFLA_EXT_MASK: u16 = 29;
+pub const IFLA_LINK_NETNSID: u16 = 37;
 pub const IFLA_XDP: u16 = 43;
 pub const IFLA_INFO_KIND: u16 = 1;
+pub const IFLA_INFO_DATA: u16 = 2;
+pub const IFLA_INFO_SLAVE_KIND: u16 = 4;
+pub const IFLA_INFO_SLAVE_DATA: u16 = 5;
+pub const IFLA_VLAN_ID: u16 = 1;
+pub const IFLA_VLAN_EGRESS_QOS: u16 = 3;
+pub const IFLA_VLAN_INGRESS_QOS: u16 = 4;
+pub const IFLA_VLAN_PROTOCOL: u16 = 5;
+pub const IFLA_MACVLAN_MODE: u16 = 1;
+pub const IFLA_BOND_MODE: u16 = 1;
+pub const IFLA_BOND_ACTIVE_SLAVE: u16 = 2;
+pub const IFLA_BOND_XMIT_HASH_POLICY: u16 = 14;
+pub const IFLA_BOND_AD_INFO: u16 = 23;
+pub const IFLA_BOND_AD_INFO_AGGREGATOR: u16 = 1;
+pub const IFLA_BOND_SLAVE_STATE: u16 = 1;
+pub const IFLA_BOND_SLAVE_MII_STATUS: u16 = 2;
+pub const IFLA_BOND_SLAVE_AD_AGGREGATOR_ID: u16 = 6;
+/// if_bonding.h
+pub const BOND_STATE_ACTIVE: u8 = 0;
+pub const BOND_LINK_UP: u8 = 0;
+/// if_ether.h
+pub const ETH_P_8021AD: u16 = 0x88a8;
 pub const IFLA_INET6_CONF: u16 = 2;
 /// ipv6.h: index into the array of `IFLA_INET6_CONF`.
 pub const DEVCONF_MTU6: usize = 2;

@@ -191,7 +191,7 @@ mod tests {
             mtu: 1_400,
             mtu6: 1_400,
             kind: kind.into(),
-            master: None,
+            ..Link::default()
         }
     }
 

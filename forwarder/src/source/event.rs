@@ -4,6 +4,8 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+pub use super::stacked::{Bond, BondMode, Detail, HashPolicy, MacvlanMode, Member, Vlan};
+
 /// Kernel interface index.
 pub type Ifindex = u32;
 
@@ -88,6 +90,14 @@ pub struct Link {
     pub kind: String,
     /// Bridge, bond or VRF it belongs to.
     pub master: Option<Ifindex>,
+    /// The link below (`IFLA_LINK`) of one that is stacked on another of this network namespace: a VLAN's or macvlan's
+    /// parent. A veth's peer and the device a tunnel is bound to are none; nor is a parent in another namespace
+    /// (`IFLA_LINK_NETNSID`).
+    pub lower: Option<Ifindex>,
+    /// What it does to frames, where that is not nothing (`IFLA_INFO_DATA`).
+    pub detail: Detail,
+    /// As a member of a bond (`IFLA_INFO_SLAVE_DATA`).
+    pub member: Option<Member>,
 }
 
 /// An address on an interface.

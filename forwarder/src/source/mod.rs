@@ -15,4 +15,5 @@ pub mod mrt;
 pub mod octets;
 pub mod record;
 pub mod route_tables;
+pub mod stacked;
 pub mod tap;

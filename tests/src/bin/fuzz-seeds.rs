@@ -40,6 +40,7 @@ fn main() -> Result<()> {
     };
     recorded(&mut seeds)?;
     kernel(&mut seeds)?;
+    stacked(&mut seeds)?;
     frames(&mut seeds)?;
     println!("{}", seeds.written);
     Ok(())
@@ -200,7 +201,6 @@ fn counted(octets: &[u8]) -> Option<(&[u8], &[u8])> {
     rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))
 }
 
-/// What this kernel answers when it is asked for links, addresses, neighbours, rules and next-hop objects.
 /// Sampled frames, behind their length, what became of them and where they went.
 fn frames(seeds: &mut Seeds) -> Result<()> {
     let macs = ([2; 6], [4; 6]);
@@ -224,6 +224,56 @@ fn frames(seeds: &mut Seeds) -> Result<()> {
     Ok(())
 }
 
+/// Links that the machine may be without: a VLAN with a map, a bond under LACP, a member of one. Numbers of attributes
+/// are those of include/uapi/linux/if_link.h.
+fn stacked(seeds: &mut Seeds) -> Result<()> {
+    let attribute = |kind: u16, value: &[u8]| {
+        let length = u16::try_from(4 + value.len()).unwrap_or(u16::MAX);
+        let mut octets = [length.to_ne_bytes(), kind.to_ne_bytes()].concat();
+        octets.extend(value);
+        octets.resize(octets.len().next_multiple_of(4), 0);
+        octets
+    };
+    let map = attribute(1, &[6, 0, 0, 0, 5, 0, 0, 0]);
+    let vlan = [
+        attribute(5, &[0x88, 0xa8]),
+        attribute(1, &[100, 0]),
+        attribute(3, &map),
+    ];
+    let lacp = attribute(1, &[2, 0]);
+    let bond = [
+        attribute(1, &[4]),
+        attribute(2, &[3, 0, 0, 0]),
+        attribute(14, &[1]),
+        attribute(23, &lacp),
+    ];
+    let member = [attribute(1, &[0]), attribute(2, &[0]), attribute(6, &[2, 0])];
+    for (kind, data, of_kind, of_data) in [
+        ("vlan", vlan.concat(), 1, 2),
+        ("bond", bond.concat(), 1, 2),
+        ("bond", member.concat(), 4, 5),
+    ] {
+        let info = [attribute(of_kind, kind.as_bytes()), attribute(of_data, &data)].concat();
+        let mut body = vec![0, 0, 1, 0, 9, 0, 0, 0, 67, 0, 1, 0, 0, 0, 0, 0];
+        body.extend(
+            [
+                attribute(3, b"up0\0"),
+                attribute(5, &[5, 0, 0, 0]),
+                attribute(18, &info),
+            ]
+            .concat(),
+        );
+        let length = u32::try_from(16 + body.len())?;
+        let mut message = length.to_ne_bytes().to_vec();
+        message.extend(libc::RTM_NEWLINK.to_ne_bytes());
+        message.resize(16, 0);
+        message.extend(body);
+        seeds.add("netlink", &message)?;
+    }
+    Ok(())
+}
+
+/// What this kernel answers when it is asked for links, addresses, neighbours, rules and next-hop objects.
 fn kernel(seeds: &mut Seeds) -> Result<()> {
     const DUMPED: [u16; 6] = [
         libc::RTM_GETLINK,

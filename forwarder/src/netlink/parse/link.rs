@@ -4,10 +4,11 @@ use crate::netlink::Malformed;
 use crate::netlink::command::{LinkStats, XdpMode};
 use crate::netlink::constants::{
     AF_INET6, AF_UNSPEC, ARPHRD_ETHER, DEVCONF_MTU6, IFF_LOWER_UP, IFF_RUNNING, IFF_UP, IFLA_ADDRESS,
-    IFLA_AF_SPEC, IFLA_IFNAME, IFLA_INET6_CONF, IFLA_INFO_KIND, IFLA_LINKINFO, IFLA_MASTER, IFLA_MTU,
-    IFLA_STATS64, IFLA_WIRELESS, IFLA_XDP, IFLA_XDP_ATTACHED, IFLA_XDP_PROG_ID, XDP_ATTACHED_DRV,
+    IFLA_AF_SPEC, IFLA_IFNAME, IFLA_INET6_CONF, IFLA_LINK, IFLA_LINK_NETNSID, IFLA_LINKINFO, IFLA_MASTER,
+    IFLA_MTU, IFLA_STATS64, IFLA_WIRELESS, IFLA_XDP, IFLA_XDP_ATTACHED, IFLA_XDP_PROG_ID, XDP_ATTACHED_DRV,
     XDP_ATTACHED_HW, XDP_ATTACHED_NONE, XDP_ATTACHED_SKB,
 };
+use crate::netlink::parse::link_info;
 use crate::netlink::wire::{Attributes, string, u8_at, u16_at, u32_at, u64_at};
 use crate::source::event::{Ifindex, Link};
 
@@ -38,7 +39,7 @@ pub(crate) fn parse(body: &[u8]) -> Result<Option<Link>, Malformed> {
         running: flags & IFF_RUNNING != 0,
         ..Link::default()
     };
-    let mut wireless = false;
+    let (mut wireless, mut lower, mut elsewhere) = (false, None, false);
     for attribute in Attributes::behind(body, HEADER)? {
         let (kind, value) = attribute?;
         match kind {
@@ -47,7 +48,9 @@ pub(crate) fn parse(body: &[u8]) -> Result<Option<Link>, Malformed> {
             IFLA_ADDRESS => link.mac = value.try_into().unwrap_or_default(),
             IFLA_MTU => link.mtu = u32_at(value, 0)?,
             IFLA_MASTER => link.master = Some(u32_at(value, 0)?).filter(|&index| index != 0),
-            IFLA_LINKINFO => link.kind = find(value, IFLA_INFO_KIND)?.map(string).unwrap_or_default(),
+            IFLA_LINK => lower = Some(u32_at(value, 0)?).filter(|&index| index != 0),
+            IFLA_LINK_NETNSID => elsewhere = true,
+            IFLA_LINKINFO => link_info::parse(value, &mut link)?,
             IFLA_AF_SPEC => link.mtu6 = mtu6(value)?.unwrap_or(0),
             IFLA_WIRELESS => wireless = true,
             _ => {}
@@ -62,6 +65,9 @@ pub(crate) fn parse(body: &[u8]) -> Result<Option<Link>, Malformed> {
     }
     if link.mtu6 == 0 {
         link.mtu6 = link.mtu;
+    }
+    if link_info::is_stacked(&link.kind) && !elsewhere {
+        link.lower = lower;
     }
     Ok(Some(link))
 }
@@ -117,7 +123,7 @@ fn attribute(body: &[u8], wanted: u16) -> Result<Option<&[u8]>, Malformed> {
 }
 
 /// The value of one of the attributes.
-fn find(attributes: &[u8], wanted: u16) -> Result<Option<&[u8]>, Malformed> {
+pub(super) fn find(attributes: &[u8], wanted: u16) -> Result<Option<&[u8]>, Malformed> {
     for attribute in Attributes::nested(attributes) {
         let (kind, value) = attribute?;
         if kind == wanted {
@@ -130,7 +136,9 @@ fn find(attributes: &[u8], wanted: u16) -> Result<Option<&[u8]>, Malformed> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::netlink::constants::IFLA_INFO_KIND;
     use crate::netlink::socket::push_attribute;
+    use crate::source::event::Detail;
 
     fn body(family: u8, flags: u32) -> Vec<u8> {
         let mut body = vec![family, 0, 1, 0];
@@ -153,6 +161,8 @@ mod tests {
         push_attribute(&mut body, IFLA_ADDRESS, &[2, 0, 0, 0, 0, 1]);
         push_attribute(&mut body, IFLA_MTU, &9000u32.to_ne_bytes());
         push_attribute(&mut body, IFLA_MASTER, &3u32.to_ne_bytes());
+        // The other end: a veth is not stacked on it.
+        push_attribute(&mut body, IFLA_LINK, &8u32.to_ne_bytes());
         push_attribute(&mut body, IFLA_LINKINFO | 0x8000, &nest(IFLA_INFO_KIND, b"veth"));
         let conf: Vec<u8> = [1u32, 64, 1400, 0].iter().flat_map(|v| v.to_ne_bytes()).collect();
         push_attribute(&mut body, IFLA_AF_SPEC, &nest(10, &nest(IFLA_INET6_CONF, &conf)));
@@ -168,6 +178,9 @@ mod tests {
             mtu6: 1400,
             kind: "veth".into(),
             master: Some(3),
+            lower: None,
+            detail: Detail::Plain,
+            member: None,
         };
         assert_eq!(parse(&body), Ok(Some(expected)));
     }

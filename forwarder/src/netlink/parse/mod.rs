@@ -5,6 +5,7 @@
 
 pub(crate) mod address;
 pub(crate) mod link;
+mod link_info;
 pub(crate) mod neighbour;
 pub(crate) mod nexthop;
 pub(crate) mod route;

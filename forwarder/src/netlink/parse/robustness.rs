@@ -74,6 +74,13 @@ fn recorded() -> Vec<Vec<u8>> {
     vec![
         route(AF_INET, 24, 254, RTN_UNICAST, &attributes),
         link,
+        link_info::tests::vlan(),
+        link_info::tests::bond(),
+        link_info::tests::bonded(&[
+            (IFLA_BOND_SLAVE_STATE, &[1]),
+            (IFLA_BOND_SLAVE_MII_STATUS, &[0]),
+            (IFLA_BOND_SLAVE_AD_AGGREGATOR_ID, &[1, 0]),
+        ]),
         neighbour,
         nexthop,
     ]
@@ -103,7 +110,7 @@ proptest! {
 
     #[test]
     fn several_lies_at_once_are_survived(
-        which in 0..4_usize,
+        which in 0..7_usize,
         changes in proptest::collection::vec((any::<usize>(), any::<u8>()), 1..8),
     ) {
         let mut body = recorded().swap_remove(which);

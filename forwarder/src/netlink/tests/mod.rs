@@ -172,6 +172,13 @@ impl Peer {
         ip(&format!("link set {link} netns {}", self.thread));
     }
 
+    /// Moves a link from there to the namespace of this thread.
+    pub fn give(&self, link: &str) {
+        // SAFETY: gettid takes nothing and always succeeds.
+        let here = unsafe { libc::gettid() };
+        self.ip(&format!("link set {link} netns {here}"));
+    }
+
     /// `ip ARGUMENTS` in there.
     pub fn ip(&self, arguments: &str) {
         let namespace = format!("--net=/proc/{}/task/{}/ns/net", std::process::id(), self.thread);

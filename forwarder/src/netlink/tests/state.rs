@@ -2,9 +2,9 @@
 
 use super::*;
 use crate::netlink::command::{Commander, Rule, tables_asked};
-use crate::netlink::dump::{Family, Scope, dump, dump_nexthops, dump_routes};
+use crate::netlink::dump::{Family, Scope, dump, dump_links, dump_nexthops, dump_routes};
 use crate::netlink::ethtool;
-use crate::source::event::{Address, Link, NexthopKind, NexthopObject};
+use crate::source::event::{Address, Detail, Link, MacvlanMode, NexthopKind, NexthopObject};
 use crate::source::kernel::sysctl;
 
 #[test]
@@ -27,7 +27,7 @@ fn links_addresses_and_connected_routes() {
             mtu: 1400,
             mtu6: 1400,
             kind: "veth".into(),
-            master: None,
+            ..Link::default()
         };
         assert_eq!(*link("va"), expected);
         assert_eq!(link("vb").master, Some(link("br0").ifindex));
@@ -59,6 +59,48 @@ fn links_addresses_and_connected_routes() {
                 .find(|r| r.prefix == prefix.parse().unwrap() && r.table == 255);
             assert_eq!(found.map(|route| &route.action), Some(&expected), "{prefix}");
         }
+    });
+}
+
+#[test]
+fn macvlans_and_what_they_are_on() {
+    in_namespace(|| {
+        let (va, vc) = two_links();
+        for mode in ["private", "vepa", "bridge", "source"] {
+            ip(&format!("link add link va name {mode} type macvlan mode {mode}"));
+        }
+        ip("link add link vc name passthru type macvlan mode passthru");
+        ip("link add vx type vxlan id 7 dev va dstport 4789");
+        let peer = Peer::start();
+        peer.take("source");
+        let dump = dump(Scope::ALL).unwrap();
+        let seen = |name: &str| {
+            let link = dump.links.iter().find(|link| link.name == name);
+            link.map(|link| (link.lower, link.detail, link.member))
+        };
+        for (name, lower, mode) in [
+            ("private", va, MacvlanMode::Private),
+            ("vepa", va, MacvlanMode::Vepa),
+            ("bridge", va, MacvlanMode::Bridge),
+            ("passthru", vc, MacvlanMode::Passthru),
+        ] {
+            assert_eq!(seen(name), Some((Some(lower), Detail::Macvlan(mode), None)));
+        }
+        // A veth names its peer, a VXLAN where it is bound to: frames do not leave there as they are.
+        for name in ["va", "vb", "vx", "lo"] {
+            assert_eq!(seen(name), Some((None, Detail::Plain, None)), "{name}");
+        }
+        assert_eq!(seen("source"), None);
+        // One whose parent stayed in the other namespace has none here.
+        peer.ip("link add ve type veth peer name vf");
+        peer.ip("link add link ve name far type macvlan mode vepa");
+        peer.give("far");
+        let links = dump_links().unwrap();
+        let far = links.iter().find(|link| link.name == "far").expect("it is here");
+        assert_eq!(
+            (far.lower, far.detail),
+            (None, Detail::Macvlan(MacvlanMode::Vepa))
+        );
     });
 }
 

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::netlink::watch::{Watcher, poll};
-use crate::source::event::{Address, Change, Event, NexthopKind};
+use crate::source::event::{Address, Change, Detail, Event, MacvlanMode, NexthopKind};
 use std::os::fd::AsFd;
 
 /// Everything that is announced until nothing has come for a while.
@@ -188,6 +188,25 @@ fn a_port_that_leaves_its_bridge_is_not_gone() {
             events
                 .iter()
                 .any(|event| matches!(event, Event::Link(l) if l.name == "vb" && l.master.is_none()))
+        );
+    });
+}
+
+/// As with a VLAN's maps: what a link says of itself changed, and nothing else.
+#[test]
+fn another_mode_of_a_macvlan_is_announced() {
+    in_namespace(|| {
+        two_links();
+        ip("link add link va name vrrp0 type macvlan mode bridge");
+        ip("link set vrrp0 addrgenmode none up");
+        let mut watcher = watch();
+        ip("link set vrrp0 type macvlan mode private");
+        let events = read(&mut watcher);
+        assert!(
+            events.iter().any(
+                |event| matches!(event, Event::Link(l) if l.detail == Detail::Macvlan(MacvlanMode::Private))
+            ),
+            "{events:?}"
         );
     });
 }
