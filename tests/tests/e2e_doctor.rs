@@ -80,6 +80,52 @@ fn what_is_set_up_wrongly_is_found() -> Result<()> {
     finds(&rows, "link", Some("nowhere0"), "error", "no such interface")?;
     ensure!(code == 1, "{code}");
 
+    // What stands on an interface of the configuration is served with it, or it is said why not.
+    lab.ip("router", "link set dev a mtu 1500")?;
+    for (name, mode, prefix) in [
+        ("vrrp0", "bridge", "203.0.113.0/25"),
+        ("taps0", "source", "203.0.113.128/25"),
+    ] {
+        lab.ip(
+            "router",
+            &format!("link add link a name {name} type macvlan mode {mode}"),
+        )?;
+        lab.ip("router", &format!("link set dev {name} up"))?;
+        lab.ip("router", &format!("route add {prefix} dev {name}"))?;
+    }
+    let (rows, _) = asked(&lab, "--interface a --interface b")?;
+    finds(&rows, "macvlan", Some("vrrp0"), "ok", "macvlan (bridge) on a")?;
+    finds(
+        &rows,
+        "macvlan",
+        Some("taps0"),
+        "warning",
+        "macvlan (source) on a",
+    )?;
+    finds(
+        &rows,
+        "other-links",
+        None,
+        "warning",
+        "1 route leads through taps0 (macvlan)",
+    )?;
+    ensure!(
+        !rows.iter().any(|row| row["found"]
+            .as_str()
+            .is_some_and(|text| text.contains("through vrrp0"))),
+        "{rows:#?}"
+    );
+    // Without it they are not.
+    let (rows, code) = asked(&lab, "--interface b --interface vrrp0")?;
+    finds(
+        &rows,
+        "macvlan",
+        Some("vrrp0"),
+        "error",
+        "it stands on a, which is not in the configuration",
+    )?;
+    ensure!(code == 1, "{code}");
+
     // A bridge has no rings, no queues to choose, and no native XDP; its hardware is none.
     lab.ip("router", "link add bridge0 type bridge")?;
     let (rows, code) = asked(&lab, "--interface bridge0")?;

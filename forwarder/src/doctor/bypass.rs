@@ -4,6 +4,7 @@
 use super::{
     Finding, Severity,
     facts::{Host, Other},
+    stacked,
 };
 use crate::daemon::bypass;
 
@@ -16,7 +17,7 @@ pub fn examine(host: &Host) -> Vec<Finding> {
     findings.extend(chains(host));
     findings.extend(legacy(host));
     findings.extend(networkd(host));
-    findings.extend(others(&host.others));
+    findings.extend(others(host));
     findings
 }
 
@@ -112,30 +113,59 @@ fn networkd(host: &Host) -> Option<Finding> {
     })
 }
 
-fn others(others: &[Other]) -> Vec<Finding> {
-    let named = others.iter().take(NAMED).map(|other| {
-        let kind = match other.kind.as_str() {
-            "" => String::new(),
-            kind => format!(" ({kind})"),
-        };
-        let routes = match other.routes {
-            1 => "1 route leads".to_string(),
-            many => format!("{many} routes lead"),
-        };
-        Finding::new(
-            Severity::Note,
-            "other-links",
-            format!("{routes} by {}{kind}, which is not served", other.name),
-        )
-        .because("packets for them go up to the kernel, reason egress-without-xdp, and it forwards them")
-    });
-    let mut findings: Vec<Finding> = named.collect();
-    if let Some(more) = others.len().checked_sub(NAMED).filter(|more| *more > 0) {
+/// Links by which routes lead and that are not served.
+fn others(host: &Host) -> Vec<Finding> {
+    let on_ours = |other: &Other| host.stacked.iter().find(|link| link.name == other.name);
+    let unserved: Vec<(&Other, Option<String>)> = host
+        .others
+        .iter()
+        .filter_map(|other| match on_ours(other) {
+            None => Some((other, None)),
+            Some(link) => Some((other, Some(stacked::unserved(link)?.why))),
+        })
+        .collect();
+    let mut findings: Vec<Finding> = unserved
+        .iter()
+        .take(NAMED)
+        .map(|(other, why)| other_link(other, why.as_deref()))
+        .collect();
+    if let Some(more) = unserved.len().checked_sub(NAMED).filter(|more| *more > 0) {
         findings.push(Finding::new(
             Severity::Note,
             "other-links",
-            format!("routes lead by {more} more links that are not served"),
+            format!("routes lead through {more} more links that are not served"),
         ));
     }
     findings
+}
+
+/// One of them; `why` of one that stands on an interface that is served.
+fn other_link(other: &Other, why: Option<&str>) -> Finding {
+    const KERNEL: &str = "the kernel forwards what goes there, counted as egress-without-xdp";
+    let kind = match other.kind.as_str() {
+        "" => String::new(),
+        kind => format!(" ({kind})"),
+    };
+    let routes = match other.routes {
+        1 => "1 route leads".to_string(),
+        many => format!("{many} routes lead"),
+    };
+    let found = format!("{routes} through {}{kind}", other.name);
+    let finding = |severity| Finding::new(severity, "other-links", &*found);
+    if let Some(why) = why {
+        return finding(Severity::Warning).because(format!("{why}: {KERNEL}"));
+    }
+    let serve =
+        |name: &str| format!("[[interface]] with name = \"{name}\", if the fast path should serve it");
+    match (&other.base, other.kind.as_str()) {
+        (Some(base), _) => finding(Severity::Note)
+            .because(format!(
+                "it stands on {base}, which is not in the configuration: {KERNEL}"
+            ))
+            .mend(serve(base)),
+        (None, "" | "bond" | "veth") => finding(Severity::Note)
+            .because(format!("it is not in the configuration: {KERNEL}"))
+            .mend(serve(&other.name)),
+        (None, _) => finding(Severity::Note).because(format!("links of that kind are not served: {KERNEL}")),
+    }
 }

@@ -9,6 +9,7 @@ use crate::netlink::{
     netdev::XdpFeatures,
     nftables::Chain,
 };
+use crate::source::event::{BondMode, Detail, HashPolicy, Member};
 use crate::source::route_tables::RouteTables;
 
 /// The machine.
@@ -48,11 +49,13 @@ pub struct Host {
     pub networkd: bool,
     /// What its configuration says of routes of others (`ManageForeignRoutes`), where it says anything.
     pub manages_foreign_routes: Option<bool>,
-    /// Links by which routes lead and that are not served.
+    /// VLANs and the like on interfaces of the configuration.
+    pub stacked: Vec<Stacked>,
+    /// Links of which the configuration says nothing and by which routes lead, those with the most routes first.
     pub others: Vec<Other>,
 }
 
-/// An interface of the configuration.
+/// An interface of the configuration, or a member of a bond that is one.
 #[derive(Clone, Debug, Default)]
 pub struct Nic {
     /// Its name.
@@ -63,14 +66,24 @@ pub struct Nic {
     pub exists: bool,
     /// Administratively up.
     pub admin_up: bool,
+    /// It has a carrier.
+    pub carrier: bool,
     /// Ethernet framing.
     pub ethernet: bool,
     /// "veth", "bond", "vlan"...; empty for a physical device.
     pub kind: String,
+    /// What it does to frames, as a VLAN, bond or macvlan.
+    pub detail: Detail,
+    /// The device or bond it stands on, as a VLAN or the like.
+    pub base: Option<String>,
     /// Of a bond, bridge or VRF: its name and kind.
     pub master: Option<(String, String)>,
+    /// What its bond says of it.
+    pub member: Option<Member>,
     /// Octets of an IP packet.
     pub mtu: u32,
+    /// Bits each second.
+    pub speed: Option<u64>,
     /// `net.ipv4.conf.NAME.forwarding`.
     pub forwarding4: Option<bool>,
     /// Who drives it.
@@ -96,23 +109,48 @@ pub struct Nic {
 }
 
 /// A bond.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Bond {
-    /// Such as "802.3ad".
-    pub mode: String,
-    /// Such as "layer3+4".
-    pub policy: String,
+    /// How it chooses a member.
+    pub mode: BondMode,
+    /// What it hashes for that.
+    pub policy: HashPolicy,
+    /// Of which members LACP made one link.
+    pub aggregator: Option<u16>,
+    /// It asks its LACP partner to speak up every 30 seconds, else every second.
+    pub slow: Option<bool>,
     /// Its members.
-    pub members: Vec<String>,
+    pub members: Vec<Nic>,
 }
 
-/// A link that is not served.
+/// A link that stands on an interface of the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stacked {
+    /// Its name.
+    pub name: String,
+    /// "vlan", "macvlan", "ipvlan"...
+    pub kind: String,
+    /// What it does to frames, then what the link below it does, down to the interface, which is not among them.
+    pub chain: Vec<Detail>,
+    /// The interface of the configuration, and its MTU.
+    pub base: (String, u32),
+    /// The link below, and its MTU.
+    pub below: (String, u32),
+    /// Octets of an IP packet.
+    pub mtu: u32,
+    /// `net.ipv4.conf.NAME.forwarding`.
+    pub forwarding4: Option<bool>,
+}
+
+/// A link of which the configuration says nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Other {
     /// Its name.
     pub name: String,
     /// "wireguard", "bridge"...; empty for a physical device.
     pub kind: String,
+    /// The device or bond it stands on, as a VLAN or the like.
+    pub base: Option<String>,
     /// Routes of the tables that are followed by which packets would leave there.
     pub routes: u64,
 }

@@ -1,4 +1,7 @@
 //! Finds out about this machine. What cannot be found out is left out: a doctor who is refused something still looks at the rest.
+//! [`stacked`] has what links tell of each other.
+
+mod stacked;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -14,14 +17,16 @@ use crate::{
         command::Commander,
         dump::{dump_links, dump_nexthops, dump_tables},
         ethtool::Ethtool,
-        netdev, nftables,
+        netdev::{self, XdpFeatures},
+        nftables,
     },
     source::{
-        event::{Action, Ifindex, Link, NexthopKind, NexthopObject, Route},
+        event::{Action, Detail, Ifindex, Link, NexthopKind, NexthopObject, Route},
         kernel::sysctl,
         route_tables::{RouteTables, TABLE_LOCAL},
     },
 };
+use stacked::{base, lacp_is_slow, members, on};
 
 /// Where systemd-networkd is configured, in the order in which it reads: the last word counts (networkd.conf(5)).
 const NETWORKD: [&str; 4] = [
@@ -34,33 +39,18 @@ const NETWORKD: [&str; 4] = [
 /// What there is to know for this configuration and place of the pins.
 pub fn gather(config: &Config, bpffs: &Path) -> Host {
     let links = dump_links().unwrap_or_default();
-    let found = |interface: &InterfaceConfig| links.iter().find(|link| link.name == interface.name);
-    let indices: Vec<Ifindex> = config
-        .interfaces
-        .iter()
-        .filter_map(found)
-        .map(|link| link.ifindex)
-        .collect();
-    let features: HashMap<Ifindex, _> = netdev::xdp_features(&indices)
-        .unwrap_or_default()
-        .into_iter()
-        .collect();
-    let mut kernel = Commander::open().ok();
+    let mut look = Look::at(&links, &config.interfaces);
     let nics: Vec<Nic> = config
         .interfaces
         .iter()
-        .map(|interface| match found(interface) {
-            None => unknown(interface),
-            Some(link) => Nic {
-                xdp: features.get(&link.ifindex).copied(),
-                attached: kernel
-                    .as_mut()
-                    .and_then(|kernel| kernel.xdp_attached(link.ifindex).ok()?)
-                    .map(|(mode, _)| mode),
-                ..nic(interface, link, &links)
-            },
-        })
+        .map(|interface| look.interface(interface))
         .collect();
+    let names: Vec<&str> = config.interfaces.iter().map(|it| it.name.as_str()).collect();
+    let mut stacked = on(&links, &names);
+    for link in &mut stacked {
+        link.forwarding4 = sysctl::forwarding4(&link.name).ok();
+    }
+    let mut kernel = look.kernel;
     let tables = config.routes.tables.clone();
     Host {
         release: text("/proc/sys/kernel/osrelease").unwrap_or_default(),
@@ -76,7 +66,8 @@ pub fn gather(config: &Config, bpffs: &Path) -> Host {
         cpus: text("/sys/devices/system/cpu/online").map_or_else(BTreeSet::new, |list| numbers(&list)),
         smt: number("/sys/devices/system/cpu/smt/active").map(|active| active == 1),
         forwarding6: sysctl::forwarding6().ok(),
-        others: others(&links, &config.interfaces, &tables),
+        others: others(&links, &names, &tables),
+        stacked,
         nics,
         tables,
         rules: kernel.as_mut().and_then(|kernel| kernel.rules().ok()),
@@ -89,7 +80,8 @@ pub fn gather(config: &Config, bpffs: &Path) -> Host {
     }
 }
 
-/// Every Ethernet interface but those that are made of others: what is looked at where nothing is configured.
+/// Every Ethernet interface but those that are made of others, and bonds instead of their members: what is looked at where nothing
+/// is configured.
 pub fn candidates() -> Vec<String> {
     let made = [
         "bridge",
@@ -105,7 +97,8 @@ pub fn candidates() -> Vec<String> {
     let links = dump_links().unwrap_or_default();
     let wanted = links
         .into_iter()
-        .filter(|link| link.ethernet && !made.contains(&link.kind.as_str()));
+        .filter(|link| link.ethernet && link.lower.is_none() && link.member.is_none())
+        .filter(|link| !made.contains(&link.kind.as_str()));
     wanted.map(|link| link.name).collect()
 }
 
@@ -118,40 +111,109 @@ fn unknown(interface: &InterfaceConfig) -> Nic {
     }
 }
 
-/// What its link and its driver tell.
-fn nic(interface: &InterfaceConfig, link: &Link, links: &[Link]) -> Nic {
-    let ethtool = Ethtool::of(link.ifindex);
-    let ask = ethtool.as_ref();
-    let driver = ask.and_then(Ethtool::driver);
-    let device = driver
-        .as_ref()
-        .filter(|driver| !driver.bus.is_empty() && !driver.bus.contains('/'))
-        .map(|driver| Path::new("/sys/bus/pci/devices").join(&driver.bus));
-    let master = link
-        .master
-        .and_then(|index| links.iter().find(|link| link.ifindex == index));
-    Nic {
-        exists: true,
-        admin_up: link.admin_up,
-        ethernet: link.ethernet,
-        kind: link.kind.clone(),
-        master: master.map(|master| (master.name.clone(), master.kind.clone())),
-        mtu: link.mtu,
-        forwarding4: sysctl::forwarding4(&link.name).ok(),
-        rings: ask.and_then(Ethtool::rings),
-        channels: ask.and_then(Ethtool::channels),
-        spread: ask.and_then(Ethtool::spread),
-        features: ask.and_then(Ethtool::features).map(|features| {
-            let on = features.into_iter().filter(|(_, on)| *on);
-            on.map(|(name, _)| name).collect()
-        }),
-        interrupts: device.as_deref().map_or_else(Vec::new, interrupts),
-        virtual_functions: device
-            .and_then(|device| number(device.join("sriov_numvfs")))
-            .unwrap_or(0),
-        bond: (link.kind == "bond").then(|| bond(link, links)),
-        driver,
-        ..unknown(interface)
+/// Looks at interfaces.
+struct Look<'a> {
+    links: &'a [Link],
+    features: HashMap<Ifindex, XdpFeatures>,
+    kernel: Option<Commander>,
+}
+
+impl<'a> Look<'a> {
+    /// At these, and at members of those that are bonds.
+    fn at(links: &'a [Link], interfaces: &[InterfaceConfig]) -> Self {
+        let found = |interface: &InterfaceConfig| links.iter().find(|link| link.name == interface.name);
+        let indices: Vec<Ifindex> = interfaces
+            .iter()
+            .filter_map(found)
+            .flat_map(|link| std::iter::once(link).chain(members(link, links)))
+            .map(|link| link.ifindex)
+            .collect();
+        Look {
+            links,
+            features: netdev::xdp_features(&indices)
+                .unwrap_or_default()
+                .into_iter()
+                .collect(),
+            kernel: Commander::open().ok(),
+        }
+    }
+
+    fn interface(&mut self, interface: &InterfaceConfig) -> Nic {
+        match self.links.iter().find(|link| link.name == interface.name) {
+            None => unknown(interface),
+            Some(link) => Nic {
+                bond: self.bond(interface, link),
+                ..self.nic(interface, link)
+            },
+        }
+    }
+
+    /// A bond whose members are looked at as if each were configured.
+    fn bond(&mut self, interface: &InterfaceConfig, link: &Link) -> Option<Bond> {
+        let Detail::Bond(bond) = link.detail else {
+            return None;
+        };
+        let links = self.links;
+        let members = members(link, links).map(|member| {
+            let configured = InterfaceConfig {
+                name: member.name.clone(),
+                ..interface.clone()
+            };
+            self.nic(&configured, member)
+        });
+        Some(Bond {
+            mode: bond.mode,
+            policy: bond.policy,
+            aggregator: bond.aggregator,
+            members: members.collect(),
+            // /proc/net is this process's network namespace, unlike /sys/class/net.
+            slow: text(format!("/proc/net/bonding/{}", link.name)).and_then(|said| lacp_is_slow(&said)),
+        })
+    }
+
+    /// What its link and its driver tell.
+    fn nic(&mut self, interface: &InterfaceConfig, link: &Link) -> Nic {
+        let ethtool = Ethtool::of(link.ifindex);
+        let ask = ethtool.as_ref();
+        let driver = ask.and_then(Ethtool::driver);
+        let device = driver
+            .as_ref()
+            .filter(|driver| !driver.bus.is_empty() && !driver.bus.contains('/'))
+            .map(|driver| Path::new("/sys/bus/pci/devices").join(&driver.bus));
+        let master = link
+            .master
+            .and_then(|index| self.links.iter().find(|link| link.ifindex == index));
+        let attached = self.kernel.as_mut();
+        let attached = attached.and_then(|kernel| kernel.xdp_attached(link.ifindex).ok()?);
+        Nic {
+            exists: true,
+            admin_up: link.admin_up,
+            carrier: link.carrier,
+            ethernet: link.ethernet,
+            kind: link.kind.clone(),
+            detail: link.detail,
+            base: base(link, self.links).map(|base| base.name.clone()),
+            master: master.map(|master| (master.name.clone(), master.kind.clone())),
+            member: link.member,
+            mtu: link.mtu,
+            speed: ask.and_then(Ethtool::speed),
+            forwarding4: sysctl::forwarding4(&link.name).ok(),
+            xdp: self.features.get(&link.ifindex).copied(),
+            attached: attached.map(|(mode, _)| mode),
+            rings: ask.and_then(Ethtool::rings),
+            channels: ask.and_then(Ethtool::channels),
+            spread: ask.and_then(Ethtool::spread),
+            features: ask.and_then(Ethtool::features).map(|features| {
+                let on = features.into_iter().filter(|(_, on)| *on);
+                on.map(|(name, _)| name).collect()
+            }),
+            interrupts: device.as_deref().map_or_else(Vec::new, interrupts),
+            virtual_functions: device
+                .and_then(|device| number(device.join("sriov_numvfs")))
+                .unwrap_or(0),
+            driver,
+            ..unknown(interface)
+        }
     }
 }
 
@@ -168,42 +230,8 @@ fn interrupts(device: &Path) -> Vec<BTreeSet<u32>> {
     cpus.collect()
 }
 
-fn bond(link: &Link, links: &[Link]) -> Bond {
-    let members = links.iter().filter(|member| member.master == Some(link.ifindex));
-    // /proc/net is this process's network namespace, unlike /sys/class/net.
-    let said = text(format!("/proc/net/bonding/{}", link.name)).unwrap_or_default();
-    Bond {
-        members: members.map(|member| member.name.clone()).collect(),
-        ..bonding(&said)
-    }
-}
-
-/// The mode and policy that /proc/net/bonding/NAME tells (drivers/net/bonding/bond_procfs.c), by the names of the parameters.
-fn bonding(said: &str) -> Bond {
-    let value = |key: &str| {
-        said.lines()
-            .find_map(|line| line.strip_prefix(key)?.strip_prefix(": "))
-    };
-    let mode = match value("Bonding Mode").unwrap_or_default() {
-        mode if mode.starts_with("load balancing (round-robin)") => "balance-rr",
-        mode if mode.starts_with("fault-tolerance (active-backup)") => "active-backup",
-        mode if mode.starts_with("load balancing (xor)") => "balance-xor",
-        mode if mode.starts_with("fault-tolerance (broadcast)") => "broadcast",
-        mode if mode.starts_with("IEEE 802.3ad") => "802.3ad",
-        mode if mode.starts_with("transmit load balancing") => "balance-tlb",
-        mode if mode.starts_with("adaptive load balancing") => "balance-alb",
-        _ => "unknown",
-    };
-    let policy = value("Transmit Hash Policy").unwrap_or("none");
-    Bond {
-        mode: mode.to_string(),
-        policy: policy.split(' ').next().unwrap_or(policy).to_string(),
-        members: Vec::new(),
-    }
-}
-
 /// Links by which routes lead and that are not of the configuration, those with the most routes first.
-fn others(links: &[Link], served: &[InterfaceConfig], tables: &RouteTables) -> Vec<Other> {
+fn others(links: &[Link], configured: &[&str], tables: &RouteTables) -> Vec<Other> {
     let objects: HashMap<u32, NexthopKind> = dump_nexthops()
         .unwrap_or_default()
         .into_iter()
@@ -225,10 +253,11 @@ fn others(links: &[Link], served: &[InterfaceConfig], tables: &RouteTables) -> V
         .filter_map(|(ifindex, routes)| {
             let link = links.iter().find(|link| link.ifindex == ifindex)?;
             let loopback = link.ifindex == 1;
-            let known = loopback || served.iter().any(|interface| interface.name == link.name);
+            let known = loopback || configured.contains(&link.name.as_str());
             (!known).then(|| Other {
                 name: link.name.clone(),
                 kind: link.kind.clone(),
+                base: base(link, links).map(|base| base.name.clone()),
                 routes,
             })
         })
@@ -353,24 +382,6 @@ mod tests {
         assert_eq!(networkd(directory.path()), Some(false));
         assert_eq!(networkd(&directory.path().join("10-a.conf")), Some(true));
         assert_eq!(networkd(&directory.path().join("none")), None);
-    }
-
-    #[test]
-    fn a_bond_is_known_by_the_names_of_its_parameters() {
-        let said = "Ethernet Channel Bonding Driver: v6.1.0\n\nBonding Mode: IEEE 802.3ad Dynamic link aggregation\n\
-                    Transmit Hash Policy: layer3+4 (1)\nMII Status: up\n";
-        let bond = bonding(said);
-        assert_eq!(
-            (bond.mode.as_str(), bond.policy.as_str()),
-            ("802.3ad", "layer3+4")
-        );
-        let said = "Bonding Mode: fault-tolerance (active-backup)\n";
-        let bond = bonding(said);
-        assert_eq!(
-            (bond.mode.as_str(), bond.policy.as_str()),
-            ("active-backup", "none")
-        );
-        assert_eq!(bonding("").mode, "unknown");
     }
 
     #[test]

@@ -4,10 +4,12 @@
 use std::collections::BTreeSet;
 
 use super::{
-    Finding, Severity,
+    Finding, Severity, bonds,
     facts::{Host, Nic},
+    stacked,
 };
 use crate::netlink::{command::XdpMode, netdev::XdpFeatures};
+use crate::source::event::Detail;
 
 /// The largest MTU that drivers take with a program that reads frames in one buffer, as on Linux 6.1 with pages of 4 KiB.
 const MTU_LIMITS: [(&str, u32); 6] = [
@@ -19,9 +21,6 @@ const MTU_LIMITS: [(&str, u32); 6] = [
     ("veth", 3506),
 ];
 
-/// Bonding modes in which the kernel lets a program run on the bond (`bond_xdp_check`, drivers/net/bonding/bond_main.c).
-const BOND_MODES: [&str; 4] = ["balance-rr", "active-backup", "802.3ad", "balance-xor"];
-
 /// What is to be said of it.
 pub fn examine(host: &Host, nic: &Nic) -> Vec<Finding> {
     if !nic.exists {
@@ -32,11 +31,37 @@ pub fn examine(host: &Host, nic: &Nic) -> Vec<Finding> {
                 .on(&nic.name),
         ];
     }
-    let mut findings = vec![link(nic), mode(nic)];
+    let own = |findings: Vec<Finding>| findings.into_iter().map(|finding| finding.on(&nic.name));
+    if let Some((bond, kind)) = &nic.master
+        && kind == "bond"
+        && host.nics.iter().any(|nic| nic.name == *bond)
+    {
+        // The rest is told of it with its bond.
+        return own(master(nic).into_iter().collect()).collect();
+    }
+    let mut findings = vec![link(nic)];
     findings.extend(forwarding(nic));
     findings.extend(master(nic));
-    findings.extend(bond(nic));
-    findings.push(mtu(nic));
+    match (&nic.bond, nic.detail) {
+        (Some(bond), _) => own(findings).chain(bonds::examine(host, nic, bond)).collect(),
+        (None, Detail::Vlan(_) | Detail::Macvlan(_)) => {
+            findings.extend(stacked::named(host, nic));
+            own(findings).collect()
+        }
+        (None, _) => own(findings).chain(hardware(host, nic)).collect(),
+    }
+}
+
+/// What is to be said of a device as such: of a member of a bond, which has no routes of its own.
+pub fn device(host: &Host, nic: &Nic) -> Vec<Finding> {
+    let mut findings = vec![link(nic).on(&nic.name)];
+    findings.extend(hardware(host, nic));
+    findings
+}
+
+/// Of its driver and what stands behind it.
+fn hardware(host: &Host, nic: &Nic) -> Vec<Finding> {
+    let mut findings = vec![mode(nic), mtu(nic)];
     findings.extend(offloads(nic));
     findings.extend(queues(host, nic));
     findings.extend(spread(nic));
@@ -71,10 +96,15 @@ fn link(nic: &Nic) -> Finding {
 fn forwarding(nic: &Nic) -> Option<Finding> {
     Some(match nic.forwarding4? {
         true => Finding::ok("forwarding", "IPv4 forwarding is on"),
-        false => Finding::new(Severity::Warning, "forwarding", "IPv4 forwarding is off")
-            .because("neither the kernel nor the fast path forwards IPv4 that comes in there")
-            .mend("sysctl -w net.ipv4.ip_forward=1"),
+        false => no_forwarding4(),
     })
+}
+
+/// Of an interface, whatever its kind.
+pub fn no_forwarding4() -> Finding {
+    Finding::new(Severity::Warning, "forwarding", "IPv4 forwarding is off")
+        .because("neither the kernel nor the fast path forwards IPv4 that comes in there")
+        .mend("sysctl -w net.ipv4.ip_forward=1")
 }
 
 fn mode(nic: &Nic) -> Finding {
@@ -140,8 +170,9 @@ fn mode(nic: &Nic) -> Finding {
 fn master(nic: &Nic) -> Option<Finding> {
     let (name, kind) = nic.master.as_ref()?;
     Some(match kind.as_str() {
-        "bond" => Finding::new(Severity::Note, "master", format!("it is a member of the bond {name}"))
-            .because("a program on a member and one on its bond exclude each other"),
+        "bond" => Finding::new(Severity::Error, "master", format!("it is a member of the bond {name}"))
+            .because("routes lead by the bond, and what comes in here comes in by the bond: that is what is configured")
+            .mend(format!("[[interface]] with name = \"{name}\" instead of name = \"{}\"", nic.name)),
         "vrf" => Finding::new(Severity::Warning, "master", format!("it belongs to the VRF {name}"))
             .because("the fast path looks in the tables of [routes], not in the VRF's")
             .mend(format!("ip link show {name}; tables = [...] of [routes], or take it out of the configuration")),
@@ -151,42 +182,6 @@ fn master(nic: &Nic) -> Option<Finding> {
             format!("it is a port of {name} ({kind})"),
         )
         .because("what the bridge would switch comes to the program first; it forwards only what is addressed to the interface itself"),
-    })
-}
-
-fn bond(nic: &Nic) -> Option<Finding> {
-    let bond = nic.bond.as_ref()?;
-    let members = bond.members.len();
-    let found = format!(
-        "bond of {members} members, mode {}, policy {}",
-        bond.mode, bond.policy
-    );
-    Some(if members == 0 {
-        Finding::new(Severity::Error, "bond", "a bond without members")
-            .because("nothing comes in or leaves by it")
-            .mend(format!(
-                "ip link set MEMBER down; ip link set MEMBER master {}",
-                nic.name
-            ))
-    } else if !BOND_MODES.contains(&bond.mode.as_str()) {
-        Finding::new(Severity::Error, "bond", found)
-            .because(format!(
-                "the kernel runs programs on bonds of mode {} alone",
-                BOND_MODES.join(", ")
-            ))
-            .mend(format!("ip link set {} type bond mode 802.3ad", nic.name))
-    } else if bond.policy == "vlan+srcmac" {
-        Finding::new(Severity::Error, "bond", found)
-            .because("the kernel does not run programs on bonds of that policy")
-            .mend(format!(
-                "ip link set {} type bond xmit_hash_policy layer3+4",
-                nic.name
-            ))
-    } else {
-        Finding::new(Severity::Warning, "bond", found).because(
-            "the kernel chooses the member frame by frame, so what leaves by a bond costs more than by its member: frames are handed \
-             over one by one instead of in sixteens",
-        )
     })
 }
 
@@ -214,7 +209,7 @@ fn offloads(nic: &Nic) -> Vec<Finding> {
             "its driver does not tell its offloads",
         )];
     };
-    let wrong = [
+    let wrong: [(&str, &str, &str, &str); 4] = [
         (
             "rx-lro",
             "large receive offload (lro) is on",
@@ -233,6 +228,12 @@ fn offloads(nic: &Nic) -> Vec<Finding> {
             "a tagged frame looks untagged to the program, and would be taken for one of the untagged network",
             "rxvlan",
         ),
+        (
+            "rx-vlan-stag-hw-parse",
+            "the hardware takes service VLAN tags off (rx-vlan-stag-hw-parse)",
+            "a frame with a service tag (802.1ad) looks to the program as if it had none, and would be taken for one of another network",
+            "rx-vlan-stag-hw-parse",
+        ),
     ];
     let mut findings = Vec::new();
     for (feature, found, why, word) in wrong {
@@ -241,7 +242,7 @@ fn offloads(nic: &Nic) -> Vec<Finding> {
         }
         // veth hands the tag over beside the frame only where it was set in software: XDP turns it back.
         let virtual_link = nic.driver.as_ref().is_some_and(|driver| driver.name == "veth");
-        if virtual_link && feature == "rx-vlan-hw-parse" {
+        if virtual_link && feature.starts_with("rx-vlan-") {
             continue;
         }
         let finding = Finding::new(Severity::Error, "offloads", found).because(why);

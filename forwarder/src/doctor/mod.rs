@@ -1,13 +1,15 @@
 //! `forwarder doctor`: what of this machine keeps the fast path from working, from being fast, or from doing what the kernel would do.
 //!
-//! [`facts`] is what was found, plain data; [`gather`] finds it, and alone touches the machine; [`system`], [`interfaces`] and [`bypass`]
-//! judge it, pure; [`mend`] carries out what is safe. A finding names what is the case, why it matters, and the command that changes it.
+//! [`facts`] is what was found, plain data; [`gather`] finds it, and alone touches the machine; [`system`], [`interfaces`], [`bonds`],
+//! [`stacked`] (VLANs, macvlans) and [`bypass`] judge it, pure; [`mend`] carries out what is safe. A finding names what is the case, why it matters, and the command that changes it.
 
+mod bonds;
 mod bypass;
 pub mod facts;
 pub mod gather;
 mod interfaces;
 pub mod mend;
+mod stacked;
 mod system;
 
 use serde::Serialize;
@@ -107,6 +109,9 @@ pub fn examine(host: &Host) -> Vec<Finding> {
     for nic in &host.nics {
         findings.extend(interfaces::examine(host, nic));
     }
+    for link in &host.stacked {
+        findings.extend(stacked::examine(host, link));
+    }
     findings.extend(bypass::examine(host));
     findings
 }
@@ -117,5 +122,7 @@ pub fn worst(findings: &[Finding]) -> Severity {
     open.map(|finding| finding.severity).max().unwrap_or(Severity::Ok)
 }
 
+#[cfg(test)]
+mod stacked_tests;
 #[cfg(test)]
 mod tests;
