@@ -19,6 +19,7 @@ pub mod overlap;
 pub mod packets;
 pub mod random;
 pub mod replay;
+pub mod ring;
 pub mod routes;
 pub mod sandbox;
 pub mod table;

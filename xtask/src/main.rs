@@ -7,6 +7,7 @@ mod fuzz;
 mod setup;
 mod sh;
 mod test;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -41,6 +42,8 @@ enum Command {
     Lab(lab::cli::LabArgs),
     /// The whole thread in one go, as an operator sees it: exit 0 when every check holds (root)
     Demo(demo::Args),
+    /// Run the tests of bonds, VLANs and other kernels on Debian's kernels, under QEMU
+    Vm(vm::Args),
     /// Measure against what Linux offers, every answer verified before it is timed (root)
     Bench(bench::Args),
 }
@@ -83,6 +86,7 @@ fn run(command: Command) -> Result<()> {
             };
             demo::run(&args, binary)
         }
+        Command::Vm(args) => vm::run(&args),
         Command::Bench(_) => {
             let programs = bench::Programs {
                 forwarder: build::forwarder(true)?,

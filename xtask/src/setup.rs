@@ -17,9 +17,11 @@ use anyhow::{Result, anyhow, bail};
 use crate::{ebpf, sh};
 
 /// Programs that the labs, the demo and the tests run, with the Debian package of each. What every Debian has is not here.
-const PROGRAMS: [(&str, &str); 24] = [
+const PROGRAMS: [(&str, &str); 31] = [
     ("bird", "bird2"),
     ("birdc", "bird2"),
+    ("bridge", "iproute2"),
+    ("busybox", "busybox-static"),
     ("chromium", "chromium"),
     ("curl", "curl"),
     ("ethtool", "ethtool"),
@@ -27,6 +29,8 @@ const PROGRAMS: [(&str, &str); 24] = [
     ("gobgp", "gobgpd"),
     ("gobgpd", "gobgpd"),
     ("ip", "iproute2"),
+    ("keepalived", "keepalived"),
+    ("ldd", "libc-bin"),
     ("mount", "mount"),
     ("nft", "nftables"),
     ("unshare", "util-linux"),
@@ -34,8 +38,11 @@ const PROGRAMS: [(&str, &str); 24] = [
     ("ping", "iputils-ping"),
     ("prometheus", "prometheus"),
     ("promtool", "prometheus"),
+    ("qemu-system-x86_64", "qemu-system-x86"),
     ("setpriv", "util-linux"),
     ("setsid", "util-linux"),
+    ("strip", "binutils"),
+    ("tc", "iproute2"),
     ("tcpdump", "tcpdump"),
     ("traceroute", "traceroute"),
     ("tshark", "tshark"),
@@ -213,6 +220,14 @@ pub fn component(subcommand: &str, rustup: &str, debian: &str) -> Result<()> {
     }
 }
 
+/// Refreshes apt's lists of packages.
+///
+/// # Errors
+/// As `apt-get update`.
+pub fn refresh() -> Result<()> {
+    apt::update()
+}
+
 fn has_llvm() -> bool {
     ["bin/llvm-config", "lib/libLLVM.so"]
         .iter()
@@ -259,6 +274,7 @@ fn install_packages(packages: &[&str]) -> Result<()> {
         ("exabgp", "exabgp"),
         ("frr", "frr"),
         ("gobgpd", "gobgpd"),
+        ("keepalived", "keepalived"),
     ] {
         if packages.contains(&package) && Path::new("/run/systemd/system").exists() {
             eprintln!("systemctl disable --now {service}   (the labs and tests start their own)");
@@ -283,6 +299,12 @@ fn advice(absent: &[&str]) -> String {
         text += " on PATH.";
     }
     text + "\nThen run `cargo xtask setup` again."
+}
+
+/// Whether setup sees to it that this program is there.
+#[cfg(test)]
+pub fn installs(name: &str) -> bool {
+    PROGRAMS.iter().any(|(program, _)| *program == name)
 }
 
 #[cfg(test)]
@@ -316,8 +338,7 @@ mod tests {
             });
         }
         assert!(called.iter().any(|name| name == "gobgpd"), "{called:?}");
-        let known =
-            |name: &str| EVERYWHERE.contains(&name) || PROGRAMS.iter().any(|(known, _)| *known == name);
+        let known = |name: &str| EVERYWHERE.contains(&name) || installs(name);
         let unknown: Vec<_> = called.iter().filter(|name| !known(name)).collect();
         assert!(unknown.is_empty(), "not in PROGRAMS: {unknown:?}");
     }
