@@ -1,4 +1,5 @@
-//! Builds the XDP program and leaves it in `$OUT_DIR/forwarder-ebpf.o`, for `aya::include_bytes_aligned!`.
+//! Builds the XDP program, and the harness that `forwarder bench` runs it in, and leaves them in `$OUT_DIR`, for
+//! `aya::include_bytes_aligned!`.
 
 #[path = "../xtask/src/ebpf.rs"]
 mod ebpf;
@@ -12,7 +13,7 @@ fn main() -> ExitCode {
     for path in ["forwarder-ebpf", "forwarder-common", "Cargo.toml", "Cargo.lock"] {
         println!("cargo::rerun-if-changed=../{path}");
     }
-    match object() {
+    match objects() {
         Ok(warnings) => {
             for line in warnings.lines() {
                 println!("cargo::warning={line}");
@@ -31,8 +32,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// Builds and copies the object; what the compiler had to say otherwise.
-fn object() -> Result<String, String> {
+/// Builds and copies the objects; what the compiler had to say otherwise.
+fn objects() -> Result<String, String> {
     let directory = |name: &str| {
         env::var_os(name)
             .map(PathBuf::from)
@@ -43,10 +44,22 @@ fn object() -> Result<String, String> {
     let workspace = manifest
         .parent()
         .ok_or("this package stands outside its workspace")?;
-    let (object, warnings) = ebpf::build(workspace, &inner_target(&out), false)?;
-    let copy = out.join("forwarder-ebpf.o");
-    fs::copy(&object, &copy)
-        .map_err(|e| format!("cannot copy {} to {}: {e}", object.display(), copy.display()))?;
+    let target = inner_target(&out);
+    let harness = "forwarder-harness";
+    let mut warnings = String::new();
+    for (name, built) in [
+        ("forwarder-ebpf", ebpf::build(workspace, &target, false)?),
+        (
+            harness,
+            ebpf::build_binary(workspace, "forwarder-ebpf", harness, &target, false)?,
+        ),
+    ] {
+        let (object, said) = built;
+        let copy = out.join(format!("{name}.o"));
+        fs::copy(&object, &copy)
+            .map_err(|e| format!("cannot copy {} to {}: {e}", object.display(), copy.display()))?;
+        warnings += &said;
+    }
     Ok(warnings)
 }
 

@@ -21,6 +21,7 @@ pub mod directory;
 pub mod fib;
 pub mod filter;
 pub mod flow;
+pub mod harness;
 pub mod interface;
 pub mod limit;
 pub mod maps;

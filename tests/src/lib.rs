@@ -14,6 +14,7 @@ pub mod gobgp;
 pub mod known;
 pub mod lab;
 pub mod ledger;
+pub mod memory;
 pub mod operator;
 pub mod overlap;
 pub mod packets;

@@ -52,7 +52,8 @@ pub fn bench() -> Result<PathBuf> {
 /// When a tool is missing or it does not compile, with what the compiler says.
 pub fn bench_object() -> Result<PathBuf> {
     let target = sh::target_dir()?.join("bpf");
-    let object = ebpf::build_package(&sh::workspace(), "forwarder-bench-ebpf", &target, false);
+    let name = "forwarder-bench-ebpf";
+    let object = ebpf::build_binary(&sh::workspace(), name, name, &target, false);
     let (object, warnings) = object.map_err(|why| anyhow!(why.trim_end().to_owned()))?;
     eprint!("{warnings}");
     Ok(object)

@@ -194,16 +194,18 @@ pub fn linker(workspace: &Path) -> Result<PathBuf, String> {
 /// # Errors
 /// A message for the user, with the compiler's own when it ran.
 pub fn build(workspace: &Path, target_dir: &Path, verbose: bool) -> Result<(PathBuf, String), String> {
-    build_package(workspace, "forwarder-ebpf", target_dir, verbose)
+    let name = "forwarder-ebpf";
+    build_binary(workspace, name, name, target_dir, verbose)
 }
 
-/// As [`build`], for any package of the workspace whose only binary, of the package's name, is a BPF object.
+/// As [`build`], for any binary of the workspace that is a BPF object.
 ///
 /// # Errors
 /// As [`build`].
-pub fn build_package(
+pub fn build_binary(
     workspace: &Path,
     package: &str,
+    binary: &str,
     target_dir: &Path,
     verbose: bool,
 ) -> Result<(PathBuf, String), String> {
@@ -233,7 +235,7 @@ pub fn build_package(
             "-p",
             package,
             "--bin",
-            package,
+            binary,
             "--target-dir",
         ])
         .arg(target_dir)
@@ -260,9 +262,9 @@ pub fn build_package(
         .map_err(|e| format!("cannot run {}: {e}", cargo.get_program().display()))?;
     let said = String::from_utf8_lossy(&stderr).into_owned();
     if !status.success() {
-        return Err(format!("the BPF object ({package}) does not build\n{said}"));
+        return Err(format!("the BPF object ({binary}) does not build\n{said}"));
     }
-    Ok((target_dir.join(TARGET).join("release").join(package), said))
+    Ok((target_dir.join(TARGET).join("release").join(binary), said))
 }
 
 /// Takes out of a command's environment what an outer cargo put there.

@@ -3,6 +3,7 @@
 //! Every reading command is a table for people or, with `--json`, rows for programs; both from the same figures. Exit codes:
 //! 0 yes, 1 no or failed, 2 wrong usage; and 3 where `doctor` has only warnings.
 
+mod bench;
 mod bogons;
 mod candidates;
 mod client;
@@ -166,6 +167,8 @@ enum Command {
         #[command(flatten)]
         format: Format,
     },
+    /// What a packet costs on this CPU, and how many cores fill the links; no traffic is touched, no counter moves
+    Bench(bench::Words),
     /// Filter rules: what each met, and which one a packet would meet
     #[command(subcommand)]
     Filter(filter::Command),
@@ -252,6 +255,7 @@ fn run(cli: Cli) -> Result<u8> {
             Some(file) => lookup_table::lookup(&file, address, format.json),
         },
         Command::Trace { packet, format } => trace::trace(&cli.places.bpffs, &packet, format.json),
+        Command::Bench(words) => bench::bench(&words, &cli.places.bpffs),
         Command::Filter(command) => filter::run(&reader, &command),
         Command::Top(words) => top::top(reader, &words),
         Command::Report(command) => report::run(&command),

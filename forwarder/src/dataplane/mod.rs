@@ -4,6 +4,7 @@
 //! everything above works on it without root.
 
 pub mod attach;
+pub mod bencher;
 pub mod btf;
 mod direct;
 pub mod kernel;

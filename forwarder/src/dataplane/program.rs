@@ -34,6 +34,8 @@ pub enum Purpose {
     Live,
     /// Tracing: shares the tables, counts in maps of its own, notes every step.
     Trace,
+    /// Measuring: shares the tables, counts in maps of its own, samples into a ring buffer of its own.
+    Bench,
     /// Forwarding with nothing counted, which no command does: what counting costs is measured against it.
     Uncounted,
 }
@@ -43,7 +45,7 @@ pub struct Opened {
     /// The object.
     pub ebpf: Ebpf,
     /// Tables that the programs have the addresses of; open until they are loaded.
-    _tables: HashMap<&'static str, MapData>,
+    pub tables: HashMap<&'static str, MapData>,
 }
 
 /// Opens the object on the pinned maps. Programs are loaded by the caller, one by one.
@@ -54,6 +56,7 @@ pub fn open(pins: &Pins, sizes: Sizes, purpose: Purpose) -> Result<Opened> {
     let object = match purpose {
         Purpose::Live => resolve(OBJECT, pins, sizes),
         Purpose::Trace => resolve_tracing(pins, sizes),
+        Purpose::Bench => resolve_bench(pins, sizes),
         Purpose::Uncounted => resolve_uncounted(pins, sizes),
     }?;
     let mut loader = EbpfLoader::new();
@@ -74,6 +77,7 @@ pub fn open(pins: &Pins, sizes: Sizes, purpose: Purpose) -> Result<Opened> {
             maps::PUNT_FLOWS,
             maps::SAMPLES,
         ],
+        Purpose::Bench => &[maps::DEVICES, maps::SELF_ADDRESSES, maps::PUNT_FLOWS],
     };
     for name in shared {
         loader.map_pin_path(name, Cow::Owned(pins.map(name)));
@@ -97,8 +101,10 @@ pub fn open(pins: &Pins, sizes: Sizes, purpose: Purpose) -> Result<Opened> {
         .override_global("NETNS", &netns, true)
         .override_global("DEVICES_ID", &devices, true);
     if purpose != Purpose::Live {
-        loader.map_max_entries(maps::PREFIX_COUNTERS, 1);
-        loader.map_max_entries(maps::SOURCE_COUNTERS, 1);
+        for name in [maps::PREFIX_COUNTERS, maps::SOURCE_COUNTERS] {
+            let asked = purpose == Purpose::Bench && sizes.length(name) == 0;
+            loader.map_max_entries(name, if asked { sizes.slots } else { 1 });
+        }
     }
     let ebpf = loader.load(&object.octets).map_err(|why| {
         anyhow!(why).context(
@@ -107,7 +113,7 @@ pub fn open(pins: &Pins, sizes: Sizes, purpose: Purpose) -> Result<Opened> {
     })?;
     Ok(Opened {
         ebpf,
-        _tables: object.tables,
+        tables: object.tables,
     })
 }
 
@@ -153,6 +159,35 @@ fn resolve_tracing(pins: &Pins, sizes: Sizes) -> Result<direct::Object> {
             maps::PREFIX_COUNTERS => 0,
             _ if strides.contains(&name) => 0,
             _ => length(name),
+        },
+    )
+}
+
+/// The same for measuring: the program as it forwards, but for the numbers of its immediates. It runs on one CPU, so of the counters
+/// of prefixes there is one CPU's share, which on a machine with many is nearly all of the memory: their stride by CPU is 0.
+fn resolve_bench(pins: &Pins, sizes: Sizes) -> Result<direct::Object> {
+    let one = Sizes { cpus: 1, ..sizes };
+    let by_prefix = [maps::PREFIX_COUNTERS, maps::SOURCE_COUNTERS];
+    // What the program that forwards asks the map for, because it is too large, this one asks for too.
+    let asked = |name| by_prefix.contains(&name) && sizes.length(name) == 0;
+    let (all, few) = (sizes.arrays()?, one.arrays()?);
+    direct::resolve(
+        OBJECT,
+        |name| {
+            let arrays = if by_prefix.contains(&name) { &few } else { &all };
+            match arrays.iter().find(|(known, ..)| *known == name) {
+                Some(_) if asked(name) => pins.data(maps::SETTINGS),
+                Some((_, entries, octets)) if maps::COUNTERS.contains(&name) => {
+                    pins::private_array(name, *entries, *octets)
+                }
+                _ => pins.data(name),
+            }
+        },
+        |name| match name {
+            maps::SLOT_DIRECTORY => 0,
+            _ if asked(name) => 0,
+            _ if by_prefix.contains(&name) => one.length(name),
+            _ => sizes.length(name),
         },
     )
 }

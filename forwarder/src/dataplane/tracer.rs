@@ -95,15 +95,21 @@ impl Tracer {
     }
 }
 
+/// The context of a frame of so many octets that has come in there.
+pub(super) fn context(ifindex: u32, octets: usize) -> [u8; CONTEXT] {
+    let mut context = [0u8; CONTEXT];
+    context[4..8].copy_from_slice(&(octets as u32).to_ne_bytes());
+    context[12..16].copy_from_slice(&ifindex.to_ne_bytes());
+    context
+}
+
 /// Runs a frame through a loaded program as if it had come in on an interface of this network namespace. Answers the
 /// verdict and the frame as the program left it.
 ///
 /// # Errors
 /// No such interface, or a frame the kernel does not take (shorter than an Ethernet header).
 pub fn run_frame(program: &Xdp, ifindex: u32, packet: &[u8]) -> Result<(u32, Vec<u8>)> {
-    let mut context = [0u8; CONTEXT];
-    context[4..8].copy_from_slice(&(packet.len() as u32).to_ne_bytes());
-    context[12..16].copy_from_slice(&ifindex.to_ne_bytes());
+    let context = context(ifindex, packet.len());
     let mut out = vec![0u8; packet.len() + 64];
     let result = program
         .test_run(TestRunOptions {

@@ -2,6 +2,7 @@
 //! moved. The same packet through the tracing instance must come out the same and move nothing.
 
 mod accounts;
+mod bench;
 mod budget;
 mod churn;
 mod ecmp;
