@@ -36,6 +36,12 @@ const CHOSEN: [Chosen; 3] = [
     },
 ];
 
+/// What the names of tests begin with that run here and nowhere else.
+const RING: &str = "ring_";
+
+/// What the tests find in their environment: of the frames that are sent through a plain router and ours, a hundredth.
+pub const ENVIRONMENT: [(&str, &str); 1] = [("FORWARDER_DIFF_COUNT", "2000")];
+
 /// Where test binaries stand in the machine.
 pub const PLACE: &str = "/vm/tests";
 
@@ -49,21 +55,15 @@ pub struct Tests {
     pub init: PathBuf,
 }
 
-/// Builds the tests, the controller and the first process.
+/// Builds the tests, the controller and the first process. Only those `named`, where any is.
 ///
 /// # Errors
 /// The build fails; cargo has said why by then.
-pub fn build() -> Result<Tests> {
+pub fn build(named: &[String]) -> Result<Tests> {
+    let names = names(named)?;
     // As `cargo xtask test` does, so that nothing is compiled twice.
     sh::run(sh::cargo().args(["build", "--package", "forwarder", "--all-targets"]))?;
     sh::run(sh::cargo().args(["build", "--package", "vm-init"]))?;
-    // The quick ones first, and those that only these kernels can run.
-    let mut names: Vec<_> = rings()?.into_iter().map(|name| (name, true, &[][..])).collect();
-    names.extend(
-        CHOSEN
-            .iter()
-            .map(|test| (test.name.to_owned(), false, test.without)),
-    );
     let mut cargo = sh::cargo();
     cargo.args(["test", "--package", "forwarder-tests", "--no-run"]);
     cargo.arg("--message-format=json-render-diagnostics");
@@ -89,15 +89,39 @@ pub fn build() -> Result<Tests> {
     })
 }
 
-/// Every test of `tests/tests` that is called `ring_*`: a file, or a directory with a main.rs.
+/// Which binaries run: name, whether its ignored tests do, and what is left out.
+fn names(named: &[String]) -> Result<Vec<(String, bool, &'static [&'static str])>> {
+    if !named.is_empty() {
+        for name in named {
+            if !is_there(name) {
+                bail!("there is no tests/tests/{name}.rs, and no {name}/main.rs there");
+            }
+        }
+        let of = |name: &String| (name.clone(), name.starts_with(RING), &[][..]);
+        return Ok(named.iter().map(of).collect());
+    }
+    // The quick ones first, and those that only these kernels can run.
+    let rings = rings()?.into_iter().map(|name| (name, true, &[][..]));
+    let chosen = CHOSEN
+        .iter()
+        .map(|test| (test.name.to_owned(), false, test.without));
+    Ok(rings.chain(chosen).collect())
+}
+
+/// Whether there is such a test: a file, or a directory with a main.rs.
+fn is_there(name: &str) -> bool {
+    let path = sh::workspace().join("tests/tests").join(name);
+    path.with_extension("rs").is_file() || path.join("main.rs").is_file()
+}
+
+/// Every test of `tests/tests` that is called `ring_*`.
 fn rings() -> Result<Vec<String>> {
     let dir = sh::workspace().join("tests/tests");
     let entries = fs::read_dir(&dir).with_context(|| dir.display().to_string())?;
     let names = entries.flatten().filter_map(|entry| {
         let path = entry.path();
-        let is_test = path.extension().is_some_and(|end| end == "rs") || path.join("main.rs").is_file();
         let name = path.file_stem()?.to_str()?.to_owned();
-        (is_test && name.starts_with("ring_")).then_some(name)
+        (name.starts_with(RING) && is_there(&name)).then_some(name)
     });
     let mut names: Vec<_> = names.collect();
     names.sort();
@@ -174,11 +198,8 @@ mod tests {
 
     #[test]
     fn what_is_chosen_is_there() {
-        let dir = sh::workspace().join("tests/tests");
         for test in CHOSEN {
-            let file = dir.join(test.name).with_extension("rs");
-            let room = dir.join(test.name).join("main.rs");
-            assert!(file.is_file() || room.is_file(), "no test {}", test.name);
+            assert!(is_there(test.name), "no test {}", test.name);
         }
         assert!(rings().unwrap().contains(&"ring_kernel".to_owned()));
     }

@@ -12,7 +12,12 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use vm_init::plan::{self, Plan};
 
-use super::{chosen::Tests, cpio::Archive, modules, packages::Kernel};
+use super::{
+    chosen::{self, Tests},
+    cpio::Archive,
+    modules,
+    packages::Kernel,
+};
 #[cfg(test)]
 use crate::setup;
 use crate::sh;
@@ -85,8 +90,12 @@ pub fn build(dir: &Path, kernel: &Kernel, tests: &Tests, mut plan: Plan) -> Resu
     let stripped = sh::target_dir()?.join("vm/stripped");
     room.program("/init", &strip(&tests.init, &stripped)?)?;
     room.program(FORWARDER, &strip(&tests.forwarder, &stripped)?)?;
-    plan.environment
-        .push(("FORWARDER_BIN".to_owned(), FORWARDER.to_owned()));
+    for (name, value) in [("FORWARDER_BIN", FORWARDER)]
+        .into_iter()
+        .chain(chosen::ENVIRONMENT)
+    {
+        plan.environment.push((name.to_owned(), value.to_owned()));
+    }
     for (binary, file) in &tests.binaries {
         room.program(&binary.path, &strip(file, &stripped)?)?;
         plan.binaries.push(binary.clone());

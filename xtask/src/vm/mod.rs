@@ -1,14 +1,16 @@
 //! `cargo xtask vm`: Debian's kernels under QEMU, with bonding, VLANs and whatever else this machine's kernel may lack.
 //!
 //! `packages` gets a kernel, `modules` chooses from it, `chosen` builds and names the tests, `initramfs` puts them into one
-//! archive (`cpio`) with the programs that they run and the first process (the crate `vm-init`), `boot` runs QEMU and
-//! `report` prints what it hears. Nothing is installed but QEMU; the kernels are unpacked below the target directory.
+//! archive (`cpio`) with the programs that they run and the first process (the crate `vm-init`), `boot` runs QEMU, `nics`
+//! gives it network cards, `report` prints what it hears. Nothing is installed but QEMU; the kernels are unpacked below the
+//! target directory.
 
 mod boot;
 mod chosen;
 mod cpio;
 mod initramfs;
 mod modules;
+mod nics;
 mod packages;
 mod report;
 
@@ -33,6 +35,9 @@ pub struct Args {
     /// Run only tests whose name has WORD in it, such as `ring_kernel` or `golden::law`
     #[arg(long, value_name = "WORD", default_value = "")]
     filter: String,
+    /// Run this test of tests/tests in place of the usual ones; may be given more than once
+    #[arg(long = "test", value_name = "NAME")]
+    tests: Vec<String>,
     /// Name the tests that would run, and run none
     #[arg(long)]
     list: bool,
@@ -75,7 +80,7 @@ pub fn run(args: &Args) -> Result<()> {
     if args.shell && versions.len() > 1 {
         bail!("one shell at a time: cargo xtask vm 6.1 --shell, or 6.12");
     }
-    let tests = chosen::build()?;
+    let tests = chosen::build(&args.tests)?;
     if args.list {
         return chosen::print(&tests, &args.filter);
     }
@@ -104,6 +109,7 @@ pub fn run(args: &Args) -> Result<()> {
         let start = Instant::now();
         let outcome = machine.run()?;
         eprintln!("{}", outcome.summary(version, start.elapsed()));
+        interrupt::check()?;
         if !outcome.is_good() {
             failed.push(*version);
         }
