@@ -26,8 +26,9 @@ const LIMIT: Duration = Duration::from_secs(20 * 60);
 /// The tables alone take some hundred megabytes, and there is no disk. What is not touched costs the host nothing.
 const MEMORY: &str = "3072";
 
-/// What the kernel is told. Emulation is slow, and has no secrets to keep: no mitigations, no watchdogs, no stall warnings.
-const PARAMETERS: &str = "console=ttyS0 panic=-1 quiet loglevel=4 mitigations=off nowatchdog \
+/// What the kernel is told. It prints its warnings, which are failures. Emulation is slow, and has no secrets to keep: no
+/// mitigations, no watchdogs, no words about stalls.
+const PARAMETERS: &str = "console=ttyS0 panic=-1 loglevel=5 mitigations=off nowatchdog \
                           rcupdate.rcu_cpu_stall_suppress=1 random.trust_cpu=on net.ifnames=0";
 
 /// A machine to boot.

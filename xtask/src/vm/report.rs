@@ -42,12 +42,12 @@ struct Failure {
     output: Vec<String>,
 }
 
-/// Prints the line of a test that has ended.
+/// Prints the line of a test that has ended. The name stands last: it is a sentence.
 pub fn line(say: &Say) {
     match say {
-        Say::Ready(seconds) => println!("{:<72} {:<7}{seconds:>6.1} s", "(boot)", "ok"),
-        Say::Ok(name, seconds) => println!("{name:<72} {:<7}{seconds:>6.1} s", "ok"),
-        Say::Failed(name, seconds) => println!("{name:<72} {:<7}{seconds:>6.1} s", "FAILED"),
+        Say::Ready(seconds) => println!("ok     {seconds:>6.1} s  (boot)"),
+        Say::Ok(name, seconds) => println!("ok     {seconds:>6.1} s  {name}"),
+        Say::Failed(name, seconds) => println!("FAILED {seconds:>6.1} s  {name}"),
         Say::Note(text) => println!("note: {text}"),
         Say::Begin(_) | Say::Out(_) | Say::End => {}
     }
