@@ -53,6 +53,8 @@ pub const TABLES: &[&str] = &[
     maps::SOURCE_COUNTERS,
     maps::PAIRS,
     maps::SAMPLE_COUNTERS,
+    maps::TRUNKS,
+    maps::LAGS,
 ];
 
 /// Whether the program has a table's address, so that it must be a single element.

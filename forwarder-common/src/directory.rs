@@ -6,7 +6,7 @@
 use crate::{counters::Counter, plain};
 
 /// Version of every layout in this crate.
-pub const ABI_VERSION: u32 = 7;
+pub const ABI_VERSION: u32 = 8;
 /// First word of [`Meta`].
 pub const MAGIC: u64 = u64::from_le_bytes(*b"forwardr");
 
@@ -169,7 +169,7 @@ pub struct PortEntry {
     pub name: [u8; 16],
     /// ifindex when it was last seen.
     pub ifindex: u32,
-    /// 0 free, 1 attached native, 2 attached generic, 3 detached (counters stay).
+    /// 0 free, 1 attached native, 2 attached generic, 3 detached (counters stay), 4 stacked on devices.
     pub state: u32,
     /// The driver's `rx_packets` at the moment the program's sum was `received_baseline`.
     pub rx_baseline: u64,
@@ -179,7 +179,9 @@ pub struct PortEntry {
     pub forwarded_baseline: u64,
     /// Their sum at that moment.
     pub transmitted_baseline: u64,
-    /// Room.
-    pub reserved: u64,
+    /// Port of the device or bond whose sums it is part of, and which has the baselines; 0: it is such a one itself.
+    pub root: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 plain!(PortEntry, 64);

@@ -22,6 +22,12 @@ pub const fn hash(seed: u32, source: u128, destination: u128, protocol: u8, port
     (h >> 16) as u32
 }
 
+/// Spreads a number over 32 bits.
+#[inline(always)]
+pub const fn spread(number: u64) -> u32 {
+    (mix(0, number).wrapping_mul(0xc4ce_b9fe_1a85_ec53) >> 32) as u32
+}
+
 /// Bit of an IPv4 address (host order) in the own-address bitmap: word and bit.
 #[inline(always)]
 pub const fn self_bit(address: u32) -> (usize, u32) {

@@ -31,12 +31,14 @@ pub const COUNT_PAIRS: u32 = 256;
 pub const COUNT_SOURCES: u32 = 512;
 /// What is beyond it is not ours: transit or peer. The bit of [`crate::nexthop::OUTSIDE`].
 pub const OUTSIDE: u32 = 1024;
+/// A member that its bond does not use now. None of `macs` is an address then.
+pub const INACTIVE: u32 = 2048;
 
 /// An ingress interface: one cache line. `port` 0 means not configured.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C, align(64))]
 pub struct Interface {
-    /// Number of its counters; 0 = not configured.
+    /// Number of its counters; 0 = not configured. A member of a bond has the bond's.
     pub port: u32,
     /// `FILTER_SOURCES` and the like.
     pub flags: u32,
@@ -48,10 +50,12 @@ pub struct Interface {
     pub origin: u32,
     /// Zero.
     pub reserved: u32,
-    /// Zero, always: what the program takes for the answer where sources are not looked for, so that its verifier need not
-    /// follow both ways.
+    /// Zero, always: what the program takes for the answer where sources are not looked for, and for the tags of a frame that
+    /// has none, so that its verifier need not follow both ways.
     pub nobody: u64,
-    /// Zero.
-    pub room: u64,
+    /// ifindex under which the kernel's routes know it: its own, or the bond's it is a member of.
+    pub ifindex: u32,
+    /// Number under which what leaves by this very device is counted: another than `port` for a member of a bond.
+    pub device_port: u32,
 }
 plain!(Interface, 64);

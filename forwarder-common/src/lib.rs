@@ -23,6 +23,7 @@ pub mod filter;
 pub mod flow;
 pub mod harness;
 pub mod interface;
+pub mod lag;
 pub mod limit;
 pub mod maps;
 pub mod nexthop;
@@ -33,6 +34,7 @@ pub mod rules;
 pub mod sample;
 pub mod settings;
 pub mod trace;
+pub mod vlan;
 
 /// Marks a type whose every bit pattern is valid and which has no padding that matters: it may be read from and written
 /// to a shared map as plain bytes.

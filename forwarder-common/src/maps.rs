@@ -18,6 +18,10 @@ pub const ORIGINS: &str = "ORIGINS";
 pub const NEXTHOPS: &str = "NEXTHOPS";
 /// Ingress interfaces by ifindex.
 pub const INTERFACES: &str = "INTERFACES";
+/// VLANs by their identifier, `[port][kind of tag]`.
+pub const TRUNKS: &str = "TRUNKS";
+/// Members of bonds, `[port]`.
+pub const LAGS: &str = "LAGS";
 /// Egress devices by ifindex.
 pub const DEVICES: &str = "DEVICES";
 /// One element: heartbeat, seed, active filter.
@@ -102,6 +106,8 @@ pub const SHARED_TABLES: &[&str] = &[
     ORIGINS,
     NEXTHOPS,
     INTERFACES,
+    TRUNKS,
+    LAGS,
     DEVICES,
     SETTINGS,
     SOURCES,

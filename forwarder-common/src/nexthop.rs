@@ -19,18 +19,20 @@ pub const NONE: u16 = 0;
 pub struct NextHop {
     /// Low 48 bits: destination MAC. High 16: [`Reason`] its packets leave with; 0, `Forwarded`, when it is usable.
     pub destination: u64,
-    /// Low 48 bits: source MAC. High 16: VLAN TCI, 0 for untagged.
+    /// Low 48 bits: source MAC. High 16: identifier of the VLAN in the outer tag, where it has [`TAGS`].
     pub source: u64,
-    /// Egress interface, the key in the redirect map.
+    /// Egress interface as routes name it: a VLAN, a bond or a device.
     pub ifindex: u32,
     /// Largest IP packet it takes, octets.
     pub mtu: u32,
     /// Egress port, for its counters.
     pub port: u16,
-    /// [`EXACT_LENGTH`], [`GENERIC`], [`OUTSIDE`].
+    /// [`EXACT_LENGTH`], [`GENERIC`], [`OUTSIDE`], [`TAGGED`] and what follows it.
     pub flags: u16,
-    /// Zero.
-    pub reserved: u32,
+    /// The device its frames leave by, the key in the redirect map; with [`AGGREGATED`] the port of the bond in `LAGS`.
+    pub device: u16,
+    /// Identifier of the VLAN in the inner tag, with [`TWICE`].
+    pub inner: u16,
 }
 plain!(NextHop, 32);
 
@@ -38,6 +40,18 @@ plain!(NextHop, 32);
 pub const EXACT_LENGTH: u16 = 1;
 /// The egress runs XDP in generic mode: only generic ingress can redirect to it.
 pub const GENERIC: u16 = 2;
+/// Octets of tags in front of its packets: none, one tag ([`TAGGED`]) or two ([`TWICE`], without it).
+pub const TAGS: u16 = TAGGED | TWICE;
+/// A tag.
+pub const TAGGED: u16 = 4;
+/// Two tags.
+pub const TWICE: u16 = 8;
+/// The outer tag, or the only one, is a service tag.
+pub const OUTER_SERVICE: u16 = 16;
+/// The inner tag is a service tag.
+pub const INNER_SERVICE: u16 = 32;
+/// The egress is a bond: [`crate::lag`].
+pub const AGGREGATED: u16 = 64;
 /// What is beyond the egress is not ours: transit or peer.
 pub const OUTSIDE: u16 = 1024;
 const _: () = assert!(OUTSIDE as u32 == crate::interface::OUTSIDE);
@@ -48,7 +62,7 @@ impl NextHop {
         mac_bits(mac) | (state as u64) << 48
     }
 
-    /// The second word: source MAC and VLAN TCI.
+    /// The second word: source MAC and the outer VLAN's identifier.
     pub const fn source_word(mac: [u8; 6], vlan: u16) -> u64 {
         mac_bits(mac) | (vlan as u64) << 48
     }
@@ -62,7 +76,8 @@ impl NextHop {
             mtu: 0,
             port: 0,
             flags: 0,
-            reserved: 0,
+            device: 0,
+            inner: 0,
         }
     }
 
@@ -70,6 +85,18 @@ impl NextHop {
     #[inline(always)]
     pub const fn state(&self) -> usize {
         (self.destination >> 48) as usize
+    }
+
+    /// Octets of tags in front of its packets.
+    #[inline(always)]
+    pub const fn tags(&self) -> u32 {
+        (self.flags & TAGS) as u32
+    }
+
+    /// Identifier of the outer VLAN.
+    #[inline(always)]
+    pub const fn outer(&self) -> u16 {
+        (self.source >> 48) as u16
     }
 
     /// Destination MAC.

@@ -160,6 +160,8 @@ pub const fn kind(reason: Reason) -> Kind {
         | Reason::SameInterface
         | Reason::SourceUndecided
         | Reason::NoDevice
+        | Reason::MemberInactive
+        | Reason::NoHeadroom
         | Reason::Internal => Kind::Never,
         // These are not passed.
         Reason::Forwarded

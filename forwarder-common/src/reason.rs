@@ -60,7 +60,7 @@ reasons! {
 
     Unconfigured, Pass, "unconfigured", "The interface carries the program but is not configured yet";
     Truncated, Pass, "truncated", "Shorter than its Ethernet or IP header";
-    Tagged, Pass, "tagged", "Carries a VLAN tag";
+    Tagged, Pass, "tagged", "Carries the tag of a VLAN that is not served, or more than two tags";
     OtherMac, Pass, "other-mac", "Its destination MAC is not one of the interface's";
     LinkMulticast, Pass, "link-multicast", "Ethernet broadcast or multicast";
     Arp, Pass, "arp", "ARP";
@@ -121,6 +121,8 @@ reasons! {
     LocalIcmpLimited, Drop, "local-icmp-limited", "More ICMP for this router than is let up";
     LocalControlLimited, Drop, "local-control-limited", "More for this router's control ports (BGP, SSH) than is let up";
     LocalOtherLimited, Drop, "local-other-limited", "More of all else for this router than is let up";
+    MemberInactive, Pass, "member-inactive", "Came in on a link that its bond does not use now: the kernel knows what of that it takes";
+    NoHeadroom, Pass, "no-headroom", "The driver leaves no room in front of the frame for its VLAN tag";
 }
 
 impl Reason {

@@ -66,5 +66,11 @@ pub struct Trace {
     pub rule_slot: u32,
     /// One more than the [`crate::punt::Class`] that it is limited by; 0 where it is not.
     pub punt_class: u32,
+    /// ifindex of the VLAN or bond it came in on, or of the device.
+    pub interface: u32,
+    /// ifindex of the device it is sent out by.
+    pub device: u32,
+    /// Zero.
+    pub reserved: u32,
 }
-plain!(Trace, 44);
+plain!(Trace, 56);

@@ -119,11 +119,11 @@ pub struct Ports {
     pub flags: u8,
 }
 
-/// What a packet is that is about to be passed for a reason of this kind; `None`: not limited. `control` says whether a port is a
-/// control port.
+/// What a packet is that is about to be passed for a reason of this kind; `None`: not limited. `packet` is the frame behind its
+/// tags; `control` says whether a port is a control port.
 #[inline(always)]
-pub fn sort(packet: &Packet, kind: Kind, control: impl Fn(u16) -> bool) -> Option<Sorted> {
-    let ethernet = packet.head::<ETHERNET>()?;
+pub fn sort(frame: &Packet, packet: &Packet, kind: Kind, control: impl Fn(u16) -> bool) -> Option<Sorted> {
+    let ethernet = frame.head::<ETHERNET>()?;
     let mac = ethernet.u64::<6>() & 0xffff_ffff_ffff;
     let by_mac = |class| Some(Sorted::of(class, mac, 0));
     if let Kind::Always(class) = kind
@@ -131,7 +131,7 @@ pub fn sort(packet: &Packet, kind: Kind, control: impl Fn(u16) -> bool) -> Optio
     {
         return by_mac(class);
     }
-    let ip = match ethernet.u16::<12>() {
+    let ip = match packet.head::<ETHERNET>()?.u16::<12>() {
         t if t == 0x0800u16.to_be() => ipv4(packet),
         t if t == 0x86ddu16.to_be() => ipv6(packet),
         _ => None,
@@ -330,7 +330,7 @@ mod tests {
         let start = frame.as_mut_ptr() as usize;
         // SAFETY: the range is the vector, which lives until the end.
         let packet = unsafe { Packet::new(start, start + frame.len()) };
-        sort(&packet, kind, |port| matches!(port, 22 | 179))
+        sort(&packet, &packet, kind, |port| matches!(port, 22 | 179))
     }
 
     fn class(frame: Vec<u8>, kind: Kind) -> Option<Class> {

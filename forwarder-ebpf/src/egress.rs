@@ -40,7 +40,7 @@ fn our_ifindex(device: u64) -> Option<u32> {
 
 #[inline(always)]
 fn port_of(ifindex: u32) -> Option<u32> {
-    let port = maps::INTERFACES.get(ifindex)?.port;
+    let port = maps::INTERFACES.get(ifindex)?.device_port;
     if port == 0 { None } else { Some(port) }
 }
 

@@ -10,7 +10,7 @@ use aya_ebpf::{
 use forwarder_common::reason::{Policy, Reason};
 
 use crate::{
-    Exit, count, log, maps,
+    Exit, Inlet, count, log, maps,
     notes::{Notes, Silent, Traced},
     packet::Packet,
     punt,
@@ -34,12 +34,12 @@ const DROP: u64 = bits(Policy::Drop);
 
 /// What becomes of a packet with this reason not to forward it, and with this answer of the rules. Counts it.
 #[inline(always)]
-pub fn ask<N: Notes>(ctx: &XdpContext, port: u32, exit: Exit, answer: Answer) -> u32 {
+pub fn ask<N: Notes>(ctx: &XdpContext, inlet: Inlet, exit: Exit, answer: Answer) -> u32 {
     let answer = answer.with_reason(exit.0);
     if N::TAKEN {
-        leave_trace(ctx.ctx, port, answer)
+        leave_trace(ctx.ctx, inlet.0, answer)
     } else {
-        leave(ctx.ctx, port, answer)
+        leave(ctx.ctx, inlet.0, answer)
     }
 }
 
@@ -49,8 +49,8 @@ macro_rules! functions {
             /// A function of its own to the verifier too, as those of [`crate::rules`] are. Answers an XDP action.
             #[unsafe(no_mangle)]
             #[inline(never)]
-            pub extern "C" fn $name(ctx: *mut xdp_md, port: u32, answer: u32) -> u32 {
-                decide::<$notes>(ctx, port, Answer::read(answer))
+            pub extern "C" fn $name(ctx: *mut xdp_md, inlet: u32, answer: u32) -> u32 {
+                decide::<$notes>(ctx, Inlet(inlet), Answer::read(answer))
             }
         )+
     };
@@ -62,7 +62,8 @@ functions! {
 }
 
 #[inline(always)]
-fn decide<N: Notes>(ctx: *mut xdp_md, port: u32, answer: Answer) -> u32 {
+fn decide<N: Notes>(ctx: *mut xdp_md, inlet: Inlet, answer: Answer) -> u32 {
+    let port = inlet.port();
     let ctx = &XdpContext::new(ctx);
     // SAFETY: data and data_end of this packet.
     let bytes = unsafe { Packet::new(ctx.data(), ctx.data_end()) }.length();
@@ -71,7 +72,7 @@ fn decide<N: Notes>(ctx: *mut xdp_md, port: u32, answer: Answer) -> u32 {
     if reason == Reason::Internal.index() {
         log::internal(ctx);
     }
-    let reason = punt::admit::<N>(ctx, cpu, port, reason);
+    let reason = punt::admit::<N>(ctx, cpu, inlet, reason);
     N::note(|t| (t.port, t.reason) = (port, reason as u32));
     count::exit(cpu, port, reason, bytes);
     // What comes in by an interface without a port is nobody's to sample.
@@ -80,7 +81,7 @@ fn decide<N: Notes>(ctx: *mut xdp_md, port: u32, answer: Answer) -> u32 {
         sample::consider(ctx.ctx, pending, reason, (0, 0), bytes);
     }
     // Whichever way it goes on: a rule that marks is no business of the routes.
-    answer.mark(ctx);
+    answer.mark(ctx, inlet.tags());
     if DROP >> reason & 1 != 0 {
         xdp_action::XDP_DROP
     } else {

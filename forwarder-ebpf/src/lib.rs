@@ -1,7 +1,7 @@
 //! The XDP program's stages, in the order of the pipeline:
 //!
 //! ```text
-//! main -> parse -> filter -> fib -> nexthop -> redirect (ask) -> rewrite -> count; or -> leave
+//! main -> tag -> parse -> filter -> fib -> nexthop -> lag -> redirect (ask) -> rewrite or tag -> count; or -> leave
 //! ```
 //! Every stage before `rewrite` may end the packet's way with a [`Reason`]; none of them writes to it. `packet` holds the
 //! only pointer arithmetic. What needs no map compiles for the host too and is unit-tested there.
@@ -28,6 +28,8 @@ pub mod fib;
 #[cfg(target_arch = "bpf")]
 pub mod filter;
 #[cfg(target_arch = "bpf")]
+pub mod lag;
+#[cfg(target_arch = "bpf")]
 pub mod leave;
 #[cfg(target_arch = "bpf")]
 pub mod limit;
@@ -49,8 +51,37 @@ pub mod redirect;
 pub mod rules;
 #[cfg(target_arch = "bpf")]
 pub mod sample;
+#[cfg(target_arch = "bpf")]
+pub mod tag;
 
 use forwarder_common::reason::Reason;
+
+/// Where a packet came in, and where in its frame it begins, in a word: functions of the verifier's take five registers.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub struct Inlet(pub u32);
+
+impl Inlet {
+    const TAGS: u32 = 16;
+
+    /// `port` is the interface's number, below 2^16; `tags` the octets of the frame's tags.
+    #[inline(always)]
+    pub const fn new(port: u32, tags: usize) -> Inlet {
+        Inlet(port | (tags as u32) << Self::TAGS)
+    }
+
+    /// Number of the interface's counters.
+    #[inline(always)]
+    pub const fn port(self) -> u32 {
+        self.0 & 0xffff
+    }
+
+    /// Octets of tags.
+    #[inline(always)]
+    pub const fn tags(self) -> usize {
+        (self.0 >> Self::TAGS) as usize & 0xc
+    }
+}
 
 /// The end of a packet's way: the index of a [`Reason`].
 ///

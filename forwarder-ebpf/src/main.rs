@@ -9,7 +9,7 @@ fn main() {}
 #[cfg(target_arch = "bpf")]
 mod program {
     use aya_ebpf::{
-        bindings::xdp_action,
+        bindings::{xdp_action, xdp_md},
         macros::{raw_tracepoint, xdp},
         programs::{RawTracePointContext, XdpContext},
     };
@@ -22,7 +22,7 @@ mod program {
         trace::Stage,
     };
     use forwarder_ebpf::{
-        Exit, count, egress, fib, filter, leave, maps,
+        Exit, Inlet, count, egress, fib, filter, lag, leave, maps,
         nexthop::{self, Chosen},
         notes::{Notes, Silent, Traced},
         origin::{self, Found},
@@ -31,15 +31,43 @@ mod program {
         redirect, rewrite,
         rules::{self, Answer, Whence},
         sample,
+        tag::{self, Opened},
     };
 
     /// A packet, and where it came in.
     struct Arrival<'a> {
         ctx: &'a XdpContext,
         cpu: u32,
+        /// The frame behind its tags.
         packet: Packet,
-        ifindex: u32,
+        /// The device, the bond it is a member of, or the VLAN.
         interface: &'a Interface,
+    }
+
+    impl Arrival<'_> {
+        /// The frame, tags included.
+        #[inline(always)]
+        fn frame(&self) -> Packet {
+            // SAFETY: data and data_end of this packet, whose head has not moved.
+            unsafe { Packet::new(self.ctx.data(), self.ctx.data_end()) }
+        }
+
+        /// Octets of the frame.
+        #[inline(always)]
+        fn bytes(&self) -> usize {
+            self.frame().length()
+        }
+
+        /// Octets of its tags. Worked out where it is needed: it has no register to spare for.
+        #[inline(always)]
+        fn tags(&self) -> usize {
+            self.packet.behind(&self.frame()) & 0xc
+        }
+
+        #[inline(always)]
+        fn inlet(&self) -> Inlet {
+            Inlet::new(self.interface.port, self.tags())
+        }
     }
 
     /// Where a packet goes, and where that is counted.
@@ -65,32 +93,44 @@ mod program {
     #[inline(always)]
     fn verdict<N: Notes>(ctx: &XdpContext) -> u32 {
         // SAFETY: data and data_end of this packet; taken anew after the tail is moved.
-        let packet = unsafe { Packet::new(ctx.data(), ctx.data_end()) };
-        let bytes = packet.length();
+        let frame = unsafe { Packet::new(ctx.data(), ctx.data_end()) };
+        let bytes = frame.length();
         let ifindex = ctx.ingress_ifindex() as u32;
         let cpu = maps::cpu();
-        let Some(interface) = maps::INTERFACES.get(ifindex).filter(|known| known.port != 0) else {
-            return leave::ask::<N>(ctx, 0, Reason::Unconfigured.into(), Answer::NOTHING);
+        let Some(device) = maps::INTERFACES.get(ifindex).filter(|known| known.port != 0) else {
+            return leave::ask::<N>(
+                ctx,
+                Inlet::new(0, 0),
+                Reason::Unconfigured.into(),
+                Answer::NOTHING,
+            );
         };
+        let Opened { interface, tags } = match tag::open(ctx, &frame, device) {
+            Ok(opened) => opened,
+            Err(exit) => {
+                return leave::ask::<N>(ctx, Inlet::new(device.port, 0), exit, Answer::NOTHING);
+            }
+        };
+        N::note(|t| t.interface = interface.ifindex);
         let arrival = Arrival {
             ctx,
             cpu,
-            packet,
-            ifindex,
+            packet: frame.from(tags),
             interface,
         };
         let mut answer = Answer::NOTHING;
-        let forwarded = match parse::network(&packet, interface) {
+        let forwarded = match parse::network(&frame, &arrival.packet, interface) {
             Ok(Network::V4) => ipv4::<N>(&arrival, &mut answer),
             Ok(Network::V6) => ipv6::<N>(&arrival, &mut answer),
             Err(reason) => Err(reason.into()),
         };
-        if let Err(exit) = forwarded {
-            return leave::ask::<N>(ctx, interface.port, exit, answer);
-        }
+        let tags = match forwarded {
+            Ok(tags) => tags,
+            Err(exit) => return leave::ask::<N>(ctx, arrival.inlet(), exit, answer),
+        };
         N::note(|t| (t.port, t.reason) = (interface.port, Reason::Forwarded as u32));
         count::exit(cpu, interface.port, Reason::Forwarded.index(), bytes);
-        answer.mark(ctx);
+        answer.mark(ctx, tags);
         xdp_action::XDP_REDIRECT
     }
 
@@ -107,7 +147,7 @@ mod program {
         }
         *answer = ask(Whence {
             cpu: arrival.cpu,
-            port: arrival.interface.port,
+            inlet: arrival.inlet(),
         });
         match answer.reason() {
             0 => Ok(()),
@@ -116,7 +156,7 @@ mod program {
     }
 
     #[inline(always)]
-    fn ipv4<N: Notes>(arrival: &Arrival, answer: &mut Answer) -> Result<(), Exit> {
+    fn ipv4<N: Notes>(arrival: &Arrival, answer: &mut Answer) -> Result<usize, Exit> {
         let (packet, interface) = (&arrival.packet, arrival.interface);
         let ip = parse::ipv4(packet)?;
         N::stage(Stage::Parse);
@@ -124,10 +164,10 @@ mod program {
         let place = count::settle(arrival.cpu);
         let leaf = fib::leaf4(ip.destination);
         source::<N, 4>(interface, &ip.source.to_be_bytes())?;
-        let from = origin::ipv4(interface, ip.source, packet.length())?;
+        let from = origin::ipv4(interface, ip.source, arrival.bytes())?;
         N::stage(Stage::Origin);
         obey(arrival, RULES4, answer, |whence| {
-            rules::ipv4::<N>(arrival.ctx, whence, packet.length(), ip.destination)
+            rules::ipv4::<N>(arrival.ctx, whence, arrival.bytes(), ip.destination)
         })?;
         parse::forwardable4(&ip)?;
         filter::own_source(ip.source)?;
@@ -143,7 +183,7 @@ mod program {
         })?;
         nexthop::usable(chosen.hop, interface, FORWARD4, || ip.head.u8::<22>(), ip.length)
             .inspect_err(|exit| discarded(arrival, *exit, chosen.id))?;
-        if chosen.hop.ifindex == arrival.ifindex && interface.flags & REDIRECTS4 != 0 {
+        if chosen.hop.ifindex == interface.ifindex && interface.flags & REDIRECTS4 != 0 {
             return Err(Reason::SameInterface.into());
         }
         let departure = Departure {
@@ -153,21 +193,23 @@ mod program {
             chosen,
             place,
         };
-        send::<N, IPV4>(arrival, departure, ip.head, rewrite::ipv4)
+        send::<N, IPV4>(arrival, departure, ip.head, rewrite::ipv4, |ctx, id, tags| {
+            tag::retag4(ctx, id, tags)
+        })
     }
 
     #[inline(always)]
-    fn ipv6<N: Notes>(arrival: &Arrival, answer: &mut Answer) -> Result<(), Exit> {
+    fn ipv6<N: Notes>(arrival: &Arrival, answer: &mut Answer) -> Result<usize, Exit> {
         let (packet, interface) = (&arrival.packet, arrival.interface);
         let ip = parse::ipv6(packet)?;
         N::stage(Stage::Parse);
         let place = count::settle(arrival.cpu);
         let leaf = fib::leaf6(&ip.destination);
         source::<N, 16>(interface, &ip.source)?;
-        let from = origin::ipv6(interface, &ip.source, packet.length())?;
+        let from = origin::ipv6(interface, &ip.source, arrival.bytes())?;
         N::stage(Stage::Origin);
         obey(arrival, RULES6, answer, |whence| {
-            rules::ipv6::<N>(arrival.ctx, whence, packet.length(), &ip.destination)
+            rules::ipv6::<N>(arrival.ctx, whence, arrival.bytes(), &ip.destination)
         })?;
         parse::forwardable6(packet, &ip)?;
         let found = find::<N>(leaf)?;
@@ -183,7 +225,7 @@ mod program {
         nexthop::usable(chosen.hop, interface, FORWARD6, || ip.head.u8::<21>(), ip.length)
             .inspect_err(|exit| discarded(arrival, *exit, chosen.id))?;
         // ip6_forward sends a redirect whenever the packet would leave where it came in; no sysctl stops it.
-        if chosen.hop.ifindex == arrival.ifindex {
+        if chosen.hop.ifindex == interface.ifindex {
             return Err(Reason::SameInterface.into());
         }
         let departure = Departure {
@@ -193,7 +235,9 @@ mod program {
             chosen,
             place,
         };
-        send::<N, IPV6>(arrival, departure, ip.head, rewrite::ipv6)
+        send::<N, IPV6>(arrival, departure, ip.head, rewrite::ipv6, |ctx, id, tags| {
+            tag::retag6(ctx, id, tags)
+        })
     }
 
     #[inline(always)]
@@ -232,18 +276,19 @@ mod program {
     #[inline(always)]
     fn discarded(arrival: &Arrival, exit: Exit, id: u32) {
         if exit.0 == Reason::Blackhole.index() {
-            count::discarded(arrival.cpu, id, arrival.packet.length());
+            count::discarded(arrival.cpu, id, arrival.bytes());
         }
     }
 
-    /// The decision is made: asks for the redirect, then writes, then counts.
+    /// The decision is made: asks for the redirect, then writes, then counts. Answers how many octets of tags the frame has now.
     #[inline(always)]
     fn send<N: Notes, const HEAD: usize>(
         arrival: &Arrival,
         departure: Departure,
         mut head: Head<HEAD>,
         rewrite: impl FnOnce(Head<HEAD>, &NextHop),
-    ) -> Result<(), Exit> {
+        retag: impl FnOnce(*mut xdp_md, u32, u32) -> u32,
+    ) -> Result<usize, Exit> {
         let Departure {
             length,
             slot,
@@ -251,27 +296,37 @@ mod program {
             chosen,
             place,
         } = departure;
-        let bytes = arrival.packet.length();
-        let padding = redirect::padding(bytes, ETHERNET + length as usize, chosen.hop)?;
+        let bytes = arrival.bytes();
+        let padding = redirect::padding(arrival.packet.length(), ETHERNET + length as usize, chosen.hop)?;
+        let device = lag::device(arrival.ctx, &chosen, arrival.inlet())?;
         N::stage(Stage::NextHop);
-        redirect::ask(chosen.hop)?;
+        N::note(|t| t.device = device);
+        redirect::ask(device)?;
         N::stage(Stage::Redirect);
         if padding != 0 {
             let ctx = arrival.ctx;
             redirect::cut(ctx, padding)?;
             // SAFETY: data and data_end after the tail moved.
             let packet = unsafe { Packet::new(ctx.data(), ctx.data_end()) };
-            head = packet.head().ok_or(Reason::Internal)?;
+            head = packet.from(arrival.tags()).head().ok_or(Reason::Internal)?;
         }
         if !N::TAKEN {
             let (exit, way) = (Reason::Forwarded.index(), (slot, chosen.id));
             sample::consider(arrival.ctx.ctx, place.pending, exit, way, bytes);
         }
-        rewrite(head, chosen.hop);
+        let (before, tags) = (arrival.tags(), chosen.hop.tags() as usize);
+        if before | tags == 0 {
+            rewrite(head, chosen.hop);
+        } else {
+            match retag(arrival.ctx.ctx, chosen.id, before as u32) {
+                0 => {}
+                refused => return Err(Exit(refused as usize)),
+            }
+        }
         N::stage(Stage::Rewrite);
         count::forwarded(arrival.cpu, place, slot, source, &chosen, bytes);
         count::pair(arrival.cpu, arrival.interface, source, &chosen, bytes);
-        Ok(())
+        Ok(tags)
     }
 
     #[raw_tracepoint(tracepoint = "xdp_redirect_err")]

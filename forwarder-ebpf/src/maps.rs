@@ -15,6 +15,7 @@ use forwarder_common::{
     filter::SourceTable,
     flow::SELF_WORDS,
     interface::{IFINDEX_MAX, Interface},
+    lag::Lag,
     limit::Limiter,
     maps as names,
     nexthop::{Group, NextHop},
@@ -24,6 +25,7 @@ use forwarder_common::{
     sample::{RING_OCTETS, SampleCounter},
     settings::Settings,
     trace::Trace,
+    vlan::Trunk,
 };
 
 use crate::direct::{Single, Table};
@@ -45,6 +47,8 @@ direct! {
     ORIGINS: Table<Origin>;
     NEXTHOPS: Table<NextHop>;
     INTERFACES: Table<Interface>;
+    TRUNKS: Table<Trunk>;
+    LAGS: Table<Lag>;
     SETTINGS: Single<Settings>;
     SOURCES: Single<[SourceTable; 2]>;
     RULES: Single<[RuleSet; 2]>;

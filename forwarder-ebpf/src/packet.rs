@@ -39,6 +39,12 @@ impl Packet {
         }
     }
 
+    /// How far behind the start of `other`, a view of the same frame, this one starts: octets.
+    #[inline(always)]
+    pub fn behind(&self, other: &Packet) -> usize {
+        self.start as usize - other.start as usize
+    }
+
     /// Proves that the first `N` octets exist; what is read inside needs no further check.
     #[inline(always)]
     pub fn head<const N: usize>(&self) -> Option<Head<N>> {

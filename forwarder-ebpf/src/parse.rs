@@ -3,7 +3,11 @@
 //! RFC 1812 5.2.2 (IPv4 validation), RFC 8200 3 (IPv6 header), RFC 4861 (neighbour discovery is never forwarded). What does
 //! not pass here is left to the kernel, which counts and answers as it always did.
 
-use forwarder_common::{interface::Interface, nexthop::MAC_MASK, reason::Reason};
+use forwarder_common::{
+    interface::{INACTIVE, Interface},
+    nexthop::MAC_MASK,
+    reason::Reason,
+};
 use network_types::ip::IpProto;
 
 use crate::packet::{Head, Packet};
@@ -70,14 +74,15 @@ pub enum Network {
     V6,
 }
 
-/// What the frame carries, if it was sent to us.
+/// What a frame carries, if it was sent to us. `packet` is the frame behind its tags: as if those were the first octets of its
+/// addresses.
 ///
 /// # Errors
 /// The reason for which the packet is none of ours.
 #[inline(always)]
-pub fn network(packet: &Packet, interface: &Interface) -> Result<Network, Reason> {
-    let ethernet = packet.head::<ETHERNET>().ok_or(Reason::Truncated)?;
-    let network = match ethernet.u16::<12>() {
+pub fn network(frame: &Packet, packet: &Packet, interface: &Interface) -> Result<Network, Reason> {
+    let ethernet = frame.head::<ETHERNET>().ok_or(Reason::Truncated)?;
+    let network = match packet.head::<ETHERNET>().ok_or(Reason::Truncated)?.u16::<12>() {
         t if t == EtherType::Ipv4.wire() => Network::V4,
         t if t == EtherType::Ipv6.wire() => Network::V6,
         t if t == EtherType::Vlan.wire() || t == EtherType::QinQ.wire() => return Err(Reason::Tagged),
@@ -94,6 +99,10 @@ pub fn network(packet: &Packet, interface: &Interface) -> Result<Network, Reason
         return Err(Reason::LinkMulticast);
     }
     if destination != macs[1] && destination != macs[2] && destination != macs[3] {
+        // Which no frame is for, so that this is asked of no other.
+        if interface.flags & INACTIVE != 0 {
+            return Err(Reason::MemberInactive);
+        }
         return Err(Reason::OtherMac);
     }
     Ok(network)
@@ -349,7 +358,7 @@ mod tests {
         let start = frame.as_mut_ptr() as usize;
         // SAFETY: the range is the slice.
         let packet = unsafe { Packet::new(start, start + frame.len()) };
-        assert_eq!(network(&packet, &interface())?, Network::V4);
+        assert_eq!(network(&packet, &packet, &interface())?, Network::V4);
         ipv4(&packet)
     }
 

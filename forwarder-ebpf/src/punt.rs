@@ -14,6 +14,7 @@ use forwarder_common::{
 use network_types::ip::IpProto;
 
 use crate::{
+    Inlet,
     class::{self, Sorted},
     direct::opaque,
     limit::{self, Price},
@@ -90,18 +91,26 @@ const _: () = {
 
 /// The reason to leave with of a packet that was about to leave with `reason`: the same, or that there is too much of it.
 #[inline(always)]
-pub fn admit<N: Notes>(ctx: &XdpContext, cpu: u32, port: u32, reason: usize) -> usize {
+pub fn admit<N: Notes>(ctx: &XdpContext, cpu: u32, inlet: Inlet, reason: usize) -> usize {
     if maps::SETTINGS.get().limited >> (reason & (Reason::SLOTS - 1)) & 1 == 0 {
         return reason;
     }
-    let reason = reason as u32;
+    // One after the other and not one within the other: a chain of functions has 512 octets of stack in all.
+    let class = punt_class(ctx.ctx, cpu, reason as u32, inlet.0);
+    if class == 0 {
+        return reason;
+    }
+    let asked = reason as u32 | class << CLASS;
     let answer = if N::TAKEN {
-        punt_trace(ctx.ctx, cpu, port, reason)
+        punt_trace(ctx.ctx, cpu, inlet.0, asked)
     } else {
-        punt(ctx.ctx, cpu, port, reason)
+        punt(ctx.ctx, cpu, inlet.0, asked)
     };
     answer as usize & (Reason::SLOTS - 1)
 }
+
+/// Where in the question of a call the class stands, one more than it; the reason is below.
+const CLASS: u32 = 8;
 
 macro_rules! functions {
     ($($name:ident<$notes:ty>;)+) => {
@@ -109,8 +118,8 @@ macro_rules! functions {
             /// A function of its own to the verifier too, as those of [`crate::rules`] are.
             #[unsafe(no_mangle)]
             #[inline(never)]
-            pub extern "C" fn $name(ctx: *mut xdp_md, cpu: u32, port: u32, reason: u32) -> u32 {
-                decide::<$notes>(ctx, cpu, port, reason)
+            pub extern "C" fn $name(ctx: *mut xdp_md, cpu: u32, inlet: u32, asked: u32) -> u32 {
+                decide::<$notes>(ctx, cpu, Inlet(inlet), asked)
             }
         )+
     };
@@ -126,13 +135,14 @@ functions! {
 /// A function of its own again: what follows is looked at once, and not for each way by which a class is found.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn punt_class(ctx: *mut xdp_md, cpu: u32, reason: u32) -> u32 {
+pub extern "C" fn punt_class(ctx: *mut xdp_md, cpu: u32, reason: u32, inlet: u32) -> u32 {
     let ctx = XdpContext::new(ctx);
     // SAFETY: data and data_end of this packet.
-    let packet = unsafe { Packet::new(ctx.data(), ctx.data_end()) };
+    let frame = unsafe { Packet::new(ctx.data(), ctx.data_end()) };
+    let packet = frame.from(Inlet(inlet).tags());
     let ports = &maps::PUNT.get().control_ports;
     let control = |port: u16| ports[port as usize >> 6] >> (port & 63) & 1 != 0;
-    let Some(sorted) = class::sort(&packet, kind_of(reason), control) else {
+    let Some(sorted) = class::sort(&frame, &packet, kind_of(reason), control) else {
         return 0;
     };
     let Some(states) = states(cpu) else { return 0 };
@@ -142,6 +152,44 @@ pub extern "C" fn punt_class(ctx: *mut xdp_md, cpu: u32, reason: u32) -> u32 {
         (*states).header = sorted.header();
     }
     sorted.class + 1
+}
+
+/// Which of its shapes a [`Flow`] is looked for in.
+const SESSION: u32 = 0;
+const TUNNEL: u32 = 1;
+const PEER: u32 = 2;
+
+/// Whether the controller knows the flow of the packet that this CPU has put down, in this shape: 1 or 0.
+///
+/// A function of its own again, for the stack: a chain of them has 512 octets in all, and the key takes its part.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn punt_known(ctx: *mut xdp_md, cpu: u32, inlet: u32, shape: u32) -> u32 {
+    let Some(states) = states(cpu) else { return 0 };
+    // SAFETY: this CPU's entry.
+    let header = unsafe { (&raw const (*states).header).read_volatile() };
+    let sorted = Sorted::read(0, 0, header);
+    let (protocol, ports) = (sorted.protocol as u32, sorted.ports);
+    let ctx = XdpContext::new(ctx);
+    // SAFETY: data and data_end of this packet.
+    let packet = unsafe { Packet::new(ctx.data(), ctx.data_end()) }.from(Inlet(inlet).tags());
+    let Some([remote, local]) = class::addresses(&packet) else {
+        return 0;
+    };
+    let udp = sorted.protocol == IpProto::Udp as u8;
+    let flow = match shape {
+        SESSION => Flow {
+            remote,
+            local,
+            remote_port: ports.source,
+            local_port: ports.destination,
+            protocol,
+        },
+        TUNNEL => Flow::tunnel(protocol, if udp { ports.destination } else { 0 }),
+        _ => Flow::peer(remote),
+    };
+    // SAFETY: the value is not looked at.
+    u32::from(unsafe { maps::PUNT_FLOWS.get(flow) }.is_some())
 }
 
 #[inline(always)]
@@ -183,8 +231,8 @@ const fn limited(class: u32) -> u32 {
 }
 
 #[inline(always)]
-fn decide<N: Notes>(ctx: *mut xdp_md, cpu: u32, port: u32, reason: u32) -> u32 {
-    let class = punt_class(ctx, cpu, reason);
+fn decide<N: Notes>(ctx: *mut xdp_md, cpu: u32, inlet: Inlet, asked: u32) -> u32 {
+    let (reason, class) = (asked & (Reason::SLOTS as u32 - 1), asked >> CLASS);
     let Some(states) = states(cpu).filter(|_| class != 0) else {
         return reason;
     };
@@ -198,9 +246,10 @@ fn decide<N: Notes>(ctx: *mut xdp_md, cpu: u32, port: u32, reason: u32) -> u32 {
     };
     let ctx = XdpContext::new(ctx);
     // SAFETY: data and data_end of this packet.
-    let packet = unsafe { Packet::new(ctx.data(), ctx.data_end()) };
+    let packet = unsafe { Packet::new(ctx.data(), ctx.data_end()) }.from(inlet.tags());
     let now = limit::now();
-    if sorted.local && is_exempt(&packet, &sorted, states, now) {
+    let is_known = |shape| punt_known(ctx.ctx, cpu, inlet.0, shape) != 0;
+    if sorted.local && is_exempt(&packet, &sorted, states, now, is_known) {
         return reason;
     }
     N::note(|t| t.punt_class = class);
@@ -212,7 +261,7 @@ fn decide<N: Notes>(ctx: *mut xdp_md, cpu: u32, port: u32, reason: u32) -> u32 {
     let Some(state) = state(states, class) else {
         return reason;
     };
-    if is_admitted(&packet, &sorted, port, allowed, state, now) {
+    if is_admitted(&sorted, inlet.port(), allowed, state, now, is_known) {
         state.passed = state.passed.wrapping_add(1);
         reason
     } else {
@@ -228,33 +277,27 @@ fn state<'a>(states: *mut PuntStates, class: usize) -> Option<&'a mut PuntState>
 
 /// Whether it belongs to a session, within that one's share, or to a tunnel that the kernel takes apart.
 #[inline(always)]
-fn is_exempt(packet: &Packet, sorted: &Sorted, states: *mut PuntStates, now: u64) -> bool {
-    let (protocol, ports) = (sorted.protocol as u32, sorted.ports);
+fn is_exempt(
+    packet: &Packet,
+    sorted: &Sorted,
+    states: *mut PuntStates,
+    now: u64,
+    is_known: impl Fn(u32) -> bool,
+) -> bool {
     if sorted.acknowledges() {
-        let Some([remote, local]) = class::addresses(packet) else {
+        let Some([remote, _]) = class::addresses(packet) else {
             return false;
         };
-        let flow = Flow {
-            remote,
-            local,
-            remote_port: ports.source,
-            local_port: ports.destination,
-            protocol,
-        };
-        return is_known(&flow) && in_session(remote[1], &flow, states, now);
+        return is_known(SESSION) && in_session(remote[1], sorted, states, now);
     }
-    if sorted.class != Class::LocalOther as u32 {
-        return false;
-    }
-    let udp = sorted.protocol == IpProto::Udp as u8;
-    is_known(&Flow::tunnel(protocol, if udp { ports.destination } else { 0 }))
+    sorted.class == Class::LocalOther as u32 && is_known(TUNNEL)
 }
 
 /// Whether a session's packet is within its share.
 #[inline(always)]
-fn in_session(address: u64, flow: &Flow, states: *mut PuntStates, now: u64) -> bool {
+fn in_session(address: u64, sorted: &Sorted, states: *mut PuntStates, now: u64) -> bool {
     let class = Class::Session as usize;
-    let ports = (flow.remote_port as u64) << 16 | flow.local_port as u64;
+    let ports = (sorted.ports.source as u64) << 16 | sorted.ports.destination as u64;
     let seed = maps::SETTINGS.get().hash_seed;
     let allowed = &maps::PUNT.get().classes[class];
     let Some(share) = Share::of(hash(seed, class as u32, address.rotate_left(32) ^ ports)) else {
@@ -272,21 +315,15 @@ fn in_session(address: u64, flow: &Flow, states: *mut PuntStates, now: u64) -> b
     true
 }
 
-#[inline(always)]
-fn is_known(flow: &Flow) -> bool {
-    // SAFETY: the value is not looked at.
-    unsafe { maps::PUNT_FLOWS.get(flow) }.is_some()
-}
-
 /// Whether a packet is within what its source and its class may send.
 #[inline(always)]
 fn is_admitted(
-    packet: &Packet,
     sorted: &Sorted,
     port: u32,
     allowed: &Allowed,
     state: &mut PuntState,
     now: u64,
+    is_known: impl Fn(u32) -> bool,
 ) -> bool {
     let class = opaque(sorted.class as u64) as u32 & (CLASSES as u32 - 1);
     let hash = hash(maps::SETTINGS.get().hash_seed, class, sorted.source);
@@ -323,7 +360,7 @@ fn is_admitted(
             unsafe { overrun.write_volatile(now) };
         }
         let quiet = ahead <= allowed.share_burst / QUIET_PART;
-        if !quiet || !(remembers(set, print, now) || is_peer(packet, sorted)) {
+        if !quiet || !(remembers(set, print, now) || is_peer(sorted, is_known)) {
             state.dropped = state.dropped.wrapping_add(1);
             return false;
         }
@@ -346,9 +383,9 @@ fn is_admitted(
 
 /// Whether the controller knows the source: a neighbour, or one that has had a session. Asked for what such a one begins with.
 #[inline(always)]
-fn is_peer(packet: &Packet, sorted: &Sorted) -> bool {
+fn is_peer(sorted: &Sorted, is_known: impl Fn(u32) -> bool) -> bool {
     let asks = sorted.class == Class::LocalControl as u32 || sorted.class == Class::LocalIcmp as u32;
-    asks && class::addresses(packet).is_some_and(|[remote, _]| is_known(&Flow::peer(remote)))
+    asks && is_known(PEER)
 }
 
 /// A source's two buckets. CPUs write them without waiting for each other: what is lost by that is a packet's worth now and then.

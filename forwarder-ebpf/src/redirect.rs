@@ -32,15 +32,15 @@ pub fn padding(frame: usize, wanted: usize, hop: &NextHop) -> Result<usize, Reas
     }
 }
 
-/// Asks the redirect map for the egress device.
+/// Asks the redirect map for the egress device of this ifindex.
 ///
 /// # Errors
 /// [`Reason::NoDevice`] where it has none.
 #[inline(always)]
-pub fn ask(hop: &NextHop) -> Result<(), Reason> {
+pub fn ask(device: u32) -> Result<(), Reason> {
     let devices = (&raw const maps::DEVICES).cast_mut().cast();
     // SAFETY: the map, and a key that the helper compares with its length.
-    let said = unsafe { bpf_redirect_map(devices, hop.ifindex.into(), xdp_action::XDP_PASS.into()) };
+    let said = unsafe { bpf_redirect_map(devices, device.into(), xdp_action::XDP_PASS.into()) };
     if said == xdp_action::XDP_REDIRECT.into() {
         Ok(())
     } else {

@@ -1,4 +1,4 @@
-//! The only writes to a packet: MACs, TTL, checksum. Everything was decided before.
+//! The writes to a packet that has no tags: MACs, TTL, checksum. Everything was decided before. Tags: [`crate::tag`].
 
 use forwarder_common::nexthop::{MAC_MASK, NextHop};
 
@@ -7,7 +7,7 @@ use crate::parse::{IPV4, IPV6};
 
 /// MACs of the next hop, in two stores (a copy of `[u8; 6]` becomes a call).
 #[inline(always)]
-fn ethernet<const N: usize>(head: Head<N>, hop: &NextHop) {
+pub fn ethernet<const N: usize>(head: Head<N>, hop: &NextHop) {
     // 12 octets: destination 0..6, source 6..12.
     head.set_u64::<0>(hop.destination & MAC_MASK | hop.source << 48);
     head.set_u32::<8>((hop.source >> 16) as u32);
@@ -17,6 +17,12 @@ fn ethernet<const N: usize>(head: Head<N>, hop: &NextHop) {
 #[inline(always)]
 pub fn ipv4(head: Head<IPV4>, hop: &NextHop) {
     ethernet(head, hop);
+    ttl4(head);
+}
+
+/// IPv4: TTL and checksum.
+#[inline(always)]
+pub fn ttl4(head: Head<IPV4>) {
     head.set_u8::<22>(head.u8::<22>().wrapping_sub(1));
     head.set_u16::<24>(decrease_ttl(head.u16::<24>()));
 }
@@ -25,6 +31,12 @@ pub fn ipv4(head: Head<IPV4>, hop: &NextHop) {
 #[inline(always)]
 pub fn ipv6(head: Head<IPV6>, hop: &NextHop) {
     ethernet(head, hop);
+    ttl6(head);
+}
+
+/// IPv6: hop limit.
+#[inline(always)]
+pub fn ttl6(head: Head<IPV6>) {
     head.set_u8::<21>(head.u8::<21>().wrapping_sub(1));
 }
 

@@ -15,6 +15,7 @@ use forwarder_common::{
 };
 
 use crate::{
+    Inlet,
     direct::opaque,
     fields::{self, Walk},
     limit::{self, Price},
@@ -54,13 +55,13 @@ impl Answer {
         Answer(answer)
     }
 
-    /// Marks the packet where a rule wants that.
+    /// Marks the packet where a rule wants that. `tags`: the octets of the tags that its frame has now.
     #[inline(always)]
-    pub fn mark(self, ctx: &XdpContext) {
+    pub fn mark(self, ctx: &XdpContext, tags: usize) {
         if self.0 & MARKED != 0 {
             // SAFETY: data and data_end after everything else.
-            let packet = unsafe { Packet::new(ctx.data(), ctx.data_end()) };
-            mark(&packet, (self.0 >> DSCP) as u8 & 63);
+            let frame = unsafe { Packet::new(ctx.data(), ctx.data_end()) };
+            mark(&frame.from(tags), (self.0 >> DSCP) as u8 & 63);
         }
     }
 }
@@ -70,8 +71,8 @@ impl Answer {
 pub struct Whence {
     /// CPU.
     pub cpu: u32,
-    /// Number of the interface.
-    pub port: u32,
+    /// Interface, and tags.
+    pub inlet: Inlet,
 }
 
 /// Which set is in force: 0 or 1. The compiler must not know that there are two, or the verifier looks at everything behind
@@ -93,7 +94,7 @@ pub fn ipv4<N: Notes>(ctx: &XdpContext, whence: Whence, bytes: usize, destinatio
     if !concerns(&in_force(active()).v4.common, bit) {
         return Answer::NOTHING;
     }
-    let answer = rules4(ctx.ctx, whence.cpu, whence.port, bytes as u32);
+    let answer = rules4(ctx.ctx, whence.cpu, whence.inlet.0, bytes as u32);
     note::<N>(whence.cpu);
     Answer(answer)
 }
@@ -106,7 +107,7 @@ pub fn ipv6<N: Notes>(ctx: &XdpContext, whence: Whence, bytes: usize, destinatio
     if !concerns(&in_force(active()).v6.common, bit) {
         return Answer::NOTHING;
     }
-    let answer = rules6(ctx.ctx, whence.cpu, whence.port, bytes as u32);
+    let answer = rules6(ctx.ctx, whence.cpu, whence.inlet.0, bytes as u32);
     note::<N>(whence.cpu);
     Answer(answer)
 }
@@ -140,10 +141,10 @@ fn common(which: u32) -> &'static Common {
 /// so are the others below. What one leaves for the next stands in [`Asked`].
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn rules4(ctx: *mut xdp_md, cpu: u32, port: u32, bytes: u32) -> u32 {
-    let ctx = XdpContext::new(ctx);
+pub extern "C" fn rules4(ctx: *mut xdp_md, cpu: u32, inlet: u32, bytes: u32) -> u32 {
+    let (ctx, inlet) = (XdpContext::new(ctx), Inlet(inlet));
     // SAFETY: data and data_end of this packet.
-    let packet = unsafe { Packet::new(ctx.data(), ctx.data_end()) };
+    let packet = unsafe { Packet::new(ctx.data(), ctx.data_end()) }.from(inlet.tags());
     let (Some(head), Some(asked)) = (packet.head::<IPV4>(), asked(cpu)) else {
         return 0;
     };
@@ -154,7 +155,7 @@ pub extern "C" fn rules4(ctx: *mut xdp_md, cpu: u32, port: u32, bytes: u32) -> u
     asked.set(Dimension::Destination as usize, class4(set, 0, destination));
     asked.set(Dimension::FlowLabel as usize, 0);
     // Last: then nothing is kept of how far into the packet was looked.
-    asked.key = fields::ipv4(&packet, head, port);
+    asked.key = fields::ipv4(&packet, head, inlet.port());
     forget();
     asked.classify(&set.common, guard);
     if !begin(asked, &set.common) {
@@ -166,13 +167,13 @@ pub extern "C" fn rules4(ctx: *mut xdp_md, cpu: u32, port: u32, bytes: u32) -> u
 /// What they say of an IPv6 packet.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn rules6(ctx: *mut xdp_md, cpu: u32, port: u32, bytes: u32) -> u32 {
+pub extern "C" fn rules6(ctx: *mut xdp_md, cpu: u32, inlet: u32, bytes: u32) -> u32 {
     let inner = ctx;
-    let ctx = XdpContext::new(ctx);
+    let (ctx, inlet) = (XdpContext::new(ctx), Inlet(inlet));
     // SAFETY: data and data_end of this packet.
-    let packet = unsafe { Packet::new(ctx.data(), ctx.data_end()) };
+    let packet = unsafe { Packet::new(ctx.data(), ctx.data_end()) }.from(inlet.tags());
     // A call for each, or the verifier goes through every header after every other.
-    let step = |walk: Walk| Walk(rules6_header(inner, walk.0));
+    let step = |walk: Walk| Walk(rules6_header(inner, walk.0, inlet.0));
     let (Some(head), Some(asked)) = (packet.head::<IPV6>(), asked(cpu)) else {
         return 0;
     };
@@ -183,7 +184,7 @@ pub extern "C" fn rules6(ctx: *mut xdp_md, cpu: u32, port: u32, bytes: u32) -> u
     asked.set(Dimension::Source as usize, class6(set, 1, high, low, opaque));
     let (high, low) = halves(head.u64::<38>(), head.u64::<46>());
     asked.set(Dimension::Destination as usize, class6(set, 0, high, low, opaque));
-    asked.key = fields::ipv6(&packet, head, port, step);
+    asked.key = fields::ipv6(&packet, head, inlet.port(), step);
     forget();
     asked.set(
         Dimension::FlowLabel as usize,
@@ -199,10 +200,10 @@ pub extern "C" fn rules6(ctx: *mut xdp_md, cpu: u32, port: u32, bytes: u32) -> u
 /// A step over an extension header: [`fields::step`].
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn rules6_header(ctx: *mut xdp_md, walk: u64) -> u64 {
+pub extern "C" fn rules6_header(ctx: *mut xdp_md, walk: u64, inlet: u32) -> u64 {
     let ctx = XdpContext::new(ctx);
     // SAFETY: data and data_end of this packet.
-    let packet = unsafe { Packet::new(ctx.data(), ctx.data_end()) };
+    let packet = unsafe { Packet::new(ctx.data(), ctx.data_end()) }.from(Inlet(inlet).tags());
     fields::step(&packet, Walk(walk)).0
 }
 

@@ -16,6 +16,7 @@ pub mod driver;
 pub mod fib;
 pub mod filter;
 mod first_octets;
+pub mod layout;
 pub mod link;
 mod locked;
 pub mod neighbour;

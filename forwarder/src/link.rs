@@ -2,10 +2,38 @@
 
 use std::collections::HashMap;
 
+use forwarder_common::vlan::MOST_TAGS;
+
 use crate::source::event::{Ifindex, Link};
 
-/// An interface that carries the program.
+/// How frames leave by an interface.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Frame {
+    /// The device they leave by; 0: the interface itself. With `aggregated` the port of the bond.
+    pub device: u16,
+    /// By a member of a bond.
+    pub aggregated: bool,
+    /// Tags, the outer one first.
+    pub tags: [Option<Tag>; MOST_TAGS],
+    /// The largest packet that the redirect takes with those tags; 0: any that the interface takes.
+    pub most: u32,
+    /// The interface whose wire it is: another than itself for a macvlan, 0 for itself.
+    pub wire: Ifindex,
+    /// The devices carry frames as they are: they do not pad.
+    pub exact: bool,
+}
+
+/// A VLAN tag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tag {
+    /// VLAN identifier.
+    pub id: u16,
+    /// 802.1ad, else 802.1Q.
+    pub service: bool,
+}
+
+/// An interface that is served.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Served {
     /// Number of its counters.
     pub port: u16,
@@ -15,6 +43,8 @@ pub struct Served {
     pub feasible: bool,
     /// What is beyond it is not ours: transit or peer.
     pub outside: bool,
+    /// How frames leave by it.
+    pub frame: Frame,
 }
 
 /// Every link the kernel told of.

@@ -182,13 +182,24 @@ impl Sandbox {
         ip(&format!("link set {name}p up"))?;
         self.engine
             .apply(Event::Link(spec.link(ifindex)), &mut Vec::new());
-        let port = ports::claim(self.engine.view(), name, ifindex, spec.generic)?;
+        let state = if spec.generic {
+            ports::GENERIC
+        } else {
+            ports::NATIVE
+        };
+        let claim = ports::Claim {
+            name,
+            ifindex,
+            state,
+            root: 0,
+        };
+        let port = ports::claim(self.engine.view(), claim)?;
         self.engine.dataplane.set_device(ifindex, true)?;
         let served = Served {
             port,
             generic: spec.generic,
             feasible: spec.check == SourceCheck::Feasible,
-            outside: false,
+            ..Served::default()
         };
         self.engine.serve(ifindex, Some(served));
         self.engine.served_changed();
@@ -203,6 +214,8 @@ impl Sandbox {
             flags: spec.flags | checks,
             origin,
             macs: [mac_bits(m); MACS],
+            ifindex,
+            device_port: port as u32,
             ..Interface::default()
         };
         self.engine.view().interfaces.set(ifindex as usize, &entry);

@@ -83,7 +83,7 @@ fn what_is_set_up_wrongly_is_found() -> Result<()> {
     // What stands on an interface of the configuration is served with it, or it is said why not.
     lab.ip("router", "link set dev a mtu 1500")?;
     for (name, mode, prefix) in [
-        ("vrrp0", "bridge", "203.0.113.0/25"),
+        ("vrrp0", "private", "203.0.113.0/25"),
         ("taps0", "source", "203.0.113.128/25"),
     ] {
         lab.ip(
@@ -94,7 +94,7 @@ fn what_is_set_up_wrongly_is_found() -> Result<()> {
         lab.ip("router", &format!("route add {prefix} dev {name}"))?;
     }
     let (rows, _) = asked(&lab, "--interface a --interface b")?;
-    finds(&rows, "macvlan", Some("vrrp0"), "ok", "macvlan (bridge) on a")?;
+    finds(&rows, "macvlan", Some("vrrp0"), "ok", "macvlan (private) on a")?;
     finds(
         &rows,
         "macvlan",

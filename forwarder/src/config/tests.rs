@@ -69,7 +69,7 @@ fn what_is_not_written_has_the_same_default_from_file_and_command_line() {
     assert_eq!(file.routes.sync_timeout, Duration::from_secs(300));
     assert!(file.filter.bogons);
     let sizes = file.tables.sizes(8);
-    assert_eq!((sizes.slots, sizes.ports, sizes.cpus), (1_504_000, 65, 8));
+    assert_eq!((sizes.slots, sizes.ports, sizes.cpus), (1_502_000, 65, 8));
 }
 
 /// What a router with a full table spends in kernel memory: every mmapable map, which is all of FIB, groups, next hops,
@@ -220,7 +220,7 @@ fn values_out_of_range_name_the_range() {
         "{text}"
     );
     assert!(
-        text.contains("1024 to 2000000; without the line it is 1504000"),
+        text.contains("1024 to 2000000; without the line it is 1502000"),
         "{text}"
     );
     let text = with("[tables]\nnext-hops = -1");

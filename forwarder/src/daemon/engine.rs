@@ -53,7 +53,7 @@ use crate::{
 pub enum Demand {
     /// Dump again and call [`Engine::load`].
     Resync,
-    /// An interface appeared, changed its MAC or name, or went: look at what is attached.
+    /// A link appeared, changed or went: look at what is attached, and at what stands on what.
     Interface(Ifindex),
     /// Addresses or sysctls changed: interface flags and source filter must be written anew.
     Surroundings,
@@ -267,7 +267,6 @@ impl<D: Dataplane> Engine<D> {
         if old.is_none() {
             self.resolve_on(ifindex);
         }
-        let same_port = old.is_some_and(|old| old.name == link.name && old.mac == link.mac);
         if self.world.links.served(ifindex).is_some() {
             let concerned = |key: &Key| matches!(key, Key::Neighbour { ifindex: i, .. } if *i == ifindex);
             self.adjacencies
@@ -275,9 +274,7 @@ impl<D: Dataplane> Engine<D> {
                     false
                 });
         }
-        if !same_port {
-            demands.push(Demand::Interface(ifindex));
-        }
+        demands.push(Demand::Interface(ifindex));
     }
 
     fn kernel_objects_changed(&mut self) {

@@ -240,9 +240,7 @@ fn a_first_dump_does_not_lead_it_astray_while_it_is_read() {
     for ifindex in [IN, OUT] {
         let served = Served {
             port: ifindex as u16,
-            generic: false,
-            feasible: false,
-            outside: false,
+            ..Served::default()
         };
         engine.serve(ifindex, Some(served));
     }

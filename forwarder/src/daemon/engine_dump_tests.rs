@@ -223,9 +223,7 @@ fn a_first_dump_is_laid_as_it_comes_and_mended_when_it_was_cut_short() {
         OUT,
         Some(Served {
             port: 1,
-            generic: false,
-            feasible: false,
-            outside: false,
+            ..Served::default()
         }),
     );
     // As the kernel tells them: by address, the longest first.

@@ -38,9 +38,7 @@ fn started(dataplane: MemoryDataplane, dump: Dump) -> Engine<MemoryDataplane> {
     for (port, ifindex) in [IN, OUT, OTHER].into_iter().enumerate() {
         let served = Served {
             port: port as u16 + 1,
-            generic: false,
-            feasible: false,
-            outside: false,
+            ..Served::default()
         };
         engine.serve(ifindex, Some(served));
     }

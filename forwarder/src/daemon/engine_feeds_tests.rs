@@ -62,9 +62,7 @@ fn on(dataplane: MemoryDataplane, sources: &[Source]) -> Engine<MemoryDataplane>
     for (port, ifindex) in [IN, OUT, OTHER, THIRD].into_iter().enumerate() {
         let served = Served {
             port: port as u16 + 1,
-            generic: false,
-            feasible: false,
-            outside: false,
+            ..Served::default()
         };
         engine.serve(ifindex, Some(served));
     }

@@ -20,9 +20,7 @@ fn following(tables: &[u32], routes: Vec<Route>) -> Engine<MemoryDataplane> {
     for (port, ifindex) in [IN, OUT].into_iter().enumerate() {
         let served = Served {
             port: port as u16 + 1,
-            generic: false,
-            feasible: false,
-            outside: false,
+            ..Served::default()
         };
         engine.serve(ifindex, Some(served));
     }

@@ -139,9 +139,7 @@ fn start_with(
     for (port, ifindex) in [IN, OUT].into_iter().enumerate() {
         let served = Served {
             port: port as u16 + 1,
-            generic: false,
-            feasible: false,
-            outside: false,
+            ..Served::default()
         };
         engine.serve(ifindex, Some(served));
     }

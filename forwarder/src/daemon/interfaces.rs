@@ -3,36 +3,45 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    thread,
+    time::{Duration, Instant},
 };
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 use forwarder_common::{
-    interface::{
-        CHECK_SOURCES, COUNT_PAIRS, COUNT_SOURCES, FILTER_SOURCES, FORWARD4, FORWARD6, GENERIC_MODE,
-        IFINDEX_MAX, Interface, MACS, OUTSIDE, REDIRECTS4, RULES4, RULES6,
-    },
+    directory::PortEntry,
+    interface::{CHECK_SOURCES, Interface, MACS, RULES4, RULES6},
     nexthop::mac_bits,
-    origin::{ANYWHERE, UNCHECKED},
 };
 use ipnet::IpNet;
 use tracing::{info, warn};
 
-use super::{bypass, engine::Engine, ports};
+use super::{
+    bypass,
+    describe::{self, Context},
+    engine::Engine,
+    ports, stations,
+};
 use crate::{
-    config::{Config, InterfaceConfig, Role, SourceCheck, XdpMode},
+    config::{Config, InterfaceConfig, SourceCheck},
     dataplane::{
-        Dataplane,
+        Dataplane, Tables,
         attach::{Attached, Programs},
     },
     filter::sources::{self, FilterError, Sources},
+    layout::{self, Device, Layout},
     link::Served,
-    netlink::command::Commander,
+    netlink::{self, command::Commander, ethtool::Ethtool},
     source::{
         event::{Ifindex, Link},
         kernel::sysctl,
     },
 };
 
+/// How long a member of a bond may take to send again after the program was attached to it.
+const MEMBER_RETURNS: Duration = Duration::from_secs(15);
+/// How often that is looked at.
+const MEMBER_LOOK: Duration = Duration::from_millis(100);
 /// What is said where packets should be counted by their source, and the maps have no room for it.
 pub const NO_SOURCES: &str = "packets are not counted by source prefix: the pinned tables were made without `sources` in \
                               [statistics]. Run `forwarder detach` and start again";
@@ -45,6 +54,12 @@ pub struct Interfaces {
     sources: Option<Sources>,
     /// Bogons of lists.
     listed: Arc<Vec<IpNet>>,
+    /// Which devices carry the program, and what they serve, as it was made so last.
+    layout: Layout,
+    /// Devices that carry the program, with the numbers of their counters.
+    devices: BTreeMap<Ifindex, u16>,
+    /// By device or bond what its sums are made of, and so when they begin anew.
+    groups: BTreeMap<u32, Vec<(u32, Ifindex)>>,
     /// What keeps an interface from being served, by name.
     problems: BTreeMap<String, String>,
     /// `RULES4` and `RULES6` of every interface. At first both: what rules a controller before this one left stay in force.
@@ -68,6 +83,9 @@ impl Interfaces {
             commands,
             sources: None,
             listed,
+            layout: Layout::default(),
+            devices: BTreeMap::new(),
+            groups: BTreeMap::new(),
             problems: BTreeMap::new(),
             rules: RULES4 | RULES6,
             checks: false,
@@ -85,6 +103,11 @@ impl Interfaces {
         &self.problems
     }
 
+    /// What is served, and by which devices.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
     /// Attaches to every interface, or to none: what was attached here is taken off again when one fails. Interfaces that
     /// an earlier controller served and that are not there now are left for later.
     ///
@@ -92,21 +115,20 @@ impl Interfaces {
     /// The first interface that cannot be served, with what to do.
     pub fn start<D: Dataplane>(&mut self, engine: &mut Engine<D>, links: &[Link]) -> Result<()> {
         let adopted: BTreeSet<Ifindex> = self.programs.pinned().into_iter().collect();
-        let interfaces = &engine.view().interfaces;
-        let checked = |ifindex: &Ifindex| interfaces.get(*ifindex as usize).flags & CHECK_SOURCES != 0;
+        let tables = engine.view();
+        let checked = |ifindex: &Ifindex| tables.interfaces.get(*ifindex as usize).flags & CHECK_SOURCES != 0;
         self.checks = adopted.iter().any(checked);
+        self.groups = groups(tables);
+        let mut layout = layout::of(&self.config.interfaces, links.iter(), |_| false);
+        layout.refuse_stripped(strips_tags);
         let mut fresh = Vec::new();
         for interface in self.config.interfaces.clone() {
-            let link = links.iter().find(|link| link.name == interface.name);
-            let result = match link {
-                Some(link) => self.attach(engine, &interface, link),
-                None => Err(anyhow::anyhow!(
-                    "{}: there is no such interface. `ip -br link` lists those there are",
-                    interface.name
-                )),
+            let result = match layout.problems.get(&interface.name) {
+                Some(why) => Err(anyhow!("{why}")),
+                None => self.attach_all(engine, &interface, &mut layout, &mut fresh),
             };
             match result {
-                Ok(ifindex) => fresh.push(ifindex),
+                Ok(()) => {}
                 Err(why) if !adopted.is_empty() => {
                     // The data path already runs: serving the others is better than serving none.
                     warn!("{why:#}");
@@ -120,48 +142,91 @@ impl Interfaces {
                 }
             }
         }
-        let wanted: BTreeSet<Ifindex> = engine
-            .world
-            .links
-            .all_served()
-            .map(|(ifindex, _)| ifindex)
-            .collect();
-        for ifindex in adopted.difference(&wanted) {
-            info!(
-                ifindex,
-                "an interface is no longer in the configuration: detached"
-            );
-            self.detach(engine, *ifindex);
+        self.layout = layout;
+        self.serve(engine)?;
+        for ifindex in &adopted {
+            if !self.devices.contains_key(ifindex) {
+                info!(
+                    ifindex,
+                    "an interface is no longer in the configuration: detached"
+                );
+                self.detach(engine, *ifindex);
+            }
         }
         self.programs.settle()
+    }
+
+    /// Attaches to every device of an interface of the configuration. Those that had no program before are added to `fresh`.
+    fn attach_all<D: Dataplane>(
+        &mut self,
+        engine: &mut Engine<D>,
+        interface: &InterfaceConfig,
+        layout: &mut Layout,
+        fresh: &mut Vec<Ifindex>,
+    ) -> Result<()> {
+        let root = layout
+            .stations
+            .iter()
+            .find(|(_, station)| station.name == interface.name);
+        let Some((root, station)) = root.map(|(ifindex, station)| (*ifindex, station.clone())) else {
+            return Ok(());
+        };
+        if station.vlan.is_some() {
+            return Ok(());
+        }
+        let devices: Vec<(Ifindex, Device)> = layout
+            .devices_of(root)
+            .map(|(ifindex, device)| (ifindex, device.clone()))
+            .collect();
+        for (ifindex, device) in &devices {
+            match self.attach(engine, *ifindex, device, root) {
+                Ok(attached) => {
+                    if attached == Attached::New {
+                        fresh.push(*ifindex);
+                        if devices.len() > 1 && device.active {
+                            self.wait_for(*ifindex, device);
+                        }
+                    }
+                }
+                Err(why) => {
+                    layout.remove(root);
+                    return Err(why);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Attaching resets many NICs. The next member's turn comes when this one sends again, so that its bond never loses all.
+    fn wait_for(&mut self, ifindex: Ifindex, device: &Device) {
+        let until = Instant::now() + MEMBER_RETURNS;
+        while Instant::now() < until {
+            let links = netlink::dump::dump_links().unwrap_or_default();
+            let link = links.iter().find(|link| link.ifindex == ifindex);
+            let sends =
+                |link: &Link| link.carrier && link.member.is_some_and(|member| member.active && member.up);
+            if link.is_none_or(sends) {
+                return;
+            }
+            thread::sleep(MEMBER_LOOK);
+        }
+        warn!(
+            "{}: its bond has not used it again for {} s since the program was attached; going on with the next member",
+            device.name,
+            MEMBER_RETURNS.as_secs()
+        );
     }
 
     fn attach<D: Dataplane>(
         &mut self,
         engine: &mut Engine<D>,
-        interface: &InterfaceConfig,
-        link: &Link,
-    ) -> Result<Ifindex> {
-        let (name, ifindex) = (&interface.name, link.ifindex);
-        if !link.ethernet || link.mac == [0; 6] {
-            bail!("{name}: not an Ethernet interface: forwarder serves Ethernet only");
-        }
-        if ifindex >= IFINDEX_MAX {
-            bail!(
-                "{name}: its index {ifindex} is beyond {IFINDEX_MAX}, the most that forwarder's tables hold"
-            );
-        }
-        let generic = interface.xdp == XdpMode::Generic;
+        ifindex: Ifindex,
+        device: &Device,
+        root: Ifindex,
+    ) -> Result<Attached> {
+        let (name, generic) = (&device.name, device.generic);
         let mode_now = self.commands.xdp_attached(ifindex).ok().flatten();
-        let port = ports::claim(engine.dataplane.tables(), name, ifindex, generic)?;
-        let attached = self.programs.attach(ifindex, name, generic);
-        let attached = match attached {
-            Ok(attached) => attached,
-            Err(why) => {
-                ports::release(engine.dataplane.tables(), port as u32);
-                return Err(why);
-            }
-        };
+        let attached = self.programs.attach(ifindex, name, generic)?;
         let is_generic = mode_now.is_some_and(|(mode, _)| mode == crate::netlink::command::XdpMode::Generic);
         if attached != Attached::New && is_generic != generic {
             bail!(
@@ -170,95 +235,162 @@ impl Interfaces {
                 if is_generic { "generic" } else { "native" }
             );
         }
-        if engine.dataplane.tables().interfaces.get(ifindex as usize).port != u32::from(port) {
-            // Whatever stood under this number belonged to another interface.
-            engine
-                .dataplane
-                .tables()
-                .interfaces
-                .set(ifindex as usize, &Interface::default());
-        }
         engine.dataplane.set_device(ifindex, true)?;
-        let served = Served {
-            port,
-            generic,
-            feasible: interface.source_check == SourceCheck::Feasible,
-            outside: is_outside(interface),
-        };
-        engine.serve(ifindex, Some(served));
+        self.devices.insert(ifindex, 0);
         self.problems.remove(name);
-        info!(ifname = %name, ifindex, port, mode = if generic { "generic" } else { "native" }, ?attached, "serving");
-        Ok(ifindex)
+        info!(ifname = %name, ifindex, root, mode = if generic { "generic" } else { "native" }, ?attached, "attached");
+        Ok(attached)
     }
 
     fn detach<D: Dataplane>(&mut self, engine: &mut Engine<D>, ifindex: Ifindex) {
-        let port = engine.dataplane.tables().interfaces.get(ifindex as usize).port;
-        engine.serve(ifindex, None);
+        self.devices.remove(&ifindex);
         if let Err(why) = engine.dataplane.set_device(ifindex, false) {
             warn!("{why:#}");
         }
         if let Err(why) = self.programs.detach(ifindex) {
             warn!("{why:#}");
         }
-        engine
-            .dataplane
-            .tables()
-            .interfaces
-            .set(ifindex as usize, &Interface::default());
-        let by_index = |(_, entry): &(u32, forwarder_common::directory::PortEntry)| entry.ifindex == ifindex;
-        let port = if port != 0 {
-            Some(port)
-        } else {
-            ports::used(engine.dataplane.tables()).find(by_index).map(|p| p.0)
-        };
-        if let Some(port) = port {
-            ports::release(engine.dataplane.tables(), port);
+        let tables = engine.dataplane.tables();
+        tables.interfaces.set(ifindex as usize, &Interface::default());
+        let by_index = |(_, entry): &(u32, PortEntry)| entry.ifindex == ifindex && ports::is_attached(entry);
+        if let Some((port, _)) = ports::used(tables).find(by_index) {
+            ports::release(tables, port);
         }
     }
 
-    /// Looks at every interface of the configuration again: one that came (back) is attached, one that went is let go.
+    /// Gives every interface of the layout its number, and tells the engine which are served. What is served no longer loses its
+    /// entries.
+    ///
+    /// # Errors
+    /// There are more interfaces than numbers.
+    fn serve<D: Dataplane>(&mut self, engine: &mut Engine<D>) -> Result<()> {
+        let gone: Vec<(Ifindex, Served)> = engine
+            .world
+            .links
+            .all_served()
+            .filter(|(ifindex, _)| !self.layout.stations.contains_key(ifindex))
+            .collect();
+        for (ifindex, served) in gone {
+            engine.serve(ifindex, None);
+            stations::forget(engine.dataplane.tables(), ifindex, u32::from(served.port));
+        }
+        let served = stations::claim(engine.dataplane.tables(), &self.layout, &mut self.devices)?;
+        for (ifindex, served) in served {
+            engine.serve(ifindex, Some(served));
+        }
+        stations::write_bonds(engine.dataplane.tables(), &self.layout, &self.devices);
+        Ok(())
+    }
+
+    /// Looks at every interface of the configuration again: one that came (back) is attached, one that went is let go, and so are
+    /// members of bonds and VLANs.
     pub fn reconcile<D: Dataplane>(&mut self, engine: &mut Engine<D>) {
-        let mut changed = false;
+        let addresses = &engine.addresses;
+        let holds = |ifindex| {
+            let of_it = |(at, net): &&(Ifindex, IpNet)| *at == ifindex && !describe::is_link_local(net);
+            addresses.iter().find(of_it).is_some()
+        };
+        let mut layout = layout::of(&self.config.interfaces, engine.world.links.iter(), holds);
+        layout.refuse_stripped(strips_tags);
         for ifindex in self.programs.pinned() {
-            let name = engine.world.links.get(ifindex).map(|link| link.name.clone());
-            if name.is_none_or(|name| self.config.interface(&name).is_none()) {
+            if !layout.devices.contains_key(&ifindex) {
                 self.detach(engine, ifindex);
-                changed = true;
             }
         }
+        let mut problems = layout.problems.clone();
         for interface in self.config.interfaces.clone() {
-            let Some(link) = engine.world.links.by_name(&interface.name).cloned() else {
-                self.problems.entry(interface.name.clone()).or_insert_with(|| {
-                    format!(
-                        "there is no interface {} now: it is served once it is there",
-                        interface.name
-                    )
-                });
-                continue;
-            };
-            if engine.world.links.served(link.ifindex).is_some() {
+            if problems.contains_key(&interface.name) {
                 continue;
             }
-            match self.attach(engine, &interface, &link) {
-                Ok(_) => changed = true,
-                Err(why) => {
-                    if self
-                        .problems
-                        .insert(interface.name.clone(), format!("{why:#}"))
-                        .is_none()
-                    {
-                        warn!("{why:#}");
-                    }
-                }
+            if let Err(why) = self.attach_missing(engine, &interface, &mut layout) {
+                problems.insert(interface.name.clone(), format!("{why:#}"));
             }
         }
-        if changed {
+        self.report(problems);
+        if layout == self.layout {
+            return;
+        }
+        self.layout = layout;
+        let all = |engine: &Engine<D>| engine.world.links.all_served().collect::<BTreeMap<_, _>>();
+        let before = all(engine);
+        match self.serve(engine) {
+            Ok(()) => drop(self.problems.remove("interfaces")),
+            Err(why) => drop(self.problems.insert("interfaces".into(), format!("{why:#}"))),
+        }
+        if all(engine) != before {
             engine.served_changed();
-            self.describe(engine);
+        }
+        self.describe(engine);
+        if let Err(why) = self.programs.settle() {
+            warn!("{why:#}");
         }
     }
 
-    /// Writes what the program must know of each interface: own addresses and filter first, flags and MACs last.
+    /// Attaches where the program is missing. Of a bond that sends one member at a time, when all that have it are back.
+    fn attach_missing<D: Dataplane>(
+        &mut self,
+        engine: &mut Engine<D>,
+        interface: &InterfaceConfig,
+        layout: &mut Layout,
+    ) -> Result<()> {
+        let root = layout
+            .stations
+            .iter()
+            .find(|(_, station)| station.name == interface.name);
+        let Some(root) = root
+            .filter(|(_, station)| station.vlan.is_none())
+            .map(|(root, _)| *root)
+        else {
+            return Ok(());
+        };
+        let devices: Vec<(Ifindex, Device)> = layout
+            .devices_of(root)
+            .map(|(ifindex, device)| (ifindex, device.clone()))
+            .collect();
+        let (have, missing): (Vec<_>, Vec<_>) = devices
+            .iter()
+            .partition(|(ifindex, _)| self.devices.contains_key(ifindex));
+        let mut refused = None;
+        for (ifindex, device) in &missing {
+            match self.attach(engine, *ifindex, device, root) {
+                // The rest when it is back: its news bring us here again.
+                Ok(Attached::New) if device.active && !have.is_empty() => break,
+                Ok(_) => {}
+                Err(why) => refused = Some(why),
+            }
+        }
+        let any = devices
+            .iter()
+            .any(|(ifindex, _)| self.devices.contains_key(ifindex));
+        if !any {
+            layout.remove(root);
+        }
+        // Frames leave only by members that carry the program.
+        if let Some(aggregate) = layout.aggregates.get_mut(&root) {
+            aggregate
+                .members
+                .retain(|member| self.devices.contains_key(member));
+        }
+        layout
+            .devices
+            .retain(|ifindex, device| device.root != root || self.devices.contains_key(ifindex));
+        refused.map_or(Ok(()), Err)
+    }
+
+    /// What is in the way of interfaces now, each said once in the log.
+    fn report(&mut self, found: BTreeMap<String, String>) {
+        let ours = |name: &String| self.config.interface(name).is_some();
+        self.problems
+            .retain(|name, _| !ours(name) || found.contains_key(name));
+        for (name, why) in found {
+            if self.problems.get(&name) != Some(&why) {
+                warn!("{why}");
+                self.problems.insert(name, why);
+            }
+        }
+    }
+
+    /// Writes what the program knows of every interface: own addresses and filter first, flags and MACs last.
     pub fn describe<D: Dataplane>(&mut self, engine: &mut Engine<D>) {
         let own = engine.own_addresses4();
         if let Err(why) = engine.dataplane.set_own_addresses(&own) {
@@ -280,81 +412,82 @@ impl Interfaces {
             }
         };
         self.number(engine);
-        let forward6 = sysctl::forwarding6().unwrap_or(false);
-        for (ifindex, served) in engine.world.links.all_served().collect::<Vec<_>>() {
-            let Some(link) = engine.world.links.get(ifindex) else {
+        let context = Context {
+            config: &self.config,
+            rules: self.rules,
+            checks: self.checks,
+            filtered,
+            sources: engine.view().sizes.sources,
+            forward6: sysctl::forwarding6().unwrap_or(false),
+        };
+        let tables = engine.dataplane.tables();
+        let mut many = None;
+        for (ifindex, station) in self
+            .layout
+            .stations
+            .iter()
+            .filter(|(_, station)| station.receives)
+        {
+            let (Some(link), Some(served)) = (
+                engine.world.links.get(*ifindex),
+                engine.world.links.served(*ifindex),
+            ) else {
                 continue;
             };
-            let Some(interface) = self.config.interface(&link.name) else {
-                continue;
-            };
-            let mut flags = 0;
-            if filtered && self.filters(interface) {
-                flags |= FILTER_SOURCES;
+            let entry = context.entry(station, link, served);
+            if station.virtual_macs.len() >= MACS {
+                many = Some(format!(
+                    "{}: {} virtual MAC addresses, of which the fast path knows {}: the kernel takes what is for the others",
+                    station.name,
+                    station.virtual_macs.len(),
+                    MACS - 1
+                ));
             }
-            if sysctl::forwarding4(&link.name).unwrap_or(false) {
-                flags |= FORWARD4;
-            }
-            if forward6 {
-                flags |= FORWARD6;
-            }
-            // Where it cannot be read, take it that the kernel owes redirects.
-            if sysctl::send_redirects4(&link.name).unwrap_or(true) {
-                flags |= REDIRECTS4;
-            }
-            flags |= self.rules;
-            let checks = self.checks && interface.source_check != SourceCheck::Off;
-            if checks {
-                flags |= CHECK_SOURCES;
-            }
-            flags |= counts(&self.config, interface, engine.view().sizes.sources);
-            if served.generic {
-                flags |= GENERIC_MODE;
-            }
-            let macs = [mac_bits(link.mac); MACS];
-            let origin = match interface.source_check {
-                _ if !checks => UNCHECKED,
-                SourceCheck::Off | SourceCheck::Loose => ANYWHERE,
-                SourceCheck::Strict | SourceCheck::Feasible => served.port as u32,
-            };
-            let new = Interface {
-                port: served.port as u32,
-                flags,
-                macs,
-                origin,
-                ..Interface::default()
-            };
-            let tables = engine.dataplane.tables();
-            let old = tables.interfaces.get(ifindex as usize);
-            if old == new {
-                continue;
-            }
-            tables.interfaces.set(ifindex as usize, &new);
+            stations::write(tables, &self.layout, &self.devices, *ifindex, &entry);
         }
+        match many {
+            Some(why) => self.problems.insert("virtual-macs".into(), why),
+            None => self.problems.remove("virtual-macs"),
+        };
     }
 
     /// Gives every interface that has none yet its number, with forwarding still off: from then on it counts, and the
-    /// tracepoint programs know it as an egress before the first frame is sent there.
+    /// tracepoint programs know it as an egress before the first frame is sent there. Sums whose parts have changed begin anew.
     fn number<D: Dataplane>(&mut self, engine: &Engine<D>) {
         let tables = engine.dataplane.tables();
-        for (ifindex, served) in engine.world.links.all_served() {
-            let Some(link) = engine.world.links.get(ifindex) else {
+        for (ifindex, station) in self
+            .layout
+            .stations
+            .iter()
+            .filter(|(_, station)| station.receives)
+        {
+            let (Some(link), Some(served)) = (
+                engine.world.links.get(*ifindex),
+                engine.world.links.served(*ifindex),
+            ) else {
                 continue;
             };
-            if tables.interfaces.get(ifindex as usize).port != 0 {
-                continue;
-            }
-            let macs = [mac_bits(link.mac); MACS];
             let entry = Interface {
-                port: served.port as u32,
-                macs,
+                port: u32::from(served.port),
+                macs: [mac_bits(link.mac); MACS],
+                ifindex: *ifindex,
                 ..Interface::default()
             };
-            tables.interfaces.set(ifindex as usize, &entry);
-            if let Ok(stats) = self.commands.link_stats(ifindex) {
-                ports::rebase_ingress(tables, served.port as u32, stats.rx_packets);
-            }
+            stations::number(tables, &self.layout, &self.devices, (*ifindex, station), &entry);
         }
+        let now = groups(tables);
+        for (root, parts) in &now {
+            if self.groups.get(root) == Some(parts) {
+                continue;
+            }
+            let received = ports::group(tables, *root)
+                .filter(|(_, entry)| ports::is_attached(entry))
+                .filter_map(|(_, entry)| self.commands.link_stats(entry.ifindex).ok())
+                .fold(0u64, |sum, stats| sum.wrapping_add(stats.rx_packets));
+            ports::rebase_ingress(tables, *root, received);
+            ports::rebase_egress_of(tables, *root);
+        }
+        self.groups = now;
     }
 
     /// Whether any interface looks for the routes of sources.
@@ -363,21 +496,10 @@ impl Interfaces {
         self.config.interfaces.iter().any(checks)
     }
 
-    /// Sources are looked at where packets come in from outside.
-    fn filters(&self, interface: &InterfaceConfig) -> bool {
-        let filter = &self.config.filter;
-        let lists = [&filter.bogon_prefixes, &filter.own_prefixes];
-        let any =
-            filter.bogons || !filter.bogon_files.is_empty() || lists.iter().any(|list| !list.is_empty());
-        is_outside(interface) && any
-    }
-
-    /// Whether that is so on any interface of the configuration.
+    /// Whether sources are looked at on any interface of the configuration.
     pub fn filters_any(&self) -> bool {
-        self.config
-            .interfaces
-            .iter()
-            .any(|interface| self.filters(interface))
+        let mut interfaces = self.config.interfaces.iter();
+        interfaces.any(|interface| describe::filters(&self.config, interface))
     }
 
     /// Puts other bogons of lists in force.
@@ -404,18 +526,10 @@ impl Interfaces {
             own: self.own_prefixes_configured().to_vec(),
             on_link: Vec::new(),
         };
-        for (ifindex, _) in engine.world.links.all_served() {
-            let Some(link) = engine.world.links.get(ifindex) else {
-                continue;
-            };
-            let Some(interface) = self.config.interface(&link.name) else {
-                continue;
-            };
-            let subnets = engine.subnets(ifindex).into_iter().filter(|net| match net {
-                IpNet::V4(net) => !net.network().is_link_local(),
-                IpNet::V6(net) => !net.network().is_unicast_link_local(),
-            });
-            if self.filters(interface) {
+        for (ifindex, station) in &self.layout.stations {
+            let subnets = engine.subnets(*ifindex).into_iter();
+            let subnets = subnets.filter(|net| !describe::is_link_local(net));
+            if describe::filters(&self.config, &station.config) {
                 sources.on_link.extend(subnets);
             } else {
                 // What is connected on our side of the edge is ours, said or not.
@@ -492,53 +606,24 @@ impl Interfaces {
     }
 }
 
-/// Whether what is beyond an interface is not ours.
-fn is_outside(interface: &InterfaceConfig) -> bool {
-    matches!(interface.role, Role::Transit | Role::Peer)
+/// Whether a device takes tags off frames before the program sees them.
+fn strips_tags(ifindex: Ifindex) -> bool {
+    let features = Ethtool::of(ifindex).and_then(|device| device.features());
+    let strips =
+        |(name, on): &(String, bool)| *on && name.starts_with("rx-vlan-") && name.ends_with("hw-parse");
+    features.unwrap_or_default().iter().any(strips)
 }
 
-/// What is counted of packets that come in by an interface, as flags. Accounts send from inside: only there their sources are
-/// looked for. `sources`: the maps have counters by source prefix.
-fn counts(config: &Config, interface: &InterfaceConfig, sources: bool) -> u32 {
-    let accounts = !config.accounts.is_empty();
-    let outside = is_outside(interface);
-    let mut flags = 0;
-    if outside {
-        flags |= OUTSIDE;
-    }
-    if accounts {
-        flags |= COUNT_PAIRS;
-    }
-    if accounts && !outside || config.statistics.sources && sources {
-        flags |= COUNT_SOURCES;
-    }
-    flags
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config;
-
-    #[test]
-    fn sources_are_looked_for_where_accounts_send_or_everywhere() {
-        let of = |more: &str, role: &str, sources| {
-            let text = format!("[[interface]]\nname = \"a\"\nrole = \"{role}\"\n{more}");
-            let config = config::parse("f", &text).expect("sound");
-            counts(&config, &config.interfaces[0], sources)
-        };
-        let account = "[[account]]\nname = \"a\"\nprefixes = [\"192.0.2.0/24\"]\n";
-        let statistics = "[statistics]\nsources = true\n";
-        for role in ["core", "customer"] {
-            assert_eq!(of("", role, true), 0);
-            assert_eq!(of(account, role, false), COUNT_PAIRS | COUNT_SOURCES);
-            assert_eq!(of(statistics, role, true), COUNT_SOURCES);
-            assert_eq!(of(statistics, role, false), 0);
-        }
-        for role in ["transit", "peer"] {
-            assert_eq!(of("", role, true), OUTSIDE);
-            assert_eq!(of(account, role, false), OUTSIDE | COUNT_PAIRS);
-            assert_eq!(of(statistics, role, true), OUTSIDE | COUNT_SOURCES);
-        }
-    }
+/// By device or bond the numbers and devices that its sums are made of.
+fn groups(tables: &Tables) -> BTreeMap<u32, Vec<(u32, Ifindex)>> {
+    let roots: Vec<u32> = ports::used(tables)
+        .filter(|(_, entry)| entry.root == 0 && entry.state != ports::DETACHED)
+        .map(|(port, _)| port)
+        .collect();
+    let parts = |root| {
+        ports::group(tables, root)
+            .map(|(port, entry)| (port, entry.ifindex))
+            .collect()
+    };
+    roots.into_iter().map(|root| (root, parts(root))).collect()
 }

@@ -8,6 +8,7 @@ mod asks;
 mod blackholes;
 mod bogons;
 pub(crate) mod bypass;
+mod describe;
 mod doubt;
 pub mod engine;
 pub mod feeds;
@@ -23,6 +24,7 @@ pub mod rules;
 mod sampler;
 mod serve;
 pub mod state;
+pub mod stations;
 
 use std::{
     collections::HashMap,
@@ -285,6 +287,7 @@ impl Controller {
         let gate_until = (!timeout.is_zero()).then(|| Instant::now() + timeout);
         let server = serve(pins, options, interfaces.programs(), known, Arc::clone(&stop))?;
         load(&mut source, &mut engine).context("cannot read the kernel's routes")?;
+        interfaces.reconcile(&mut engine);
         interfaces.describe(&mut engine);
         let rules = Rules::adopt(engine.view());
         let mut controller = Controller {
@@ -376,13 +379,9 @@ impl Controller {
                     }
                 }
             }
-            if demands
-                .iter()
-                .any(|demand| matches!(demand, Demand::Interface(_)))
-            {
-                self.interfaces.reconcile(&mut self.engine);
-            }
+            // Addresses, too: a virtual MAC is ours while its link has some.
             if !demands.is_empty() {
+                self.interfaces.reconcile(&mut self.engine);
                 self.interfaces.describe(&mut self.engine);
             }
             busy = self.feeds.turn(&mut self.engine);

@@ -16,6 +16,8 @@ pub const NATIVE: u32 = 1;
 pub const GENERIC: u32 = 2;
 /// `PortEntry::state`: no longer served; its counters stay.
 pub const DETACHED: u32 = 3;
+/// `PortEntry::state`: served by the devices it stands on: a VLAN, a bond, a macvlan.
+pub const STACKED: u32 = 4;
 
 /// The name in an entry.
 pub fn name(entry: &PortEntry) -> String {
@@ -34,11 +36,30 @@ pub fn used(tables: &Tables) -> impl Iterator<Item = (u32, PortEntry)> {
         .filter(|(_, entry)| entry.state != FREE)
 }
 
+/// What is to be counted under a number.
+#[derive(Clone, Copy, Debug)]
+pub struct Claim<'a> {
+    /// Name of the interface.
+    pub name: &'a str,
+    /// Its index.
+    pub ifindex: Ifindex,
+    /// [`NATIVE`], [`GENERIC`] or [`STACKED`].
+    pub state: u32,
+    /// Port of the device or bond whose sums it is part of; 0: its own.
+    pub root: u32,
+}
+
 /// The port of an interface: the one its name has, or a free one.
 ///
 /// # Errors
 /// All ports are taken.
-pub fn claim(tables: &Tables, ifname: &str, ifindex: Ifindex, generic: bool) -> Result<u16> {
+pub fn claim(tables: &Tables, claim: Claim<'_>) -> Result<u16> {
+    let Claim {
+        name: ifname,
+        ifindex,
+        state,
+        root,
+    } = claim;
     let known = used(tables)
         .find(|(_, entry)| name(entry) == ifname)
         .map(|(port, _)| port);
@@ -54,16 +75,16 @@ pub fn claim(tables: &Tables, ifname: &str, ifindex: Ifindex, generic: bool) -> 
     let mut octets = [0u8; 16];
     let length = ifname.len().min(15);
     octets[..length].copy_from_slice(&ifname.as_bytes()[..length]);
-    let state = if generic { GENERIC } else { NATIVE };
-    tables.port_directory.set(
-        port as usize,
-        &PortEntry {
-            name: octets,
-            ifindex,
-            state,
-            ..old
-        },
-    );
+    let new = PortEntry {
+        name: octets,
+        ifindex,
+        state,
+        root,
+        ..old
+    };
+    if new != old {
+        tables.port_directory.set(port as usize, &new);
+    }
     Ok(port as u16)
 }
 
@@ -79,12 +100,32 @@ pub fn release(tables: &Tables, port: u32) {
     );
 }
 
-/// Sets the ingress baseline: from now on the driver's count and ours must move together. `rx_packets` is the driver's.
-pub fn rebase_ingress(tables: &Tables, port: u32, rx_packets: u64) {
-    let old = tables.port_directory.get(port as usize);
-    let received = received(tables, port);
+/// The ports whose sums close together: a device or bond, its members and what stands on it. Of one that is part of another's
+/// nothing.
+pub fn group(tables: &Tables, root: u32) -> impl Iterator<Item = (u32, PortEntry)> {
+    let own = tables.port_directory.get(root as usize);
+    let mut all: Vec<(u32, PortEntry)> = Vec::new();
+    if own.root == 0 && own.state != FREE {
+        all.extend(
+            used(tables)
+                .filter(|(port, entry)| *port == root || entry.root == root && entry.state != DETACHED),
+        );
+    }
+    all.into_iter()
+}
+
+/// Whether a port is a device that carries the program: else its ifindex may be another's by now.
+pub const fn is_attached(entry: &PortEntry) -> bool {
+    entry.state == NATIVE || entry.state == GENERIC
+}
+
+/// Sets the ingress baseline of a device or bond: from now on the drivers' counts and ours must move together. `rx_packets` is the
+/// sum of the drivers'.
+pub fn rebase_ingress(tables: &Tables, root: u32, rx_packets: u64) {
+    let old = tables.port_directory.get(root as usize);
+    let received = received_together(tables, root);
     tables.port_directory.set(
-        port as usize,
+        root as usize,
         &PortEntry {
             rx_baseline: rx_packets,
             received_baseline: received,
@@ -93,20 +134,43 @@ pub fn rebase_ingress(tables: &Tables, port: u32, rx_packets: u64) {
     );
 }
 
-/// Sets the egress baseline of every port: the tracepoint programs begin to watch.
+/// Sets the egress baseline of every device or bond: the tracepoint programs begin to watch.
 pub fn rebase_egress(tables: &Tables) {
-    for (port, old) in used(tables).collect::<Vec<_>>() {
-        let egress = tables.egress(port);
-        let errors: u64 = egress.redirect_errors.iter().chain(&egress.transmit_errors).sum();
-        tables.port_directory.set(
-            port as usize,
-            &PortEntry {
-                forwarded_baseline: egress.forwarded.packets,
-                transmitted_baseline: egress.transmitted.wrapping_add(errors),
-                ..old
-            },
-        );
+    for (port, _) in used(tables).collect::<Vec<_>>() {
+        rebase_egress_of(tables, port);
     }
+}
+
+/// The same of one, because what is part of it has changed.
+pub fn rebase_egress_of(tables: &Tables, root: u32) {
+    let old = tables.port_directory.get(root as usize);
+    let (forwarded, gone) = egress_together(tables, root);
+    tables.port_directory.set(
+        root as usize,
+        &PortEntry {
+            forwarded_baseline: forwarded,
+            transmitted_baseline: gone,
+            ..old
+        },
+    );
+}
+
+/// Packets sent to a device or bond and all that stands on it, and those of which the kernel says what became.
+pub fn egress_together(tables: &Tables, root: u32) -> (u64, u64) {
+    let ports = group(tables, root).map(|(port, _)| tables.egress(port));
+    ports.fold((0, 0), |(forwarded, gone): (u64, u64), egress| {
+        let errors = egress.redirect_errors.iter().chain(&egress.transmit_errors);
+        let lost: u64 = errors.fold(0, |sum, count| sum.wrapping_add(*count));
+        (
+            forwarded.wrapping_add(egress.forwarded.packets),
+            gone.wrapping_add(egress.transmitted).wrapping_add(lost),
+        )
+    })
+}
+
+/// Packets the program saw on a device or bond and all that stands on it.
+pub fn received_together(tables: &Tables, root: u32) -> u64 {
+    group(tables, root).fold(0, |sum: u64, (port, _)| sum.wrapping_add(received(tables, port)))
 }
 
 /// Packets the program saw on a port.

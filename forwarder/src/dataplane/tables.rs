@@ -11,6 +11,7 @@ use forwarder_common::{
     filter::SourceTable,
     flow::SELF_WORDS,
     interface::{IFINDEX_MAX, Interface},
+    lag::Lag,
     limit::Limiter,
     maps,
     nexthop::{Group, NextHop},
@@ -20,6 +21,7 @@ use forwarder_common::{
     rules::{self, Asked, RuleEntry, RuleSet, RuleState},
     sample::{self, SampleCounter},
     settings::Settings,
+    vlan::{ROWS, Trunk, VID, row},
 };
 
 use super::{Array, Region};
@@ -94,6 +96,8 @@ impl Sizes {
             (maps::ORIGINS, self.groups, size(size_of::<Origin>())),
             (maps::NEXTHOPS, self.nexthops, size(size_of::<NextHop>())),
             (maps::INTERFACES, IFINDEX_MAX, size(size_of::<Interface>())),
+            (maps::TRUNKS, self.ports * ROWS, size(size_of::<Trunk>())),
+            (maps::LAGS, self.ports, size(size_of::<Lag>())),
             (maps::SETTINGS, 1, size(size_of::<Settings>())),
             (maps::SOURCES, 2, size(size_of::<SourceTable>())),
             (maps::RULES, 2, size(size_of::<RuleSet>())),
@@ -229,6 +233,10 @@ pub struct Tables {
     pub nexthops: Array<NextHop>,
     /// Ingress interfaces by ifindex.
     pub interfaces: Array<Interface>,
+    /// `[port][kind of tag][identifier]`: ifindexes of VLANs.
+    pub trunks: Region,
+    /// `[port]`: members of bonds.
+    pub lags: Array<Lag>,
     /// Settings.
     pub settings: Array<Settings>,
     /// Two source tables.
@@ -317,6 +325,8 @@ impl Tables {
             origins: Array::new(region(maps::ORIGINS)?, sizes.groups as usize),
             nexthops: Array::new(region(maps::NEXTHOPS)?, nexthops),
             interfaces: Array::new(region(maps::INTERFACES)?, IFINDEX_MAX as usize),
+            trunks: region(maps::TRUNKS)?,
+            lags: Array::new(region(maps::LAGS)?, ports),
             settings: Array::new(region(maps::SETTINGS)?, 1),
             sources: region(maps::SOURCES)?,
             rules: region(maps::RULES)?,
@@ -462,6 +472,26 @@ impl Tables {
     pub fn set_samples(&self, rate: u32, octets: u32) {
         let word = self.settings.word(0, std::mem::offset_of!(Settings, sample_rate));
         word.store(sample::settings_word(rate, octets), Ordering::Release);
+    }
+
+    /// The ifindex of a VLAN on a port; 0 where there is none.
+    pub fn vlan(&self, port: u32, service: bool, id: u16) -> u32 {
+        let (word, shift) = self.vlan_place(port, service, id);
+        word.load(Ordering::Acquire) >> shift & 0xffff
+    }
+
+    /// Says where frames of a VLAN come in: the ifindex, 0 for nowhere.
+    pub fn set_vlan(&self, port: u32, service: bool, id: u16, ifindex: u32) {
+        let (word, shift) = self.vlan_place(port, service, id);
+        // Nobody else writes, so nothing is lost between.
+        let others = word.load(Ordering::Relaxed) & !(0xffff << shift);
+        word.store(others | (ifindex & 0xffff) << shift, Ordering::Release);
+    }
+
+    /// Two identifiers share a word.
+    fn vlan_place(&self, port: u32, service: bool, id: u16) -> (&AtomicU32, u32) {
+        let place = row(port, service) as usize * size_of::<Trunk>() + usize::from(id & VID) * 2;
+        (self.trunks.u32(place & !3), (place as u32 & 2) * 8)
     }
 
     /// The group word of a slot whose leaf is indirect.

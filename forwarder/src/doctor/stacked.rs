@@ -56,15 +56,14 @@ pub fn unserved(link: &Stacked) -> Option<Unserved> {
     let no = |why: String, mend: Option<String>| Some(Unserved { why, mend });
     for (depth, detail) in link.chain.iter().enumerate() {
         match (detail, depth) {
-            (Detail::Vlan(_), _)
-            | (Detail::Macvlan(MacvlanMode::Private | MacvlanMode::Vepa | MacvlanMode::Bridge), 0) => {}
+            (Detail::Vlan(_), _) | (Detail::Macvlan(MacvlanMode::Private | MacvlanMode::Vepa), 0) => {}
             (Detail::Macvlan(mode), 0) => {
                 let why = format!("macvlans of mode {} are not served", mode.name());
                 // None becomes passthru, or anything else again (`macvlan_changelink`, drivers/net/macvlan.c).
                 let anew = *mode == MacvlanMode::Passthru;
                 let how = match anew {
-                    true => "make it anew with mode bridge".to_string(),
-                    false => format!("ip link set {} type macvlan mode bridge", link.name),
+                    true => "make it anew with mode private".to_string(),
+                    false => format!("ip link set {} type macvlan mode private", link.name),
                 };
                 return no(why, Some(format!("{how}, if nothing needs the mode it has")));
             }

@@ -333,10 +333,10 @@ fn vlans_and_macvlans_are_served_or_why_not() {
             "macvlan (private) on eth0",
         ),
         (
-            vec![macvlan(MacvlanMode::Bridge), tag(100)],
+            vec![macvlan(MacvlanMode::Private), tag(100)],
             Ok,
             "macvlan",
-            "macvlan (bridge) on VLAN 100 of eth0",
+            "macvlan (private) on VLAN 100 of eth0",
         ),
         (
             vec![macvlan(MacvlanMode::Vepa), maps],
@@ -363,10 +363,10 @@ fn vlans_and_macvlans_are_served_or_why_not() {
             "macvlan (unknown) on eth0",
         ),
         (
-            vec![tag(4), macvlan(MacvlanMode::Bridge)],
+            vec![tag(4), macvlan(MacvlanMode::Private)],
             Warning,
             "vlan",
-            "VLAN 4 in macvlan (bridge) on eth0",
+            "VLAN 4 in macvlan (private) on eth0",
         ),
     ] {
         let mut link = on_eth0("x", &chain);
@@ -456,7 +456,7 @@ fn links_with_routes_are_told_of_where_they_are_not_served() {
     let found = said("other-links", |host| {
         host.stacked = vec![
             on_eth0("eth0.100", &[tag(100)]),
-            on_eth0("vrrp0", &[Detail::Macvlan(MacvlanMode::Bridge)]),
+            on_eth0("vrrp0", &[Detail::Macvlan(MacvlanMode::Private)]),
             on_eth0("pass0", &[Detail::Macvlan(MacvlanMode::Passthru)]),
         ];
         host.others = vec![

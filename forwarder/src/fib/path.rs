@@ -10,7 +10,9 @@ use std::{
 
 use forwarder_common::{
     directory::{NextHopEntry, State},
-    nexthop::{EXACT_LENGTH, GENERIC, NextHop, OUTSIDE},
+    nexthop::{
+        AGGREGATED, EXACT_LENGTH, GENERIC, INNER_SERVICE, NextHop, OUTER_SERVICE, OUTSIDE, TAGGED, TWICE,
+    },
     reason::Reason,
 };
 use ipnet::IpNet;
@@ -279,7 +281,10 @@ pub(super) fn write_nexthop(tables: &Tables, world: &Topology, id: u16, key: &Ke
             .word(index, offset)
             .store(value, Ordering::Release)
     };
-    let egress = |hop: &NextHop| (hop.ifindex, hop.mtu, hop.port, hop.flags, hop.source);
+    let last = |hop: &NextHop| {
+        hop.port as u64 | (hop.flags as u64) << 16 | (hop.device as u64) << 32 | (hop.inner as u64) << 48
+    };
+    let egress = |hop: &NextHop| (hop.ifindex, hop.mtu, hop.source, last(hop));
     let usable = |hop: &NextHop| hop.state() == Reason::Forwarded.index();
     // Losing it: say so first. Gaining it: last.
     if !usable(&new) {
@@ -288,7 +293,7 @@ pub(super) fn write_nexthop(tables: &Tables, world: &Topology, id: u16, key: &Ke
     if egress(&new) != egress(&old) {
         word(8, new.source);
         word(16, new.ifindex as u64 | (new.mtu as u64) << 32);
-        word(24, new.port as u64 | (new.flags as u64) << 16);
+        word(24, last(&new));
     }
     word(0, new.destination);
 }
@@ -322,19 +327,39 @@ fn nexthop_of(world: &Topology, key: &Key) -> NextHop {
     } else {
         link.mtu
     };
-    let exact = if link.kind.is_empty() { 0 } else { EXACT_LENGTH };
+    let frame = served.frame;
+    let [outer, inner] = frame.tags;
+    let exact = frame.exact || frame.device == 0 && !link.kind.is_empty();
+    let largest = match frame.most {
+        0 => interface_mtu,
+        most => interface_mtu.min(most),
+    };
+    let bits = [
+        (EXACT_LENGTH, exact),
+        (GENERIC, served.generic),
+        (OUTSIDE, served.outside),
+        (TAGGED, outer.is_some() && inner.is_none()),
+        (TWICE, inner.is_some()),
+        (OUTER_SERVICE, outer.is_some_and(|tag| tag.service)),
+        (INNER_SERVICE, inner.is_some_and(|tag| tag.service)),
+        (AGGREGATED, frame.aggregated),
+    ];
     NextHop {
         destination: NextHop::destination_word(mac.unwrap_or_default(), state),
-        source: NextHop::source_word(link.mac, 0),
-        ifindex: *ifindex,
-        mtu: if *mtu == 0 {
-            interface_mtu
-        } else {
-            interface_mtu.min(*mtu)
-        },
+        source: NextHop::source_word(link.mac, outer.map_or(0, |tag| tag.id)),
+        ifindex: if frame.wire == 0 { *ifindex } else { frame.wire },
+        mtu: if *mtu == 0 { largest } else { largest.min(*mtu) },
         port: served.port,
-        flags: exact | if served.generic { GENERIC } else { 0 } | if served.outside { OUTSIDE } else { 0 },
-        reserved: 0,
+        flags: bits
+            .iter()
+            .filter(|(_, set)| *set)
+            .fold(0, |flags, (bit, _)| flags | bit),
+        device: if frame.device == 0 {
+            *ifindex as u16
+        } else {
+            frame.device
+        },
+        inner: inner.map_or(0, |tag| tag.id),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use forwarder_common::{
-    counters::{Counter, EgressCounters},
+    counters::Counter,
     directory::PortEntry,
     reason::{Policy, Reason},
 };
@@ -24,7 +24,7 @@ pub struct InterfaceRow {
     pub port: u32,
     /// "transit", "peer", "core", "customer"; null while no controller runs.
     pub role: Option<String>,
-    /// "native", "generic", "detached".
+    /// "native", "generic", "detached"; "stacked" for a VLAN or bond, whose devices carry the program.
     pub mode: String,
     /// Packets the program saw.
     pub received_packets: u64,
@@ -96,7 +96,10 @@ fn row(
 ) -> InterfaceRow {
     let ingress_residue = ingress_residue(tables, port, entry, link_stats);
     let egress_residue = egress_residue(tables, port, entry);
-    let link = attached(entry).then(|| link_stats(entry.ifindex)).flatten();
+    // Of a VLAN the kernel counts only what it forwards itself.
+    let whole =
+        ports::is_attached(entry) || entry.state == ports::STACKED && devices(tables, port).next().is_some();
+    let link = whole.then(|| link_stats(entry.ifindex)).flatten();
     let reasons = tables.reasons(port);
     let egress = tables.egress(port);
     let by = |policy: Policy| {
@@ -139,29 +142,29 @@ fn row(
     }
 }
 
-/// Whether the program is on it: else its ifindex may be another interface's by now.
-fn attached(entry: &PortEntry) -> bool {
-    entry.state == names::PORT_NATIVE || entry.state == names::PORT_GENERIC
-}
-
 fn sum(counts: &[u64]) -> u64 {
     counts.iter().fold(0, |sum, count| sum.wrapping_add(*count))
 }
 
-/// Driver's count less the program's, both since the baseline.
+/// The drivers' counts less the program's, both since the baseline: of a device, or of all members of a bond. What stands on
+/// them is part of that.
 fn ingress_residue(tables: &Tables, port: u32, entry: &PortEntry, link_stats: &LinkStats) -> Option<i64> {
-    if !attached(entry) {
+    let devices: Vec<u32> = devices(tables, port).map(|(_, device)| device.ifindex).collect();
+    if devices.is_empty() {
         return None;
     }
-    let received = || ports::received(tables, port).wrapping_sub(entry.received_baseline);
+    let received = || ports::received_together(tables, port).wrapping_sub(entry.received_baseline);
+    let driver = || {
+        devices.iter().try_fold(0u64, |sum, ifindex| {
+            Some(sum.wrapping_add(link_stats(*ifindex)?.received_packets))
+        })
+    };
     let mut before = received();
     let mut found = Interval::default();
     for _ in 0..SAMPLES {
-        let driver = link_stats(entry.ifindex)?
-            .received_packets
-            .wrapping_sub(entry.rx_baseline);
+        let driver = driver()?.wrapping_sub(entry.rx_baseline);
         let after = received();
-        // The program's count rose from `before` to `after` while the driver's was read.
+        // The program's count rose from `before` to `after` while the drivers' were read.
         found.sample(driver.wrapping_sub(after), driver.wrapping_sub(before));
         if found.nearest() == Some(0) {
             break;
@@ -171,27 +174,30 @@ fn ingress_residue(tables: &Tables, port: u32, entry: &PortEntry, link_stats: &L
     found.nearest()
 }
 
+/// The devices whose sums close together under this port.
+fn devices(tables: &Tables, port: u32) -> impl Iterator<Item = (u32, PortEntry)> {
+    ports::group(tables, port).filter(|(_, entry)| ports::is_attached(entry))
+}
+
 /// Sent less transmitted and lost, since the tracepoint programs began to watch. In generic mode the kernel has no
 /// tracepoint for what was transmitted.
 fn egress_residue(tables: &Tables, port: u32, entry: &PortEntry) -> Option<i64> {
-    if entry.state != names::PORT_NATIVE {
+    let mut devices = devices(tables, port).peekable();
+    devices.peek()?;
+    if devices.any(|(_, device)| device.state != names::PORT_NATIVE) {
         return None;
     }
-    let sent = |egress: &EgressCounters| egress.forwarded.packets.wrapping_sub(entry.forwarded_baseline);
-    let gone = |egress: &EgressCounters| {
-        egress
-            .transmitted
-            .wrapping_add(sum(&egress.redirect_errors))
-            .wrapping_add(sum(&egress.transmit_errors))
-            .wrapping_sub(entry.transmitted_baseline)
-    };
     let mut found = Interval::default();
     for _ in 0..SAMPLES {
-        let (first, second) = (tables.egress(port), tables.egress(port));
-        found.sample(
-            sent(&first).wrapping_sub(gone(&second)),
-            sent(&second).wrapping_sub(gone(&first)),
+        let (first, second) = (
+            ports::egress_together(tables, port),
+            ports::egress_together(tables, port),
         );
+        let open = |forwarded: u64, gone: u64| {
+            let sent = forwarded.wrapping_sub(entry.forwarded_baseline);
+            sent.wrapping_sub(gone.wrapping_sub(entry.transmitted_baseline))
+        };
+        found.sample(open(first.0, second.1), open(second.0, first.1));
         if found.nearest() == Some(0) {
             break;
         }

@@ -3,7 +3,7 @@
 use crate::dataplane::Tables;
 
 pub use crate::daemon::ports::{
-    GENERIC as PORT_GENERIC, NATIVE as PORT_NATIVE, name as ifname, used as ports,
+    GENERIC as PORT_GENERIC, NATIVE as PORT_NATIVE, STACKED as PORT_STACKED, name as ifname, used as ports,
 };
 
 /// The word for a port's state.
@@ -11,6 +11,7 @@ pub const fn mode(state: u32) -> &'static str {
     match state {
         PORT_NATIVE => "native",
         PORT_GENERIC => "generic",
+        PORT_STACKED => "stacked",
         _ => "detached",
     }
 }

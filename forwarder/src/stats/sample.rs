@@ -82,7 +82,8 @@ pub fn tables() -> Tables {
             mtu: 1500,
             port: 2,
             flags: 0,
-            reserved: 0,
+            device: 12,
+            inner: 0,
         },
     );
     let mut address = [0; 16];

@@ -121,7 +121,8 @@ fn lay_groups(sandbox: &mut Sandbox, script: &Script) -> Result<Ways> {
                     mtu: 1500,
                     port: port_out,
                     flags: EXACT_LENGTH,
-                    reserved: 0,
+                    device: outside as u16,
+                    inner: 0,
                 },
             };
             let (id, group) = (script::nexthop(prefix, variant), script::group(prefix, variant));

@@ -216,9 +216,8 @@ fn owned_house(sources: bool) -> Result<House> {
     let port = engine.view().interfaces.get(p.nic as usize).port as u16;
     let served = Served {
         port,
-        generic: false,
-        feasible: false,
         outside: true,
+        ..Served::default()
     };
     engine.serve(p.nic, Some(served));
     engine.served_changed();

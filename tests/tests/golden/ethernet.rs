@@ -100,16 +100,16 @@ pub fn records(house: &House) -> Vec<Record> {
             Reason::Tagged,
         ),
         leaves(
-            "a priority tag on the real packet passes",
+            "a 802.1ad tag passes",
             p.inside,
-            [&v4()[..12], &[0x81, 0, 0xe0, 0], &v4()[12..]].concat(),
+            [&v6()[..12], &[0x88, 0xa8, 0xe0, 5], &v6()[12..]].concat(),
             Reason::Tagged,
         ),
         leaves(
-            "a 802.1ad tag passes",
+            "a priority tag does not hide what is wrong with a packet",
             p.inside,
-            with(v6(), 12, &[0x88, 0xa8]),
-            Reason::Tagged,
+            [&v4()[..12], &[0x81, 0, 0xe0, 0], &with(v4(), 14, &[0x44])[12..]].concat(),
+            Reason::BadHeaderLength,
         ),
         leaves(
             "an ARP request passes",

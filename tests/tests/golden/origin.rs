@@ -222,9 +222,8 @@ fn check(house: &mut House, origin: Option<u32>, feasible: bool) {
     let old = engine.view().interfaces.get(ifindex as usize);
     let served = Served {
         port: old.port as u16,
-        generic: false,
         feasible,
-        outside: false,
+        ..Served::default()
     };
     engine.serve(ifindex, Some(served));
     engine.served_changed();

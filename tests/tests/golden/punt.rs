@@ -109,7 +109,8 @@ pub fn run(house: &mut House) -> Vec<String> {
     }
     // What the operator left to the kernel is not limited.
     let mut tagged = ethernet(house.macs(inside).0, [2; 6], 0x8100);
-    tagged.extend([0; 46]);
+    tagged.extend([0, 1]);
+    tagged.extend([0; 44]);
     for _ in 0..3 {
         records.push(leaves("tagged frames go up", inside, tagged.clone(), Tagged));
     }

@@ -1,0 +1,624 @@
+//! Which devices carry the program, and which interfaces those serve: from the links there are and the configuration.
+//!
+//! An interface of the configuration is a device, a bond or a VLAN. A device carries the program itself; a bond's members do, so that
+//! the program can choose among them; a VLAN is served by what it stands on, and so is every VLAN there that the configuration
+//! does not name, with what is said of the interface it stands on. Pure: `daemon/interfaces.rs` makes it so.
+
+use std::collections::BTreeMap;
+
+use forwarder_common::{
+    lag::{BY_ADDRESSES, BY_MAC, BY_PORTS},
+    vlan::{MOST_TAGS, TAG},
+};
+
+use crate::{
+    config::{InterfaceConfig, XdpMode},
+    link::{Frame, Tag},
+    source::event::{Bond, BondMode, Detail, HashPolicy, Ifindex, Link, MacvlanMode, Vlan},
+};
+
+/// A device that carries the program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Device {
+    /// Its name.
+    pub name: String,
+    /// Attached in generic mode.
+    pub generic: bool,
+    /// The interface of the configuration for which it carries it: itself, or its bond.
+    pub root: Ifindex,
+    /// Its bond uses it now; so it is where there is no bond.
+    pub active: bool,
+    /// A network card, and no link that the kernel makes up.
+    pub physical: bool,
+}
+
+/// An interface that packets come in or leave by, as routes name it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Station {
+    /// Its name.
+    pub name: String,
+    /// What is configured for it: its own section, or that of what it stands on.
+    pub config: InterfaceConfig,
+    /// The device or bond at the bottom.
+    pub root: Ifindex,
+    /// What it stands on, and its tag; `None` for a device or a bond.
+    pub vlan: Option<(Ifindex, Tag)>,
+    /// How frames leave. The port of a bond is not filled in.
+    pub frame: Frame,
+    /// Packets come in by it. They do not by a macvlan, whose frames come in by what it stands on.
+    pub receives: bool,
+    /// Virtual MAC addresses that it answers to, with the link that has each (VRRP).
+    pub virtual_macs: Vec<(Ifindex, [u8; 6])>,
+}
+
+/// How a bond sends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Aggregate {
+    /// What of a packet chooses the member ([`forwarder_common::lag`]).
+    pub policy: u32,
+    /// Members that send now.
+    pub members: Vec<Ifindex>,
+}
+
+/// All of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Layout {
+    /// Devices that carry the program.
+    pub devices: BTreeMap<Ifindex, Device>,
+    /// Interfaces served.
+    pub stations: BTreeMap<Ifindex, Station>,
+    /// Bonds.
+    pub aggregates: BTreeMap<Ifindex, Aggregate>,
+    /// Interfaces of the configuration that cannot be served, or not as a whole, and why; by name.
+    pub problems: BTreeMap<String, String>,
+}
+
+/// Works it out. `links` are those of the network namespace; `holds` says whether an interface has an address by which hosts
+/// could use it as their gateway.
+pub fn of<'a>(
+    interfaces: &[InterfaceConfig],
+    links: impl Iterator<Item = &'a Link>,
+    holds: impl Fn(Ifindex) -> bool,
+) -> Layout {
+    let links: BTreeMap<Ifindex, &Link> = links.map(|link| (link.ifindex, link)).collect();
+    let mut layout = Layout::default();
+    for interface in interfaces {
+        let Some(link) = links.values().find(|link| link.name == interface.name) else {
+            let why = "there is no such interface. `ip -br link` lists those there are";
+            layout.problem(&interface.name, why.to_string());
+            continue;
+        };
+        if !matches!(link.detail, Detail::Vlan(_))
+            && let Err(why) = layout.add_root(interface, link, &links)
+        {
+            layout.problem(&interface.name, why);
+        }
+    }
+    // What stands on others after what it stands on.
+    for link in links.values().filter(|link| link.lower.is_some()) {
+        let own = interfaces.iter().find(|interface| interface.name == link.name);
+        if own.is_some() && !matches!(link.detail, Detail::Vlan(_)) {
+            continue;
+        }
+        match layout.stand(link, interfaces, &links) {
+            Ok(Some(station)) => {
+                layout.stations.insert(link.ifindex, station);
+            }
+            Ok(None) => {}
+            Err(why) => layout.problem(&link.name, why),
+        }
+    }
+    layout.add_virtual_macs(&links, holds);
+    layout
+}
+
+impl Layout {
+    fn problem(&mut self, name: &str, why: String) {
+        self.problems.insert(name.to_string(), format!("{name}: {why}"));
+    }
+
+    /// A device or a bond of the configuration.
+    fn add_root(
+        &mut self,
+        interface: &InterfaceConfig,
+        link: &Link,
+        links: &BTreeMap<Ifindex, &Link>,
+    ) -> Result<(), String> {
+        let generic = interface.xdp == XdpMode::Generic;
+        if link.member.is_some() {
+            let bond = link.master.and_then(|master| links.get(&master));
+            let bond = bond.map_or("its bond", |bond| bond.name.as_str());
+            return Err(format!(
+                "is a member of {bond}: configure {bond} in its place, which serves all of its members"
+            ));
+        }
+        let mut frame = Frame {
+            device: link.ifindex as u16,
+            exact: !link.kind.is_empty(),
+            ..Frame::default()
+        };
+        match link.detail {
+            // In generic mode the kernel hands a bond's frames over as the bond's.
+            Detail::Bond(bond) if !generic => {
+                let members: Vec<&&Link> = links
+                    .values()
+                    .filter(|member| member.member.is_some() && member.master == Some(link.ifindex))
+                    .collect();
+                let policy = policy(bond)?;
+                if members.is_empty() {
+                    return Err("the bond has no members: `ip link set NAME master` adds one".to_string());
+                }
+                let is_active = |member: &Link| {
+                    let said = member
+                        .member
+                        .is_some_and(|as_member| as_member.active && as_member.up);
+                    said && member.carrier && member.admin_up
+                };
+                for member in &members {
+                    let device = Device {
+                        name: member.name.clone(),
+                        generic,
+                        root: link.ifindex,
+                        active: is_active(member),
+                        physical: member.kind.is_empty(),
+                    };
+                    self.devices.insert(member.ifindex, device);
+                }
+                let sending = members.iter().filter(|member| is_active(member));
+                let aggregate = Aggregate {
+                    policy,
+                    members: sending.map(|member| member.ifindex).collect(),
+                };
+                self.aggregates.insert(link.ifindex, aggregate);
+                frame = Frame {
+                    aggregated: true,
+                    device: 0,
+                    exact: members.iter().any(|member| !member.kind.is_empty()),
+                    ..frame
+                };
+            }
+            _ => {
+                let device = Device {
+                    name: link.name.clone(),
+                    generic,
+                    root: link.ifindex,
+                    active: true,
+                    physical: link.kind.is_empty(),
+                };
+                self.devices.insert(link.ifindex, device);
+            }
+        }
+        let station = Station {
+            name: link.name.clone(),
+            config: interface.clone(),
+            root: link.ifindex,
+            vlan: None,
+            frame,
+            receives: true,
+            virtual_macs: Vec::new(),
+        };
+        self.stations.insert(link.ifindex, station);
+        Ok(())
+    }
+
+    /// What stands on an interface that is served: a VLAN, or a macvlan by which routes lead. `None`: nothing of ours.
+    fn stand(
+        &self,
+        link: &Link,
+        interfaces: &[InterfaceConfig],
+        links: &BTreeMap<Ifindex, &Link>,
+    ) -> Result<Option<Station>, String> {
+        let named = |link: &Link| interfaces.iter().find(|interface| interface.name == link.name);
+        let own = named(link);
+        let mut tags = Vec::new();
+        let mut passed = Vec::new();
+        let mut at = link;
+        let mut wire = 0;
+        // Down to what carries the program. A chain of links has no loops, but what is said of one may be half old.
+        let root = loop {
+            passed.push(at);
+            if at.detail != Detail::Plain && at.member.is_none() && at.master.is_some() {
+                return if_named(
+                    own,
+                    format!(
+                        "{} belongs to a bridge or a VRF, which only the kernel serves",
+                        at.name
+                    ),
+                );
+            }
+            let lower = match (at.detail, at.lower) {
+                (Detail::Vlan(vlan), Some(lower)) => {
+                    if vlan.maps_priority {
+                        return if_named(
+                            own,
+                            format!(
+                                "{} maps priorities, which only the kernel does: it forwards what belongs to it",
+                                at.name
+                            ),
+                        );
+                    }
+                    tags.push(tag(vlan));
+                    lower
+                }
+                (Detail::Macvlan(MacvlanMode::Private | MacvlanMode::Vepa), Some(lower))
+                    if at.ifindex == link.ifindex =>
+                {
+                    wire = lower;
+                    lower
+                }
+                _ => break at,
+            };
+            if tags.len() > MOST_TAGS {
+                return if_named(
+                    own,
+                    format!("more than {MOST_TAGS} tags: the kernel forwards what belongs to it"),
+                );
+            }
+            match links.get(&lower) {
+                Some(below) if !passed.iter().any(|link| link.ifindex == lower) => at = below,
+                _ => {
+                    return if_named(
+                        own,
+                        "what it stands on is not in this network namespace".to_string(),
+                    );
+                }
+            }
+        };
+        let Some(bottom) = self
+            .stations
+            .get(&root.ifindex)
+            .filter(|station| station.vlan.is_none())
+        else {
+            let why = format!(
+                "stands on {}, which is not served: configure {} too",
+                root.name, root.name
+            );
+            return if_named(own, why);
+        };
+        if passed.len() == 1 {
+            return Ok(None);
+        }
+        let vlan = match (link.detail, link.lower) {
+            (Detail::Vlan(vlan), Some(lower)) => Some((lower, tag(vlan))),
+            _ => None,
+        };
+        let config = passed.iter().find_map(|link| named(link));
+        tags.reverse();
+        let mut both = [None; MOST_TAGS];
+        for (place, tag) in both.iter_mut().zip(&tags) {
+            *place = Some(*tag);
+        }
+        Ok(Some(Station {
+            name: link.name.clone(),
+            config: config.unwrap_or(&bottom.config).clone(),
+            root: root.ifindex,
+            vlan,
+            // The redirect lets a frame be longer than its device's MTU by an Ethernet header and one tag (`xdp_ok_fwd_dev`,
+            // kernel/bpf/devmap.c).
+            frame: Frame {
+                tags: both,
+                most: root.mtu + TAG - TAG * tags.len() as u32,
+                wire,
+                ..bottom.frame
+            },
+            receives: vlan.is_some(),
+            virtual_macs: Vec::new(),
+        }))
+    }
+
+    /// keepalived's `use_vmac`: a macvlan with the virtual MAC is there on the backup, too, and has addresses on the master alone.
+    fn add_virtual_macs(&mut self, links: &BTreeMap<Ifindex, &Link>, holds: impl Fn(Ifindex) -> bool) {
+        for link in links.values() {
+            let (Detail::Macvlan(_), Some(lower)) = (link.detail, link.lower) else {
+                continue;
+            };
+            if !link.admin_up || !holds(link.ifindex) {
+                continue;
+            }
+            if let Some(station) = self.stations.get_mut(&lower).filter(|station| station.receives) {
+                station.virtual_macs.push((link.ifindex, link.mac));
+            }
+        }
+    }
+
+    /// Devices that carry the program for this interface of the configuration.
+    pub fn devices_of(&self, root: Ifindex) -> impl Iterator<Item = (Ifindex, &Device)> {
+        let all = self.devices.iter().map(|(ifindex, device)| (*ifindex, device));
+        all.filter(move |(_, device)| device.root == root)
+    }
+
+    /// Takes out interfaces whose devices take tags off frames before the program sees them, as `strips` says: to the program a frame of
+    /// a VLAN would be one of the link itself, with another role. Links that the kernel makes up do so for those who send to them,
+    /// and are trusted where they have no VLANs.
+    pub fn refuse_stripped(&mut self, strips: impl Fn(Ifindex) -> bool) {
+        let tagged = |root: Ifindex| {
+            let stations = self.stations.values();
+            stations
+                .filter(|station| station.root == root)
+                .any(|station| station.vlan.is_some())
+        };
+        let matters = |device: &Device| device.physical || tagged(device.root);
+        let refused: Vec<(Ifindex, String)> = self
+            .devices
+            .iter()
+            .filter(|(ifindex, device)| matters(device) && strips(**ifindex))
+            .map(|(_, device)| (device.root, device.name.clone()))
+            .collect();
+        for (root, device) in refused {
+            let Some(name) = self.stations.get(&root).map(|station| station.name.clone()) else {
+                continue;
+            };
+            let why = format!(
+                "{device} takes VLAN tags off frames before the program can see them, so that it would take them for frames without: `ethtool \
+                 -K {device} rxvlan off` (and `rx-vlan-stag-hw-parse off` where it is on)"
+            );
+            self.problem(&name, why);
+            self.remove(root);
+        }
+    }
+
+    /// Takes an interface out, and what stands on it.
+    pub fn remove(&mut self, root: Ifindex) {
+        self.devices.retain(|_, device| device.root != root);
+        self.stations.retain(|_, station| station.root != root);
+        self.aggregates.remove(&root);
+    }
+}
+
+/// A reason is worth a word where somebody asked for the interface by its name.
+fn if_named(own: Option<&InterfaceConfig>, why: String) -> Result<Option<Station>, String> {
+    match own {
+        Some(_) => Err(why),
+        None => Ok(None),
+    }
+}
+
+const fn tag(vlan: Vlan) -> Tag {
+    Tag {
+        id: vlan.id,
+        service: vlan.service,
+    }
+}
+
+/// What chooses the member, by the bond's own policy.
+fn policy(bond: Bond) -> Result<u32, String> {
+    let kernel = "only the kernel sends";
+    match bond.mode {
+        BondMode::ActiveBackup => return Ok(0),
+        // Frame by frame would reorder flows: by flow.
+        BondMode::RoundRobin => return Ok(BY_ADDRESSES | BY_PORTS),
+        BondMode::Xor | BondMode::Lacp => {}
+        other => {
+            return Err(format!(
+                "{kernel} by a bond in mode {}: `ip link set NAME type bond mode 802.3ad` (or active-backup, balance-xor, balance-rr), with \
+                 the bond down",
+                other.name()
+            ));
+        }
+    }
+    match bond.policy {
+        HashPolicy::Layer2 => Ok(BY_MAC),
+        HashPolicy::Layer23 | HashPolicy::Encap23 => Ok(BY_MAC | BY_ADDRESSES),
+        HashPolicy::Layer34 | HashPolicy::Encap34 => Ok(BY_ADDRESSES | BY_PORTS),
+        other => Err(format!(
+            "{kernel} by a bond with transmit hash policy {}: `ip link set NAME type bond xmit_hash_policy layer3+4`",
+            other.name()
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{config, source::event::Member};
+
+    fn link(ifindex: Ifindex, name: &str) -> Link {
+        Link {
+            ifindex,
+            name: name.to_string(),
+            mac: [2, 0, 0, 0, 0, ifindex as u8],
+            ethernet: true,
+            admin_up: true,
+            carrier: true,
+            running: true,
+            mtu: 1500,
+            mtu6: 1500,
+            ..Link::default()
+        }
+    }
+
+    fn bond(mode: BondMode, policy: HashPolicy) -> Detail {
+        Detail::Bond(Bond {
+            mode,
+            policy,
+            active: None,
+            aggregator: None,
+        })
+    }
+
+    fn member(ifindex: Ifindex, name: &str, master: Ifindex, active: bool) -> Link {
+        Link {
+            master: Some(master),
+            member: Some(Member {
+                active,
+                up: true,
+                aggregator: Some(1),
+            }),
+            ..link(ifindex, name)
+        }
+    }
+
+    fn vlan(ifindex: Ifindex, name: &str, lower: Ifindex, id: u16, service: bool) -> Link {
+        Link {
+            lower: Some(lower),
+            kind: "vlan".to_string(),
+            detail: Detail::Vlan(Vlan {
+                id,
+                service,
+                maps_priority: false,
+            }),
+            ..link(ifindex, name)
+        }
+    }
+
+    fn interfaces(text: &str) -> Vec<InterfaceConfig> {
+        config::parse("f", text).expect("sound").interfaces
+    }
+
+    /// Three members, of which the last waits; a VLAN, another in it, and a virtual gateway on that.
+    fn ring() -> Vec<Link> {
+        let aggregated = Link {
+            detail: bond(BondMode::Lacp, HashPolicy::Layer34),
+            kind: "bond".to_string(),
+            ..link(10, "bond0")
+        };
+        let gateway = Link {
+            lower: Some(30),
+            kind: "macvlan".to_string(),
+            detail: Detail::Macvlan(MacvlanMode::Private),
+            mac: [0, 0, 0x5e, 0, 1, 7],
+            ..link(40, "vrrp.7")
+        };
+        vec![
+            vlan(5, "bond0.30.7", 30, 7, false),
+            member(11, "eth1", 10, true),
+            member(12, "eth2", 10, true),
+            member(13, "eth3", 10, false),
+            aggregated,
+            vlan(30, "bond0.30", 10, 30, true),
+            gateway,
+        ]
+    }
+
+    #[test]
+    fn a_bond_is_served_by_its_members_and_vlans_by_what_they_stand_on() {
+        let configured = interfaces("[[interface]]\nname = \"bond0\"\nrole = \"customer\"\n");
+        let layout = of(&configured, ring().iter(), |ifindex| ifindex == 40);
+        assert!(layout.problems.is_empty(), "{:?}", layout.problems);
+        let devices: Vec<_> = layout
+            .devices
+            .iter()
+            .map(|(i, d)| (*i, d.root, d.active))
+            .collect();
+        assert_eq!(devices, [(11, 10, true), (12, 10, true), (13, 10, false)]);
+        assert_eq!(
+            layout.aggregates[&10],
+            Aggregate {
+                policy: BY_ADDRESSES | BY_PORTS,
+                members: vec![11, 12]
+            }
+        );
+        let names: Vec<_> = layout
+            .stations
+            .values()
+            .map(|station| station.name.as_str())
+            .collect();
+        assert_eq!(names, ["bond0.30.7", "bond0", "bond0.30", "vrrp.7"]);
+        let outer = Tag {
+            id: 30,
+            service: true,
+        };
+        let inner = Tag {
+            id: 7,
+            service: false,
+        };
+        let both = &layout.stations[&5];
+        assert_eq!(both.vlan, Some((30, inner)));
+        assert_eq!(both.frame.tags, [Some(outer), Some(inner)]);
+        assert_eq!(
+            (both.frame.most, both.frame.aggregated, both.root),
+            (1496, true, 10)
+        );
+        assert_eq!(both.config.role, config::Role::Customer);
+        let one = &layout.stations[&30];
+        assert_eq!((one.frame.tags, one.frame.most), ([Some(outer), None], 1500));
+        assert_eq!(one.virtual_macs, [(40, [0, 0, 0x5e, 0, 1, 7])]);
+        let gateway = &layout.stations[&40];
+        assert_eq!((gateway.receives, gateway.frame.wire), (false, 30));
+        assert_eq!(gateway.frame.tags, one.frame.tags);
+        // The backup has the same macvlan, without an address.
+        let backup = of(&configured, ring().iter(), |_| false);
+        assert!(backup.stations[&30].virtual_macs.is_empty());
+    }
+
+    #[test]
+    fn a_vlan_has_its_own_section_or_that_of_what_it_stands_on() {
+        let configured = interfaces(
+            "[[interface]]\nname = \"bond0\"\nrole = \"transit\"\n[[interface]]\nname = \"bond0.30\"\nrole = \"peer\"\n",
+        );
+        let layout = of(&configured, ring().iter(), |_| false);
+        let role = |ifindex: Ifindex| layout.stations[&ifindex].config.role;
+        assert_eq!(role(10), config::Role::Transit);
+        assert_eq!((role(30), role(5)), (config::Role::Peer, config::Role::Peer));
+    }
+
+    #[test]
+    fn what_cannot_be_served_is_said_and_the_rest_is_served() {
+        let why = |names: &[&str], links: &[Link]| -> Vec<String> {
+            let text: String = names
+                .iter()
+                .map(|name| format!("[[interface]]\nname = \"{name}\"\n"))
+                .collect();
+            of(&interfaces(&text), links.iter(), |_| false)
+                .problems
+                .into_values()
+                .collect()
+        };
+        let all = ring();
+        assert!(why(&["eth1"], &all)[0].contains("is a member of bond0: configure bond0"));
+        assert!(
+            why(&["bond0.30"], &all)[0].contains("stands on bond0, which is not served: configure bond0 too")
+        );
+        assert!(why(&["eth9"], &all)[0].contains("there is no such interface"));
+        let alone: Vec<Link> = all.iter().filter(|link| link.member.is_none()).cloned().collect();
+        assert!(why(&["bond0"], &alone)[0].contains("has no members"));
+        for (mode, policy, word) in [
+            (BondMode::Alb, HashPolicy::Layer34, "balance-alb"),
+            (BondMode::Broadcast, HashPolicy::Layer2, "broadcast"),
+            (BondMode::Xor, HashPolicy::VlanSrcMac, "vlan+srcmac"),
+        ] {
+            let mut other = ring();
+            other[4].detail = bond(mode, policy);
+            assert!(why(&["bond0"], &other)[0].contains(word), "{word}");
+        }
+        // A VLAN that only the kernel understands is no reason not to serve the others.
+        let mut maps = ring();
+        maps[5].detail = Detail::Vlan(Vlan {
+            id: 30,
+            service: true,
+            maps_priority: true,
+        });
+        let configured = interfaces("[[interface]]\nname = \"bond0\"\n");
+        let layout = of(&configured, maps.iter(), |_| false);
+        assert_eq!(layout.stations.keys().copied().collect::<Vec<_>>(), [10]);
+        assert!(why(&["bond0", "bond0.30"], &maps)[0].contains("maps priorities"));
+        // So is one of a bridge.
+        let mut bridged = ring();
+        bridged[5].master = Some(77);
+        let layout = of(&configured, bridged.iter(), |_| false);
+        assert_eq!(layout.stations.len(), 1);
+        // Hardware that takes tags off hides VLANs; a virtual link without VLANs is trusted.
+        let of_ring = || of(&configured, ring().iter(), |_| false);
+        let mut stripped = of_ring();
+        stripped.refuse_stripped(|ifindex| ifindex == 12);
+        assert!(stripped.stations.is_empty() && stripped.devices.is_empty());
+        assert!(stripped.problems["bond0"].contains("`ethtool -K eth2 rxvlan off`"));
+        let virtual_links = |tagged: bool| -> Layout {
+            let all = ring().into_iter().filter(|link| tagged || link.lower.is_none());
+            let kinds = all.map(|link| Link {
+                kind: "veth".to_string(),
+                ..link
+            });
+            let links: Vec<Link> = kinds.collect();
+            let mut layout = of(&configured, links.iter(), |_| false);
+            layout.refuse_stripped(|_| true);
+            layout
+        };
+        assert!(virtual_links(true).stations.is_empty());
+        assert_eq!(virtual_links(false).stations.len(), 1);
+        // What is said of links may be half old: no chain is followed for ever.
+        let mut round = ring();
+        round[0].lower = Some(5);
+        assert_eq!(of(&configured, round.iter(), |_| false).stations.len(), 3);
+    }
+}
