@@ -60,6 +60,22 @@ pub struct Aggregate {
     pub members: Vec<Ifindex>,
 }
 
+/// A macvlan on an interface that is served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gateway {
+    /// Its name.
+    pub name: String,
+    /// The interface that it stands on.
+    pub on: Ifindex,
+    /// Its MAC address.
+    pub mac: [u8; 6],
+    /// It is up and has an address.
+    pub held: bool,
+}
+
+/// MAC addresses of VRRP begin with this, and 1 or 2 for the version of IP (RFC 5798 7.3).
+const VRRP: [u8; 4] = [0, 0, 0x5e, 0];
+
 /// All of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Layout {
@@ -69,6 +85,8 @@ pub struct Layout {
     pub stations: BTreeMap<Ifindex, Station>,
     /// Bonds.
     pub aggregates: BTreeMap<Ifindex, Aggregate>,
+    /// Macvlans with a virtual MAC address, by which hosts may reach us.
+    pub gateways: Vec<Gateway>,
     /// Interfaces of the configuration that cannot be served, or not as a whole, and why; by name.
     pub problems: BTreeMap<String, String>,
 }
@@ -312,11 +330,20 @@ impl Layout {
             let (Detail::Macvlan(_), Some(lower)) = (link.detail, link.lower) else {
                 continue;
             };
-            if !link.admin_up || !holds(link.ifindex) {
+            let Some(station) = self.stations.get_mut(&lower).filter(|station| station.receives) else {
                 continue;
-            }
-            if let Some(station) = self.stations.get_mut(&lower).filter(|station| station.receives) {
+            };
+            let held = link.admin_up && holds(link.ifindex);
+            if held {
                 station.virtual_macs.push((link.ifindex, link.mac));
+            }
+            if held || link.mac.starts_with(&VRRP) {
+                self.gateways.push(Gateway {
+                    name: link.name.clone(),
+                    on: lower,
+                    mac: link.mac,
+                    held,
+                });
             }
         }
     }
@@ -362,6 +389,8 @@ impl Layout {
         self.devices.retain(|_, device| device.root != root);
         self.stations.retain(|_, station| station.root != root);
         self.aggregates.remove(&root);
+        self.gateways
+            .retain(|gateway| self.stations.contains_key(&gateway.on));
     }
 }
 

@@ -55,8 +55,9 @@ fn bird(lab: &Lab) -> Result<Box<dyn Daemon + '_>> {
 
 impl Daemon for Frr<'_> {
     fn kill(&mut self) -> Result<()> {
-        Frr::kill(self, "bgpd")?;
-        Frr::kill(self, "zebra")
+        // zebra first: it takes bgpd's routes away as soon as it sees it go.
+        Frr::kill(self, "zebra")?;
+        Frr::kill(self, "bgpd")
     }
 
     fn restart(&mut self) -> Result<()> {

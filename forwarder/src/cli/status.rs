@@ -8,7 +8,7 @@ use super::{
     reader::{Reader, link_stats},
 };
 use crate::{
-    daemon::state::HistoryState,
+    daemon::state::{BondState, HistoryState},
     source::{bgp, feed::SessionView},
     stats::{
         self, StatusRow,
@@ -101,6 +101,14 @@ fn screen(row: &StatusRow, paint: Paint) -> String {
     ));
     for (index, line) in bogons::lines(&row.bogons, paint).into_iter().enumerate() {
         lines.push((if index == 0 { "bogons" } else { "" }, line));
+    }
+    for (index, bond) in row.bonds.iter().enumerate() {
+        lines.push((if index == 0 { "bonds" } else { "" }, bond_line(bond, paint)));
+    }
+    for (index, gateway) in row.gateways.iter().enumerate() {
+        let held = if gateway.held { "held" } else { "not held" };
+        let line = format!("{} {} on {}: {held}", gateway.ifname, gateway.mac, gateway.on);
+        lines.push((if index == 0 { "gateways" } else { "" }, line));
     }
     if let Some(history) = &row.history {
         lines.push(("history", history_line(history)));
@@ -306,6 +314,27 @@ fn samples_lines(samples: &SamplesRow, paint: Paint) -> Vec<String> {
         lines.push(line);
     }
     lines
+}
+
+/// A bond: by which members it sends.
+fn bond_line(bond: &BondState, paint: Paint) -> String {
+    let BondState {
+        ifname,
+        mode,
+        policy,
+        sending,
+        waiting,
+    } = bond;
+    let (some, all) = (sending.len(), sending.len() + waiting.len());
+    let line = format!(
+        "{ifname}: {mode} {policy}, {some} of {all} members send: {}",
+        sending.join(", ")
+    );
+    // All but one wait where one alone sends.
+    if waiting.is_empty() || mode == "active-backup" && some == 1 {
+        return line;
+    }
+    format!("{line}; {}", paint.bad(&format!("not {}", waiting.join(", "))))
 }
 
 /// What the history has, and how much room that takes.

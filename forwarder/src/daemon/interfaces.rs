@@ -20,22 +20,25 @@ use super::{
     bypass,
     describe::{self, Context},
     engine::Engine,
-    ports, stations,
+    ports,
+    state::{BondState, GatewayState},
+    stations,
 };
 use crate::{
-    config::{Config, InterfaceConfig, SourceCheck},
+    config::{Config, InterfaceConfig, Role, SourceCheck},
     dataplane::{
         Dataplane, Tables,
         attach::{Attached, Programs},
     },
     filter::sources::{self, FilterError, Sources},
-    layout::{self, Device, Layout},
+    layout::{self, Aggregate, Device, Layout},
     link::Served,
     netlink::{self, command::Commander, ethtool::Ethtool},
     source::{
-        event::{Ifindex, Link},
+        event::{Detail, Ifindex, Link},
         kernel::sysctl,
     },
+    stats::names,
 };
 
 /// How long a member of a bond may take to send again after the program was attached to it.
@@ -103,9 +106,57 @@ impl Interfaces {
         &self.problems
     }
 
-    /// What is served, and by which devices.
-    pub fn layout(&self) -> &Layout {
-        &self.layout
+    /// Roles of interfaces by name, those of VLANs that have no section of their own among them.
+    pub fn roles(&self) -> impl Iterator<Item = (String, Role)> {
+        let stations = self.layout.stations.values();
+        stations.map(|station| (station.name.clone(), station.config.role))
+    }
+
+    /// Bonds, for people.
+    pub fn bonds<D: Dataplane>(&self, engine: &Engine<D>) -> Vec<BondState> {
+        let links = &engine.world.links;
+        let of = |(ifindex, aggregate): (&Ifindex, &Aggregate)| {
+            let link = links.get(*ifindex)?;
+            let Detail::Bond(bond) = link.detail else {
+                return None;
+            };
+            let members = self.layout.devices_of(*ifindex);
+            let (sending, waiting): (Vec<_>, Vec<_>) =
+                members.partition(|(member, _)| aggregate.members.contains(member));
+            let names = |members: Vec<(Ifindex, &Device)>| -> Vec<String> {
+                members
+                    .into_iter()
+                    .map(|(_, device)| device.name.clone())
+                    .collect()
+            };
+            Some(BondState {
+                ifname: link.name.clone(),
+                mode: bond.mode.name().to_string(),
+                policy: bond.policy.name().to_string(),
+                sending: names(sending),
+                waiting: names(waiting),
+            })
+        };
+        self.layout.aggregates.iter().filter_map(of).collect()
+    }
+
+    /// Virtual gateways, for people.
+    pub fn gateways(&self) -> Vec<GatewayState> {
+        let name = |ifindex: Ifindex| {
+            self.layout
+                .stations
+                .get(&ifindex)
+                .map(|station| station.name.clone())
+        };
+        let gateways = self.layout.gateways.iter();
+        gateways
+            .map(|gateway| GatewayState {
+                ifname: gateway.name.clone(),
+                on: name(gateway.on).unwrap_or_default(),
+                mac: names::mac(gateway.mac),
+                held: gateway.held,
+            })
+            .collect()
     }
 
     /// Attaches to every interface, or to none: what was attached here is taken off again when one fails. Interfaces that

@@ -583,6 +583,9 @@ impl Controller {
                 Vec::new()
             };
             state.limits = limits;
+            state.roles.extend(self.interfaces.roles());
+            state.bonds = self.interfaces.bonds(&self.engine);
+            state.gateways = self.interfaces.gateways();
             let elapsed = std::mem::replace(&mut self.told, Instant::now()).elapsed();
             let in_step = self.true_since.is_some();
             let gate_left = self

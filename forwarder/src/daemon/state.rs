@@ -51,8 +51,42 @@ pub struct State {
     pub history: HistoryState,
     /// Flow samples.
     pub samples: SamplesState,
+    /// Bonds.
+    pub bonds: Vec<BondState>,
+    /// Virtual gateways.
+    pub gateways: Vec<GatewayState>,
     /// What is wrong, in sentences.
     pub problems: Vec<String>,
+}
+
+/// A bond that is served.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct BondState {
+    /// Its name.
+    pub ifname: String,
+    /// Its mode, as `ip -d link` names it.
+    pub mode: String,
+    /// Its transmit hash policy.
+    pub policy: String,
+    /// Members that send.
+    pub sending: Vec<String>,
+    /// Members that do not.
+    pub waiting: Vec<String>,
+}
+
+/// A virtual gateway (VRRP): a macvlan with the virtual MAC on an interface that is served.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct GatewayState {
+    /// Its name.
+    pub ifname: String,
+    /// The interface that it stands on.
+    pub on: String,
+    /// The virtual MAC address.
+    pub mac: String,
+    /// It is up and has an address: what is sent to it is ours.
+    pub held: bool,
 }
 
 /// The history: samples of five minutes.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{InterfaceRow, prefixes};
 use crate::{
-    daemon::state::{BogonList, CollectorState, HistoryState, State, Usage},
+    daemon::state::{BogonList, BondState, CollectorState, GatewayState, HistoryState, State, Usage},
     dataplane::Tables,
     fib::slots::RESERVED,
     source::feed::{FeedTable, SessionView},
@@ -94,6 +94,12 @@ pub struct StatusRow {
     /// Flow samples; null where none are taken, or no controller runs.
     #[serde(default)]
     pub samples: Option<SamplesRow>,
+    /// Bonds; empty where none is served, or no controller runs.
+    #[serde(default)]
+    pub bonds: Vec<BondState>,
+    /// Virtual gateways, likewise.
+    #[serde(default)]
+    pub gateways: Vec<GatewayState>,
     /// What is wrong, in sentences.
     pub problems: Vec<String>,
 }
@@ -262,11 +268,15 @@ pub fn status(tables: &Tables, state: Option<&State>, interfaces: &[InterfaceRow
         bogons: Vec::new(),
         history: None,
         samples: None,
+        bonds: Vec::new(),
+        gateways: Vec::new(),
         problems: Vec::new(),
     };
     if let Some(state) = state {
         row.samples = samples(tables, state);
         row.history = Some(state.history.clone());
+        row.bonds.clone_from(&state.bonds);
+        row.gateways.clone_from(&state.gateways);
         row.bogons = state.bogons.iter().map(|list| bogons(list, now)).collect();
         row.sources = state.feeds.iter().map(|feed| source(feed, now)).collect();
         row.problems.clone_from(&state.problems);
