@@ -237,8 +237,7 @@ fn flows_are_spread_and_a_cut_cable_moves_its_own() -> Result<()> {
 #[test]
 #[ignore = "needs bonding and 8021q: cargo xtask vm"]
 fn active_backup_sends_by_the_active_member_and_vlans_are_followed() -> Result<()> {
-    let lab =
-        lab("mode active-backup miimon 100 primary m1").or_else(|_| lab("mode active-backup miimon 100"))?;
+    let lab = lab("mode active-backup miimon 100")?;
     let controller = lab.start(&["a", "bond0"], "")?;
     let from = lab.wire("a")?;
     let send = |vlan: u16, network: u8| -> Result<Vec<i64>> {
