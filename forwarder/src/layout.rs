@@ -384,6 +384,21 @@ impl Layout {
         }
     }
 
+    /// A device or bond by its name, with the devices that carry the program for it; `None` for a VLAN.
+    pub fn root(&self, name: &str) -> Option<(Ifindex, Vec<(Ifindex, Device)>)> {
+        let (root, _) = self
+            .stations
+            .iter()
+            .find(|(_, station)| station.name == name && station.vlan.is_none())?;
+        let devices = self.devices_of(*root);
+        Some((
+            *root,
+            devices
+                .map(|(ifindex, device)| (ifindex, device.clone()))
+                .collect(),
+        ))
+    }
+
     /// Takes an interface out, and what stands on it.
     pub fn remove(&mut self, root: Ifindex) {
         self.devices.retain(|_, device| device.root != root);

@@ -215,20 +215,9 @@ impl Interfaces {
         layout: &mut Layout,
         fresh: &mut Vec<Ifindex>,
     ) -> Result<()> {
-        let root = layout
-            .stations
-            .iter()
-            .find(|(_, station)| station.name == interface.name);
-        let Some((root, station)) = root.map(|(ifindex, station)| (*ifindex, station.clone())) else {
+        let Some((root, devices)) = layout.root(&interface.name) else {
             return Ok(());
         };
-        if station.vlan.is_some() {
-            return Ok(());
-        }
-        let devices: Vec<(Ifindex, Device)> = layout
-            .devices_of(root)
-            .map(|(ifindex, device)| (ifindex, device.clone()))
-            .collect();
         for (ifindex, device) in &devices {
             match self.attach(engine, *ifindex, device, root) {
                 Ok(attached) => {
@@ -384,20 +373,9 @@ impl Interfaces {
         interface: &InterfaceConfig,
         layout: &mut Layout,
     ) -> Result<()> {
-        let root = layout
-            .stations
-            .iter()
-            .find(|(_, station)| station.name == interface.name);
-        let Some(root) = root
-            .filter(|(_, station)| station.vlan.is_none())
-            .map(|(root, _)| *root)
-        else {
+        let Some((root, devices)) = layout.root(&interface.name) else {
             return Ok(());
         };
-        let devices: Vec<(Ifindex, Device)> = layout
-            .devices_of(root)
-            .map(|(ifindex, device)| (ifindex, device.clone()))
-            .collect();
         let (have, missing): (Vec<_>, Vec<_>) = devices
             .iter()
             .partition(|(ifindex, _)| self.devices.contains_key(ifindex));
