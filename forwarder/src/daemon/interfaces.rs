@@ -32,7 +32,6 @@ use crate::{
     },
     filter::sources::{self, FilterError, Sources},
     layout::{self, Aggregate, Device, Layout},
-    link::Served,
     netlink::{self, command::Commander, ethtool::Ethtool},
     source::{
         event::{Detail, Ifindex, Link},
@@ -304,15 +303,30 @@ impl Interfaces {
     /// # Errors
     /// There are more interfaces than numbers.
     fn serve<D: Dataplane>(&mut self, engine: &mut Engine<D>) -> Result<()> {
-        let gone: Vec<(Ifindex, Served)> = engine
+        let stations = &self.layout.stations;
+        let served: Vec<Ifindex> = engine
             .world
             .links
             .all_served()
-            .filter(|(ifindex, _)| !self.layout.stations.contains_key(ifindex))
+            .map(|(ifindex, _)| ifindex)
             .collect();
-        for (ifindex, served) in gone {
+        for ifindex in served
+            .into_iter()
+            .filter(|ifindex| !stations.contains_key(ifindex))
+        {
             engine.serve(ifindex, None);
-            stations::forget(engine.dataplane.tables(), ifindex, u32::from(served.port));
+        }
+        // By the directory, and not by what was served: a link that is gone is served no longer, and an earlier controller may have
+        // served others.
+        let tables = engine.dataplane.tables();
+        let gone = |(_, entry): &(u32, PortEntry)| {
+            let counted = entry.state == ports::STACKED || ports::is_attached(entry);
+            counted
+                && !stations.contains_key(&entry.ifindex)
+                && !self.layout.devices.contains_key(&entry.ifindex)
+        };
+        for (port, entry) in ports::used(tables).filter(gone).collect::<Vec<_>>() {
+            stations::forget(tables, entry.ifindex, port);
         }
         let served = stations::claim(engine.dataplane.tables(), &self.layout, &mut self.devices)?;
         for (ifindex, served) in served {
