@@ -4,6 +4,7 @@
 
 pub mod bird;
 pub mod controller;
+pub mod cpus;
 pub mod daemon;
 pub mod differential;
 pub mod exabgp;

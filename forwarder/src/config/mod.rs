@@ -249,16 +249,17 @@ pub struct TablesConfig {
 }
 
 impl TablesConfig {
-    /// The sizes of the maps on a machine with so many possible CPUs.
+    /// The sizes of the maps on a machine with so many possible CPUs. What every CPU has counters of is rounded up, so that the
+    /// counters of two CPUs are never in one cache line: four counters fill one.
     pub const fn sizes(&self, cpus: u32) -> crate::dataplane::Sizes {
         crate::dataplane::Sizes {
-            slots: self.routes,
+            slots: self.routes.next_multiple_of(4),
             blocks4: self.ipv4_blocks,
             blocks6: self.ipv6_blocks,
             groups: self.next_hop_groups,
-            nexthops: self.next_hops,
+            nexthops: self.next_hops.next_multiple_of(4),
             // Port 0 stands for "not configured".
-            ports: self.interfaces + 1,
+            ports: (self.interfaces + 1).next_multiple_of(4),
             cpus,
             sources: self.source_counters,
         }

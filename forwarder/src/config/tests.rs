@@ -69,7 +69,30 @@ fn what_is_not_written_has_the_same_default_from_file_and_command_line() {
     assert_eq!(file.routes.sync_timeout, Duration::from_secs(300));
     assert!(file.filter.bogons);
     let sizes = file.tables.sizes(8);
-    assert_eq!((sizes.slots, sizes.ports, sizes.cpus), (1_502_000, 65, 8));
+    assert_eq!((sizes.slots, sizes.ports, sizes.cpus), (1_502_000, 68, 8));
+}
+
+#[test]
+fn no_two_cpus_have_counters_in_one_cache_line() {
+    for (routes, next_hops, interfaces) in [
+        (1_504_000, 8_192, 64),
+        (1025, 65, 1),
+        (1026, 66, 2),
+        (1999, 65_535, 495),
+    ] {
+        let tables = TablesConfig {
+            routes,
+            next_hops,
+            interfaces,
+            source_counters: true,
+            ..DEFAULT_TABLES
+        };
+        let (one, two) = (tables.sizes(1).entries(), tables.sizes(2).entries());
+        for ((name, entries, octets), (_, twice, _)) in one.into_iter().zip(two) {
+            let own = u64::from(twice - entries) * u64::from(octets);
+            assert!(own.is_multiple_of(64), "{name}: {own} octets a CPU");
+        }
+    }
 }
 
 /// What a router with a full table spends in kernel memory: every mmapable map, which is all of FIB, groups, next hops,

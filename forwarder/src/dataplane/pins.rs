@@ -34,6 +34,8 @@ pub const DEFAULT_BPFFS: &str = "/sys/fs/bpf/forwarder";
 
 /// `BPF_F_MMAPABLE`.
 const MMAPABLE: u32 = 1 << 10;
+/// `BPF_F_RDONLY_PROG`.
+const READ_ONLY: u32 = 1 << 7;
 /// `BPF_FS_MAGIC`, include/uapi/linux/magic.h.
 const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
 /// Own addresses a router may have.
@@ -351,6 +353,15 @@ fn new_map(name: &str, kind: u32, (key, value): (u32, u32), entries: u32, flags:
         };
         anyhow!(why).context(context)
     })
+}
+
+/// An array that the verifier lets no program write to, and that cannot be mapped for writing either: to see who would.
+///
+/// # Errors
+/// The kernel's refusal, as a sentence.
+pub fn read_only_array(name: &str, entries: u32, octets: u32) -> Result<MapData> {
+    let array = bpf_map_type::BPF_MAP_TYPE_ARRAY as u32;
+    new_map(name, array, (4, octets), entries, MMAPABLE | READ_ONLY)
 }
 
 /// An array that can be mapped into memory, for an instance of the program that keeps its counts to itself.

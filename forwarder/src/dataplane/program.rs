@@ -59,6 +59,33 @@ pub fn open(pins: &Pins, sizes: Sizes, purpose: Purpose) -> Result<Opened> {
         Purpose::Bench => resolve_bench(pins, sizes),
         Purpose::Uncounted => resolve_uncounted(pins, sizes),
     }?;
+    open_object(object, pins, sizes, purpose)
+}
+
+/// Loads the program that forwards once more, these of its tables replaced by empty ones of the same sizes that the verifier lets no
+/// program write to, and forgets it. For tests: that it is taken says that it has no store to any of them.
+///
+/// # Errors
+/// The verifier's refusal, for one.
+pub fn load_with_read_only(pins: &Pins, sizes: Sizes, tables: &[&str]) -> Result<()> {
+    let arrays = sizes.arrays()?;
+    let open = |name| match arrays.iter().find(|(known, ..)| *known == name) {
+        Some((_, entries, octets)) if tables.contains(&name) => {
+            pins::read_only_array(name, *entries, *octets)
+        }
+        _ => pins.data(name),
+    };
+    let object = direct::resolve(OBJECT, open, |name| sizes.length(name))?;
+    let mut opened = open_object(object, pins, sizes, Purpose::Live)?;
+    let program: &mut Xdp = opened
+        .ebpf
+        .program_mut(XDP)
+        .context("the object has no XDP program")?
+        .try_into()?;
+    program.load().map_err(|why| refusal(XDP, why))
+}
+
+fn open_object(object: direct::Object, pins: &Pins, sizes: Sizes, purpose: Purpose) -> Result<Opened> {
     let mut loader = EbpfLoader::new();
     let shared: &[&str] = match purpose {
         Purpose::Live => &[

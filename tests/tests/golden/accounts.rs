@@ -201,7 +201,7 @@ const CASES: &[Case] = &[
 ];
 
 /// The house with accounts: "edge0" and "nic0" are at the edge, the rest is inside.
-fn owned_house(sources: bool) -> Result<House> {
+pub fn owned_house(sources: bool) -> Result<House> {
     let mut house = House::of(Sizes {
         slots: 512,
         sources,
@@ -242,6 +242,15 @@ fn owned_house(sources: bool) -> Result<House> {
         engine.view().interfaces.set(ifindex as usize, &new);
     }
     Ok(house)
+}
+
+/// Every record of a packet that is forwarded.
+pub fn forwarded(house: &House) -> Result<Vec<Record>> {
+    let mut all = Vec::new();
+    for case in CASES.iter().filter(|case| matches!(case.fate, Counted(..))) {
+        all.extend(records(house, case)?);
+    }
+    Ok(all)
 }
 
 /// A packet of each family.

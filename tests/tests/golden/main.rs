@@ -13,6 +13,7 @@ mod ipv4_routes;
 mod ipv6;
 mod large;
 mod law;
+mod lines;
 mod origin;
 mod punt;
 mod ring;

@@ -87,6 +87,11 @@ fn packets(house: &House) -> Vec<(Class, Vec<u8>, Reason)> {
     ]
 }
 
+/// The packets alone.
+pub fn frames(house: &House) -> Vec<Vec<u8>> {
+    packets(house).into_iter().map(|(_, packet, _)| packet).collect()
+}
+
 /// Goes through all of them. Answers every failure.
 pub fn run(house: &mut House) -> Vec<String> {
     let tables = house.sandbox.engine.view();
