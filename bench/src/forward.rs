@@ -24,7 +24,7 @@ use crate::table::{Family, Table, bits};
 use crate::trace::{self, Pattern, Trace};
 
 /// `XDP_REDIRECT`.
-const REDIRECT: u32 = 4;
+pub const REDIRECT: u32 = 4;
 
 /// One packet in so many is sampled: what `[samples]` does where nobody says.
 const RATE: u32 = 1_000;
@@ -178,7 +178,7 @@ impl Arena<'_> {
                 }
             };
             // What the harness does not restore must not matter to it: the frame it starts from is another packet's.
-            let (verdict, frame) = run::once(self.harness()?, self.router.ingress, &self.any())?;
+            let (verdict, frame) = run::once(self.harness()?, self.router.ingress, &any(self.table.family))?;
             let place = || {
                 let destination = family.address(*destination);
                 let network = family.address(prefix.network);
@@ -230,7 +230,12 @@ impl Arena<'_> {
 
     /// Nanoseconds a run of the candidate that was chosen.
     fn run(&mut self, candidate: Candidate, runs: usize) -> Result<f64> {
-        let (ns, verdict) = run::timed(self.harness()?, self.router.ingress, &self.any(), runs)?;
+        let (ns, verdict) = run::timed(
+            self.harness()?,
+            self.router.ingress,
+            &any(self.table.family),
+            runs,
+        )?;
         ensure!(
             verdict == candidate.verdict(),
             "{} ended with verdict {verdict} and not {}",
@@ -270,22 +275,23 @@ impl Arena<'_> {
             Family::V6 => "forward_harness6",
         })
     }
+}
 
-    /// A frame of this family to a destination that no table holds.
-    fn any(&self) -> [u8; FRAME] {
-        let nowhere = match self.table.family {
-            Family::V4 => bits([198, 51, 100, 1].into()),
-            Family::V6 => bits([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1].into()),
-        };
-        frame::incoming(self.table.family, nowhere)
-    }
+/// A frame of this family to a destination that no table holds.
+pub fn any(family: Family) -> [u8; FRAME] {
+    let nowhere = match family {
+        Family::V4 => bits([198, 51, 100, 1].into()),
+        Family::V6 => bits([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1].into()),
+    };
+    frame::incoming(family, nowhere)
 }
 
 /// Packets forwarded, by each of the four counters that count them.
-struct Counted([(&'static str, u64); 4]);
+pub struct Counted([(&'static str, u64); 4]);
 
 impl Counted {
-    fn read(router: &Router, ours: &Tables) -> Counted {
+    /// Reads them.
+    pub fn read(router: &Router, ours: &Tables) -> Counted {
         let packets = |counter: Counter| counter.packets;
         let port = ours.interfaces.get(router.ingress as usize).port;
         let slots = (0..ours.sizes.slots).map(|slot| packets(ours.slot_counter(slot)));
@@ -300,7 +306,10 @@ impl Counted {
     }
 
     /// Checks that each moved by exactly so many packets.
-    fn moved_by(&self, before: &Counted, runs: u64) -> Result<()> {
+    ///
+    /// # Errors
+    /// One did not.
+    pub fn moved_by(&self, before: &Counted, runs: u64) -> Result<()> {
         for ((name, after), (_, before)) in self.0.iter().zip(&before.0) {
             let moved = after - before;
             ensure!(

@@ -28,6 +28,7 @@ mod report;
 mod router;
 mod run;
 mod sampler;
+mod scaling;
 mod table;
 mod trace;
 mod walk;
@@ -51,6 +52,7 @@ fn main() -> ExitCode {
         Bench::Fib(options) => fib::bench(&fib::LOOKUP, options),
         Bench::Counters(options) => fib::bench(&fib::COUNTERS, options),
         Bench::Forward(options) => forward::bench(options),
+        Bench::Scaling(options) => scaling::bench(options),
         Bench::Pipeline(options) => pipeline::bench(options),
         Bench::Filter(options) => filter::bench(options),
         Bench::Load(options) => load::bench(options),

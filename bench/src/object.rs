@@ -160,7 +160,12 @@ impl Object {
 
     /// Puts the programs back to the beginning of the trace.
     pub fn rewind(&self) {
-        self.cursor.u64(0).store(0, Ordering::Release);
+        self.start_at(0);
+    }
+
+    /// Puts the programs to this place of the trace.
+    pub fn start_at(&self, position: usize) {
+        self.cursor.u64(0).store(position as u64, Ordering::Release);
     }
 
     /// Forgets all answers.

@@ -12,30 +12,47 @@ use forwarder_bench_ebpf::abi::FRAME;
 /// Runs before the clock starts, so that the caches hold what this candidate uses and not what the last one did.
 pub const WARM_UP: usize = 1 << 16;
 
-/// Ties this thread, and what it starts from now on, to a CPU: the one named, or the last. Answers its number.
+/// The CPUs that this process may run on.
 ///
 /// # Errors
-/// There is no such CPU, or it is not ours to use.
-pub fn pin(cpu: Option<usize>) -> Result<usize> {
+/// The kernel does not tell.
+fn ours() -> Result<Vec<usize>> {
     // SAFETY: a set of CPUs is an array of words, all of which may be zero.
     let mut set: libc::cpu_set_t = unsafe { MaybeUninit::zeroed().assume_init() };
     // SAFETY: the set and its size.
     if unsafe { libc::sched_getaffinity(0, size_of_val(&set), &raw mut set) } != 0 {
         return Err(io::Error::last_os_error()).context("cannot tell which CPUs there are");
     }
+    let all = 0..libc::CPU_SETSIZE as usize;
     // SAFETY: numbers below the size of the set.
-    let last = (0..libc::CPU_SETSIZE as usize)
-        .rev()
-        .find(|&cpu| unsafe { libc::CPU_ISSET(cpu, &set) });
+    Ok(all.filter(|&cpu| unsafe { libc::CPU_ISSET(cpu, &set) }).collect())
+}
+
+/// The last two CPUs that this process may run on.
+///
+/// # Errors
+/// There is only one.
+pub fn last_two() -> Result<[usize; 2]> {
+    match ours()?[..] {
+        [.., first, second] => Ok([first, second]),
+        _ => bail!("this bench needs two CPUs, and may run on one only"),
+    }
+}
+
+/// Ties this thread, and what it starts from now on, to a CPU: the one named, or the last. Answers its number.
+///
+/// # Errors
+/// There is no such CPU, or it is not ours to use.
+pub fn pin(cpu: Option<usize>) -> Result<usize> {
+    let last = ours()?.last().copied();
     let cpu = cpu.or(last).context("this process may not run on any CPU")?;
     if cpu >= libc::CPU_SETSIZE as usize {
         bail!("there is no CPU {cpu}");
     }
-    // SAFETY: as above, and the number was checked.
-    unsafe {
-        libc::CPU_ZERO(&mut set);
-        libc::CPU_SET(cpu, &mut set);
-    }
+    // SAFETY: a set of CPUs is an array of words, all of which may be zero.
+    let mut set: libc::cpu_set_t = unsafe { MaybeUninit::zeroed().assume_init() };
+    // SAFETY: the number is below the size of the set.
+    unsafe { libc::CPU_SET(cpu, &mut set) };
     // SAFETY: the set and its size.
     if unsafe { libc::sched_setaffinity(0, size_of_val(&set), &raw const set) } != 0 {
         return Err(io::Error::last_os_error()).with_context(|| format!("cannot run on CPU {cpu}"));

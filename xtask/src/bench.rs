@@ -35,6 +35,8 @@ pub enum Bench {
     Counters(Options),
     /// The whole program, frame in to verdict: a minimal bpf_fib_lookup forwarder and ours
     Forward(Options),
+    /// The whole program on two CPUs at once, against one: twice the work?
+    Scaling(Options),
     /// Live frames through veth on one CPU, generator to sink: the kernel, bpf_fib_lookup, xdp-forward and ours
     Pipeline(Options),
     /// Rules per packet; a flood of spoofed sources dropped by XDP_DROP, nftables, rp_filter and ours; 1,000 rules replaced
