@@ -165,7 +165,7 @@ fn leads_on(tables: &Tables, ingress: &Served, group: u32) -> bool {
             .get(usize::from(*id).min(tables.nexthops.len() - 1));
         hop.state() == Reason::Forwarded.index()
             && hop.ifindex != 0
-            && hop.ifindex != ingress.ifindex
+            && ![ingress.ifindex, ingress.interface.ifindex].contains(&hop.ifindex)
             && (hop.flags & GENERIC == 0 || ingress.interface.flags & GENERIC_MODE != 0)
     })
 }

@@ -1,23 +1,24 @@
-//! The served interfaces: where packets may seem to come in, and what their links carry.
+//! The devices that carry the program: where packets may seem to come in, and what their links carry.
 
 use anyhow::{Context, Result, bail};
 use forwarder_common::{
     interface::{
-        CHECK_SOURCES, COUNT_PAIRS, COUNT_SOURCES, FILTER_SOURCES, FORWARD4, FORWARD6, Interface, RULES4,
-        RULES6,
+        CHECK_SOURCES, COUNT_PAIRS, COUNT_SOURCES, FILTER_SOURCES, FORWARD4, FORWARD6, INACTIVE, Interface,
+        RULES4, RULES6,
     },
     settings::Settings,
 };
 
 use super::everywhere;
 use crate::{
+    daemon::ports,
     dataplane::Tables,
     netlink::{dump, ethtool},
     source::event::Ifindex,
     stats::names,
 };
 
-/// An interface that carries the program.
+/// A device that carries the program.
 #[derive(Clone, Debug)]
 pub struct Served {
     /// Its name.
@@ -67,28 +68,21 @@ impl Served {
     }
 }
 
-/// The served interfaces whose frames come in by themselves: what stands on another served one is counted there.
+/// The devices that carry the program: interfaces, and members of bonds. What stands on them has no link of its own.
 ///
 /// # Errors
 /// The kernel does not list its links.
 pub fn links(tables: &Tables) -> Result<Vec<Served>> {
     let links = dump::dump_links().context("cannot list the interfaces")?;
-    let served = |ifindex: Ifindex| {
-        let index = ifindex as usize;
-        let known = index < tables.interfaces.len();
-        let interface = known.then(|| tables.interfaces.get(index))?;
-        (interface.port != 0).then_some(interface)
-    };
     let mut found: Vec<Served> = Vec::new();
-    for (_, entry) in names::ports(tables) {
-        let Some(link) = links.iter().find(|link| link.ifindex == entry.ifindex) else {
+    for (_, entry) in names::ports(tables).filter(|(_, entry)| ports::is_attached(entry)) {
+        let index = entry.ifindex as usize;
+        let link = links.iter().find(|link| link.ifindex == entry.ifindex);
+        let Some(link) = link.filter(|_| index < tables.interfaces.len()) else {
             continue;
         };
-        let Some(interface) = served(link.ifindex) else {
-            continue;
-        };
-        let below = link.lower.is_some_and(|lower| served(lower).is_some());
-        if !below && found.iter().all(|known| known.ifindex != link.ifindex) {
+        let interface = tables.interfaces.get(index);
+        if interface.port != 0 {
             found.push(Served {
                 name: link.name.clone(),
                 ifindex: link.ifindex,
@@ -122,7 +116,11 @@ pub fn candidates(tables: &Tables, links: &[Served], name: Option<&str>) -> Resu
                 bail!("interface {name:?} is not served: {} are", known.join(", "));
             }
         }
-        None => candidates.sort_by_key(|link| std::cmp::Reverse(link.weight())),
+        None => {
+            // Of what a bond does not use nothing comes in.
+            candidates.retain(|link| link.interface.flags & INACTIVE == 0);
+            candidates.sort_by_key(|link| std::cmp::Reverse(link.weight()));
+        }
     }
     Ok(candidates)
 }
