@@ -37,7 +37,10 @@ const NOT_HERE: &[Reason] = &[
     Reason::NextHopDown,
     Reason::FibFull,
     Reason::NoDevice,
+    Reason::NoHeadroom,
     Reason::Internal,
+    // Bonds are tried in `golden` and `ring_forwarding`.
+    Reason::MemberInactive,
     // Feeds, rules and source validation have tests of their own.
     Reason::SourceNoRoute,
     Reason::SourceInterface,
