@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use forwarder_common::{
+    interface::IFINDEX_MAX,
     lag::{BY_ADDRESSES, BY_MAC, BY_PORTS},
     vlan::{MOST_TAGS, TAG},
 };
@@ -143,6 +144,10 @@ impl Layout {
         links: &BTreeMap<Ifindex, &Link>,
     ) -> Result<(), String> {
         let generic = interface.xdp == XdpMode::Generic;
+        if !link.ethernet || link.mac == [0; 6] {
+            return Err("not an Ethernet interface: forwarder serves Ethernet only".to_string());
+        }
+        in_tables(link)?;
         if link.member.is_some() {
             let bond = link.master.and_then(|master| links.get(&master));
             let bond = bond.map_or("its bond", |bond| bond.name.as_str());
@@ -173,6 +178,7 @@ impl Layout {
                     said && member.carrier && member.admin_up
                 };
                 for member in &members {
+                    in_tables(member)?;
                     let device = Device {
                         name: member.name.clone(),
                         generic,
@@ -228,6 +234,9 @@ impl Layout {
     ) -> Result<Option<Station>, String> {
         let named = |link: &Link| interfaces.iter().find(|interface| interface.name == link.name);
         let own = named(link);
+        if let Err(why) = in_tables(link) {
+            return if_named(own, why);
+        }
         let mut tags = Vec::new();
         let mut passed = Vec::new();
         let mut at = link;
@@ -407,6 +416,17 @@ impl Layout {
         self.gateways
             .retain(|gateway| self.stations.contains_key(&gateway.on));
     }
+}
+
+/// Whether the tables, which are indexed by ifindex, have room for a link.
+fn in_tables(link: &Link) -> Result<(), String> {
+    if link.ifindex < IFINDEX_MAX {
+        return Ok(());
+    }
+    Err(format!(
+        "the index of {}, {}, is beyond {IFINDEX_MAX}, the most that forwarder's tables hold",
+        link.name, link.ifindex
+    ))
 }
 
 /// A reason is worth a word where somebody asked for the interface by its name.

@@ -159,6 +159,10 @@ fn what_cannot_be_served_is_said_and_the_rest_is_served() {
         why(&["bond0.30"], &all)[0].contains("stands on bond0, which is not served: configure bond0 too")
     );
     assert!(why(&["eth9"], &all)[0].contains("there is no such interface"));
+    let mut tunnel = link(9, "gre1");
+    tunnel.ethernet = false;
+    assert!(why(&["gre1"], &[tunnel])[0].contains("not an Ethernet interface"));
+    assert!(why(&["far"], &[link(IFINDEX_MAX, "far")])[0].contains("is beyond 65536"));
     let alone: Vec<Link> = all.iter().filter(|link| link.member.is_none()).cloned().collect();
     assert!(why(&["bond0"], &alone)[0].contains("has no members"));
     for (mode, policy, word) in [
