@@ -1,39 +1,23 @@
 //! Running programs: on one CPU, many times, and by the clock.
 
 use std::io;
-use std::mem::MaybeUninit;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use aya::TestRun;
 use aya::programs::{TestRunOptions, Xdp};
+use forwarder::cpus;
 use forwarder_bench_ebpf::abi::FRAME;
 
 /// Runs before the clock starts, so that the caches hold what this candidate uses and not what the last one did.
 pub const WARM_UP: usize = 1 << 16;
-
-/// The CPUs that this process may run on.
-///
-/// # Errors
-/// The kernel does not tell.
-fn ours() -> Result<Vec<usize>> {
-    // SAFETY: a set of CPUs is an array of words, all of which may be zero.
-    let mut set: libc::cpu_set_t = unsafe { MaybeUninit::zeroed().assume_init() };
-    // SAFETY: the set and its size.
-    if unsafe { libc::sched_getaffinity(0, size_of_val(&set), &raw mut set) } != 0 {
-        return Err(io::Error::last_os_error()).context("cannot tell which CPUs there are");
-    }
-    let all = 0..libc::CPU_SETSIZE as usize;
-    // SAFETY: numbers below the size of the set.
-    Ok(all.filter(|&cpu| unsafe { libc::CPU_ISSET(cpu, &set) }).collect())
-}
 
 /// The last two CPUs that this process may run on.
 ///
 /// # Errors
 /// There is only one.
 pub fn last_two() -> Result<[usize; 2]> {
-    match ours()?[..] {
+    match cpus::ours().context("cannot tell which CPUs there are")?[..] {
         [.., first, second] => Ok([first, second]),
         _ => bail!("this bench needs two CPUs, and may run on one only"),
     }
@@ -44,19 +28,9 @@ pub fn last_two() -> Result<[usize; 2]> {
 /// # Errors
 /// There is no such CPU, or it is not ours to use.
 pub fn pin(cpu: Option<usize>) -> Result<usize> {
-    let last = ours()?.last().copied();
+    let last = cpus::ours().context("cannot tell which CPUs there are")?.pop();
     let cpu = cpu.or(last).context("this process may not run on any CPU")?;
-    if cpu >= libc::CPU_SETSIZE as usize {
-        bail!("there is no CPU {cpu}");
-    }
-    // SAFETY: a set of CPUs is an array of words, all of which may be zero.
-    let mut set: libc::cpu_set_t = unsafe { MaybeUninit::zeroed().assume_init() };
-    // SAFETY: the number is below the size of the set.
-    unsafe { libc::CPU_SET(cpu, &mut set) };
-    // SAFETY: the set and its size.
-    if unsafe { libc::sched_setaffinity(0, size_of_val(&set), &raw const set) } != 0 {
-        return Err(io::Error::last_os_error()).with_context(|| format!("cannot run on CPU {cpu}"));
-    }
+    cpus::tie(&[cpu]).with_context(|| format!("cannot run on CPU {cpu}"))?;
     Ok(cpu)
 }
 

@@ -24,9 +24,9 @@ pub const SALT: u32 = 0x5bd1_e995;
 pub struct Lag {
     /// [`BY_MAC`], [`BY_ADDRESSES`], [`BY_PORTS`]; 0: one member takes everything, and no hash is needed.
     pub policy: u32,
-    /// Members in use; 0: none.
-    pub members: u32,
-    /// Their ifindexes, each in its share of the buckets; all 0 where there is none.
+    /// Zero.
+    pub reserved: u32,
+    /// ifindexes of members in use, each in its share of the buckets; all 0 where there is none.
     pub buckets: [u16; BUCKETS],
 }
 plain!(Lag, 256);
@@ -35,7 +35,7 @@ impl Default for Lag {
     fn default() -> Lag {
         Lag {
             policy: 0,
-            members: 0,
+            reserved: 0,
             buckets: [0; BUCKETS],
         }
     }

@@ -73,15 +73,9 @@ fn hash(packet: &Packet, seed: u32, ports: bool) -> u32 {
         return flow::spread(seed as u64);
     };
     if head.u8::<14>() >> 4 == 4 {
-        let protocol = head.u8::<23>();
-        let fragment = u16::from_be(head.u16::<20>()) & 0x3fff != 0;
         let (source, destination) = (head.u32::<26>(), head.u32::<30>());
-        let seen = match ports {
-            true if !fragment => parse::ports::<IPV4, { IPV4 + 4 }>(packet, protocol),
-            _ => 0,
-        };
-        let protocol = if ports { protocol } else { 0 };
-        return flow::hash(seed, source as u128, destination as u128, protocol, seen);
+        let (protocol, ports) = if ports { parse::flow4(packet, head) } else { (0, 0) };
+        return flow::hash(seed, source as u128, destination as u128, protocol, ports);
     }
     let Some(head) = packet.head::<IPV6>() else {
         return flow::spread(seed as u64);
@@ -89,11 +83,6 @@ fn hash(packet: &Packet, seed: u32, ports: bool) -> u32 {
     let both = |high: u64, low: u64| (high as u128) << 64 | low as u128;
     let source = both(head.u64::<22>(), head.u64::<30>());
     let destination = both(head.u64::<38>(), head.u64::<46>());
-    let protocol = if ports { head.u8::<20>() } else { 0 };
-    let seen = if ports {
-        parse::ports::<IPV6, { IPV6 + 4 }>(packet, protocol)
-    } else {
-        0
-    };
-    flow::hash(seed, source, destination, protocol, seen)
+    let (protocol, ports) = if ports { parse::flow6(packet, head) } else { (0, 0) };
+    flow::hash(seed, source, destination, protocol, ports)
 }

@@ -173,12 +173,7 @@ mod program {
         filter::own_source(ip.source)?;
         let found = find::<N>(leaf)?;
         let chosen = choose::<N>(found.group, |seed| {
-            let protocol = ip.head.u8::<23>();
-            let ports = if parse::is_fragment(&ip) {
-                0
-            } else {
-                parse::ports::<IPV4, { IPV4 + 4 }>(packet, protocol)
-            };
+            let (protocol, ports) = parse::flow4(packet, ip.head);
             flow::hash(seed, ip.source as u128, ip.destination as u128, protocol, ports)
         })?;
         nexthop::usable(chosen.hop, interface, FORWARD4, || ip.head.u8::<22>(), ip.length)
@@ -214,8 +209,7 @@ mod program {
         parse::forwardable6(packet, &ip)?;
         let found = find::<N>(leaf)?;
         let chosen = choose::<N>(found.group, |seed| {
-            let protocol = ip.head.u8::<20>();
-            let ports = parse::ports::<IPV6, { IPV6 + 4 }>(packet, protocol);
+            let (protocol, ports) = parse::flow6(packet, ip.head);
             let (source, destination) = (
                 u128::from_be_bytes(ip.source),
                 u128::from_be_bytes(ip.destination),

@@ -302,7 +302,7 @@ fn extension6(packet: &Ipv6) -> Result<(), Reason> {
 
 /// Source and destination port as one word for the flow hash; 0 where there are none to see.
 #[inline(always)]
-pub fn ports<const AT: usize, const END: usize>(packet: &Packet, protocol: u8) -> u32 {
+fn ports<const AT: usize, const END: usize>(packet: &Packet, protocol: u8) -> u32 {
     let with_ports = protocol == IpProto::Tcp as u8
         || protocol == IpProto::Udp as u8
         || protocol == IpProto::Sctp as u8
@@ -314,10 +314,25 @@ pub fn ports<const AT: usize, const END: usize>(packet: &Packet, protocol: u8) -
     packet.head::<END>().map_or(0, |head| head.u32::<AT>())
 }
 
-/// Whether it is a fragment, of which only the first would have ports: all of them must take the same way.
+/// Protocol and ports of an IPv4 packet, for the flow hash. Of fragments only the first would have ports: all of them must take
+/// the same way.
 #[inline(always)]
-pub fn is_fragment(packet: &Ipv4) -> bool {
-    u16::from_be(packet.head.u16::<20>()) & 0x3fff != 0
+pub fn flow4(packet: &Packet, head: Head<IPV4>) -> (u8, u32) {
+    let protocol = head.u8::<23>();
+    let is_fragment = u16::from_be(head.u16::<20>()) & 0x3fff != 0;
+    let ports = if is_fragment {
+        0
+    } else {
+        ports::<IPV4, { IPV4 + 4 }>(packet, protocol)
+    };
+    (protocol, ports)
+}
+
+/// Protocol and ports of an IPv6 packet, for the flow hash.
+#[inline(always)]
+pub fn flow6(packet: &Packet, head: Head<IPV6>) -> (u8, u32) {
+    let protocol = head.u8::<20>();
+    (protocol, ports::<IPV6, { IPV6 + 4 }>(packet, protocol))
 }
 
 #[cfg(test)]

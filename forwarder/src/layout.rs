@@ -115,16 +115,15 @@ pub fn of<'a>(
     }
     // What stands on others after what it stands on.
     for link in links.values().filter(|link| link.lower.is_some()) {
-        let own = interfaces.iter().find(|interface| interface.name == link.name);
-        if own.is_some() && !matches!(link.detail, Detail::Vlan(_)) {
+        let named = interfaces.iter().any(|interface| interface.name == link.name);
+        if named && !matches!(link.detail, Detail::Vlan(_)) {
             continue;
         }
         match layout.stand(link, interfaces, &links) {
-            Ok(Some(station)) => {
-                layout.stations.insert(link.ifindex, station);
-            }
-            Ok(None) => {}
-            Err(why) => layout.problem(&link.name, why),
+            Ok(station) => drop(layout.stations.insert(link.ifindex, station)),
+            // Worth a word where somebody asked for the interface by its name.
+            Err(why) if named => layout.problem(&link.name, why),
+            Err(_) => {}
         }
     }
     layout.add_virtual_macs(&links, holds);
@@ -225,18 +224,14 @@ impl Layout {
         Ok(())
     }
 
-    /// What stands on an interface that is served: a VLAN, or a macvlan by which routes lead. `None`: nothing of ours.
+    /// What stands on an interface that is served: a VLAN, or a macvlan by which routes lead. The error says why it is not ours.
     fn stand(
         &self,
         link: &Link,
         interfaces: &[InterfaceConfig],
         links: &BTreeMap<Ifindex, &Link>,
-    ) -> Result<Option<Station>, String> {
-        let named = |link: &Link| interfaces.iter().find(|interface| interface.name == link.name);
-        let own = named(link);
-        if let Err(why) = in_tables(link) {
-            return if_named(own, why);
-        }
+    ) -> Result<Station, String> {
+        in_tables(link)?;
         let mut tags = Vec::new();
         let mut passed = Vec::new();
         let mut at = link;
@@ -245,24 +240,18 @@ impl Layout {
         let root = loop {
             passed.push(at);
             if at.detail != Detail::Plain && at.member.is_none() && at.master.is_some() {
-                return if_named(
-                    own,
-                    format!(
-                        "{} belongs to a bridge or a VRF, which only the kernel serves",
-                        at.name
-                    ),
-                );
+                return Err(format!(
+                    "{} belongs to a bridge or a VRF, which only the kernel serves",
+                    at.name
+                ));
             }
             let lower = match (at.detail, at.lower) {
                 (Detail::Vlan(vlan), Some(lower)) => {
                     if vlan.maps_priority {
-                        return if_named(
-                            own,
-                            format!(
-                                "{} maps priorities, which only the kernel does: it forwards what belongs to it",
-                                at.name
-                            ),
-                        );
+                        return Err(format!(
+                            "{} maps priorities, which only the kernel does: it forwards what belongs to it",
+                            at.name
+                        ));
                     }
                     tags.push(tag(vlan));
                     lower
@@ -276,19 +265,13 @@ impl Layout {
                 _ => break at,
             };
             if tags.len() > MOST_TAGS {
-                return if_named(
-                    own,
-                    format!("more than {MOST_TAGS} tags: the kernel forwards what belongs to it"),
-                );
+                return Err(format!(
+                    "more than {MOST_TAGS} tags: the kernel forwards what belongs to it"
+                ));
             }
             match links.get(&lower) {
                 Some(below) if !passed.iter().any(|link| link.ifindex == lower) => at = below,
-                _ => {
-                    return if_named(
-                        own,
-                        "what it stands on is not in this network namespace".to_string(),
-                    );
-                }
+                _ => return Err("what it stands on is not in this network namespace".to_string()),
             }
         };
         let Some(bottom) = self
@@ -300,22 +283,20 @@ impl Layout {
                 "stands on {}, which is not served: configure {} too",
                 root.name, root.name
             );
-            return if_named(own, why);
+            return Err(why);
         };
-        if passed.len() == 1 {
-            return Ok(None);
-        }
         let vlan = match (link.detail, link.lower) {
             (Detail::Vlan(vlan), Some(lower)) => Some((lower, tag(vlan))),
             _ => None,
         };
-        let config = passed.iter().find_map(|link| named(link));
+        let section = |link: &&Link| interfaces.iter().find(|interface| interface.name == link.name);
+        let config = passed.iter().find_map(section);
         tags.reverse();
         let mut both = [None; MOST_TAGS];
         for (place, tag) in both.iter_mut().zip(&tags) {
             *place = Some(*tag);
         }
-        Ok(Some(Station {
+        Ok(Station {
             name: link.name.clone(),
             config: config.unwrap_or(&bottom.config).clone(),
             root: root.ifindex,
@@ -330,7 +311,7 @@ impl Layout {
             },
             receives: vlan.is_some(),
             virtual_macs: Vec::new(),
-        }))
+        })
     }
 
     /// keepalived's `use_vmac`: a macvlan with the virtual MAC is there on the backup, too, and has addresses on the master alone.
@@ -427,14 +408,6 @@ fn in_tables(link: &Link) -> Result<(), String> {
         "the index of {}, {}, is beyond {IFINDEX_MAX}, the most that forwarder's tables hold",
         link.name, link.ifindex
     ))
-}
-
-/// A reason is worth a word where somebody asked for the interface by its name.
-fn if_named(own: Option<&InterfaceConfig>, why: String) -> Result<Option<Station>, String> {
-    match own {
-        Some(_) => Err(why),
-        None => Ok(None),
-    }
 }
 
 const fn tag(vlan: Vlan) -> Tag {

@@ -9,6 +9,7 @@ pub mod api;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod cpus;
 pub mod daemon;
 pub mod dataplane;
 pub mod doctor;

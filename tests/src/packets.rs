@@ -172,6 +172,45 @@ impl Wire {
     }
 }
 
+/// Whether a packet is for 5.0.0.0/8 or 2a05::/16, where the routes of tests lead.
+pub fn for_five(frame: &[u8]) -> bool {
+    match frame.get(12..14) {
+        Some([0x08, 0x00]) => frame.get(30) == Some(&5),
+        Some([0x86, 0xdd]) => frame.get(38..40) == Some(&[0x2a, 0x05]),
+        _ => false,
+    }
+}
+
+/// Frames of a lot: so few that no queue on the way is ever full.
+const LOT: usize = 40;
+
+/// Sends frames and answers those that are wanted and arrive: all of the lots up to the first of which one is missing when `limit`
+/// has passed after the last.
+///
+/// # Errors
+/// A socket failed.
+pub fn cross(
+    from: &Wire,
+    to: &Wire,
+    frames: &[Vec<u8>],
+    limit: Duration,
+    wanted: impl Fn(&[u8]) -> bool,
+) -> Result<Vec<Vec<u8>>> {
+    let mut arrived = Vec::new();
+    for lot in frames.chunks(LOT) {
+        for frame in lot {
+            from.send(frame)?;
+        }
+        let some = to.collect(lot.len(), limit, &wanted)?;
+        let complete = some.len() == lot.len();
+        arrived.extend(some);
+        if !complete {
+            break;
+        }
+    }
+    Ok(arrived)
+}
+
 /// The next frame that came in on one of these and for which `wanted` says so, and on which; `None` when `limit` has passed
 /// without one.
 ///

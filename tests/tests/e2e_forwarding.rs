@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use forwarder_tests::{
     frame::{self, pad, with},
     lab::{LIMIT, Lab},
-    packets::Wire,
+    packets::{self, Wire},
     random::Random,
 };
 use serde_json::Value;
@@ -46,30 +46,9 @@ fn traffic() -> Vec<Vec<u8>> {
     frames
 }
 
-fn ours(frame: &[u8]) -> bool {
-    match frame.get(12..14) {
-        Some([0x08, 0x00]) => frame.get(30) == Some(&5),
-        Some([0x86, 0xdd]) => frame.get(38..40) == Some(&[0x2a, 0x05]),
-        _ => false,
-    }
-}
-
 /// Sends them and answers what arrives, padding cut off.
 fn cross(from: &Wire, to: &Wire, frames: &[Vec<u8>]) -> Result<Vec<Vec<u8>>> {
-    let mut arrived = Vec::new();
-    // In small lots, so that no queue on the way is ever full.
-    for lot in frames.chunks(50) {
-        for frame in lot {
-            from.send(frame)?;
-        }
-        let lot_arrived = to.collect(lot.len(), LIMIT, ours)?;
-        let complete = lot_arrived.len() == lot.len();
-        arrived.extend(lot_arrived);
-        if !complete {
-            break;
-        }
-    }
-    Ok(arrived)
+    packets::cross(from, to, frames, LIMIT, packets::for_five)
 }
 
 /// The row of an interface.
@@ -170,7 +149,7 @@ fn counters_are_exact_and_both_sums_close() -> Result<()> {
         };
         from.send(&frame)?;
         ensure!(
-            to.receive(LIMIT, ours)?.is_some(),
+            to.receive(LIMIT, packets::for_five)?.is_some(),
             "{prefix}: frame {number} is lost\n{}",
             lab.picture()
         );

@@ -7,7 +7,7 @@ use forwarder_tests::{
     frame::{self, udp4, udp6},
     lab::Lab,
     operator::{figure, patient, row},
-    packets::Wire,
+    packets::{self, Wire},
     ring::{self, CABLES, is_active, sends},
 };
 
@@ -15,8 +15,6 @@ const ROUTER_A: [u8; 6] = [2, 0, 0, 0, 1, 1];
 const HOST_A: [u8; 6] = [2, 0, 0, 0, 1, 2];
 const VRRP_MAC: [u8; 6] = [0, 0, 0x5e, 0, 1, 7];
 const LACP: &str = "mode 802.3ad miimon 100 lacp_rate fast xmit_hash_policy layer3+4";
-/// Frames sent before some are waited for: no queue on the way is ever full.
-const LOT: usize = 40;
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// A lab with the bond, and routes by both of its VLANs.
@@ -56,22 +54,18 @@ fn far(lab: &Lab, ifname: &str) -> Result<Wire> {
     lab.inside("b", || Wire::open(ifname))
 }
 
-/// Sends frames and answers how many arrive at the far end, with IP addresses of ours.
+/// Sends frames and answers them as they arrive at the far end, sorted: all of them.
 fn cross(from: &Wire, to: &Wire, frames: &[Vec<u8>]) -> Result<Vec<Vec<u8>>> {
-    let ours = |frame: &[u8]| match frame.get(12..14) {
-        Some([8, 0]) => frame.get(30).is_some_and(|octet| matches!(octet, 5 | 6)),
-        Some([0x86, 0xdd]) => frame.get(38..40) == Some(&[0x2a, 5]),
-        _ => false,
+    let ours = |frame: &[u8]| {
+        packets::for_five(frame) || frame.get(12..14) == Some(&[8, 0]) && frame.get(30) == Some(&6)
     };
-    let mut arrived = Vec::new();
-    for lot in frames.chunks(LOT) {
-        for frame in lot {
-            from.send(frame)?;
-        }
-        let some = to.collect(lot.len(), LIMIT, ours)?;
-        ensure!(some.len() == lot.len(), "{} of {} arrived", some.len(), lot.len());
-        arrived.extend(some);
-    }
+    let mut arrived = packets::cross(from, to, frames, LIMIT, ours)?;
+    ensure!(
+        arrived.len() == frames.len(),
+        "{} of {} arrived",
+        arrived.len(),
+        frames.len()
+    );
     arrived.sort_unstable();
     Ok(arrived)
 }
@@ -209,7 +203,7 @@ fn flows_are_spread_and_a_cut_cable_moves_its_own() -> Result<()> {
                 .iter()
                 .any(|at| seen.get(*at..at + 8) == Some(&addresses[..]))
         };
-        let found = forwarder_tests::packets::first(&ends, LIMIT, same)?;
+        let found = packets::first(&ends, LIMIT, same)?;
         Ok(found
             .with_context(|| format!("flow {number} is lost\n{}", lab.picture()))?
             .0)

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use forwarder_tests::{
     frame::{self, with},
     lab::{LIMIT, Lab},
-    packets::Wire,
+    packets::{self, Wire},
 };
 use serde_json::Value;
 
@@ -94,28 +94,9 @@ fn frames() -> Result<Vec<Vec<u8>>> {
     numbers.collect()
 }
 
-fn ours(frame: &[u8]) -> bool {
-    match frame.get(12..14) {
-        Some([0x08, 0x00]) => frame.get(30) == Some(&5),
-        Some([0x86, 0xdd]) => frame.get(38..40) == Some(&[0x2a, 0x05]),
-        _ => false,
-    }
-}
-
 /// Sends them and answers what arrives, sorted: queues overtake each other.
 fn cross(from: &Wire, to: &Wire, frames: &[Vec<u8>]) -> Result<Vec<Vec<u8>>> {
-    let mut arrived = Vec::new();
-    for lot in frames.chunks(50) {
-        for frame in lot {
-            from.send(frame)?;
-        }
-        let of_lot = to.collect(lot.len(), LIMIT, ours)?;
-        let complete = of_lot.len() == lot.len();
-        arrived.extend(of_lot);
-        if !complete {
-            break;
-        }
-    }
+    let mut arrived = packets::cross(from, to, frames, LIMIT, packets::for_five)?;
     arrived.sort();
     Ok(arrived)
 }

@@ -6,6 +6,7 @@
 mod bench;
 mod bogons;
 mod candidates;
+mod checksum;
 mod client;
 mod doctor;
 mod figures;

@@ -75,7 +75,6 @@ impl Context<'_> {
             macs,
             origin,
             ifindex: link.ifindex,
-            device_port: u32::from(served.port),
             ..Interface::default()
         }
     }

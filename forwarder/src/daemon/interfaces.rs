@@ -31,7 +31,8 @@ use crate::{
         attach::{Attached, Programs},
     },
     filter::sources::{self, FilterError, Sources},
-    layout::{self, Aggregate, Device, Layout},
+    layout::{self, Aggregate, Device, Layout, Station},
+    link::{Links, Served},
     netlink::{self, command::Commander, ethtool::Ethtool},
     source::{
         event::{Detail, Ifindex, Link},
@@ -337,7 +338,7 @@ impl Interfaces {
     }
 
     /// Looks at every interface of the configuration again: one that came (back) is attached, one that went is let go, and so are
-    /// members of bonds and VLANs.
+    /// members of bonds and VLANs. [`Self::describe`] comes next.
     pub fn reconcile<D: Dataplane>(&mut self, engine: &mut Engine<D>) {
         let addresses = &engine.addresses;
         let holds = |ifindex| {
@@ -367,14 +368,11 @@ impl Interfaces {
         self.layout = layout;
         let all = |engine: &Engine<D>| engine.world.links.all_served().collect::<BTreeMap<_, _>>();
         let before = all(engine);
-        match self.serve(engine) {
-            Ok(()) => drop(self.problems.remove("interfaces")),
-            Err(why) => drop(self.problems.insert("interfaces".into(), format!("{why:#}"))),
-        }
+        let refused = self.serve(engine).err();
+        self.say("interfaces", refused.map(|why| format!("{why:#}")));
         if all(engine) != before {
             engine.served_changed();
         }
-        self.describe(engine);
         if let Err(why) = self.programs.settle() {
             warn!("{why:#}");
         }
@@ -426,10 +424,7 @@ impl Interfaces {
         self.problems
             .retain(|name, _| !ours(name) || found.contains_key(name));
         for (name, why) in found {
-            if self.problems.get(&name) != Some(&why) {
-                warn!("{why}");
-                self.problems.insert(name, why);
-            }
+            self.say(&name, Some(why));
         }
     }
 
@@ -439,21 +434,11 @@ impl Interfaces {
         if let Err(why) = engine.dataplane.set_own_addresses(&own) {
             warn!("{why:#}");
         }
-        let filtered = match self.install_filter(engine) {
-            Ok(()) => {
-                self.problems.remove("filter");
-                true
-            }
-            Err(why) => {
-                let said = format!("{why}: the source filter in force stays in force");
-                if self.problems.get("filter") != Some(&said) {
-                    warn!("{said}");
-                    self.problems.insert("filter".into(), said);
-                }
-                // The table in force stays in force.
-                self.sources.is_some()
-            }
-        };
+        let refused = self.install_filter(engine).err();
+        // The table in force stays in force.
+        let filtered = refused.is_none() || self.sources.is_some();
+        let sentence = refused.map(|why| format!("{why}: the source filter in force stays in force"));
+        self.say("filter", sentence);
         self.number(engine);
         let context = Context {
             config: &self.config,
@@ -465,18 +450,7 @@ impl Interfaces {
         };
         let tables = engine.dataplane.tables();
         let mut many = None;
-        for (ifindex, station) in self
-            .layout
-            .stations
-            .iter()
-            .filter(|(_, station)| station.receives)
-        {
-            let (Some(link), Some(served)) = (
-                engine.world.links.get(*ifindex),
-                engine.world.links.served(*ifindex),
-            ) else {
-                continue;
-            };
+        for (ifindex, station, link, served) in receiving(&self.layout, &engine.world.links) {
             let entry = context.entry(station, link, served);
             if station.virtual_macs.len() >= MACS {
                 many = Some(format!(
@@ -486,37 +460,23 @@ impl Interfaces {
                     MACS - 1
                 ));
             }
-            stations::write(tables, &self.layout, &self.devices, *ifindex, &entry);
+            stations::write(tables, &self.layout, &self.devices, ifindex, &entry);
         }
-        match many {
-            Some(why) => self.problems.insert("virtual-macs".into(), why),
-            None => self.problems.remove("virtual-macs"),
-        };
+        self.say("virtual-macs", many);
     }
 
     /// Gives every interface that has none yet its number, with forwarding still off: from then on it counts, and the
     /// tracepoint programs know it as an egress before the first frame is sent there. Sums whose parts have changed begin anew.
     fn number<D: Dataplane>(&mut self, engine: &Engine<D>) {
         let tables = engine.dataplane.tables();
-        for (ifindex, station) in self
-            .layout
-            .stations
-            .iter()
-            .filter(|(_, station)| station.receives)
-        {
-            let (Some(link), Some(served)) = (
-                engine.world.links.get(*ifindex),
-                engine.world.links.served(*ifindex),
-            ) else {
-                continue;
-            };
+        for (ifindex, station, link, served) in receiving(&self.layout, &engine.world.links) {
             let entry = Interface {
                 port: u32::from(served.port),
                 macs: [mac_bits(link.mac); MACS],
-                ifindex: *ifindex,
+                ifindex,
                 ..Interface::default()
             };
-            stations::number(tables, &self.layout, &self.devices, (*ifindex, station), &entry);
+            stations::number(tables, &self.layout, &self.devices, (ifindex, station), &entry);
         }
         let now = groups(tables);
         for (root, parts) in &now {
@@ -607,7 +567,7 @@ impl Interfaces {
             .rules()
             .ok()
             .and_then(|rules| bypass::rules(&rules, &self.config.routes.tables));
-        self.bypassed("rules", bypassed);
+        self.say("rules", bypassed);
         let less = |interface: &&InterfaceConfig| {
             interface.source_check != SourceCheck::Strict
                 && sysctl::strict_sources4(&interface.name).unwrap_or(false)
@@ -624,7 +584,7 @@ impl Interfaces {
              source-check = \"strict\" there, or set rp_filter to 0 or 2",
             less.join(", ")
         );
-        self.bypassed("rp_filter", (!less.is_empty()).then_some(sentence));
+        self.say("rp_filter", (!less.is_empty()).then_some(sentence));
     }
 
     /// Whether policy rules make packets go another way than the tables say, as it was surveyed last.
@@ -632,7 +592,8 @@ impl Interfaces {
         self.problems.contains_key("rules")
     }
 
-    fn bypassed(&mut self, key: &str, sentence: Option<String>) {
+    /// What is in the way under this name now, if anything is: once in the log, and for as long as it lasts in `status`.
+    fn say(&mut self, key: &str, sentence: Option<String>) {
         let Some(sentence) = sentence else {
             self.problems.remove(key);
             return;
@@ -647,6 +608,17 @@ impl Interfaces {
     pub fn commands(&mut self) -> &mut Commander {
         &mut self.commands
     }
+}
+
+/// The interfaces that packets come in by, as far as their links are known and served.
+fn receiving<'a>(
+    layout: &'a Layout,
+    links: &'a Links,
+) -> impl Iterator<Item = (Ifindex, &'a Station, &'a Link, Served)> {
+    let stations = layout.stations.iter().filter(|(_, station)| station.receives);
+    stations.filter_map(|(ifindex, station)| {
+        Some((*ifindex, station, links.get(*ifindex)?, links.served(*ifindex)?))
+    })
 }
 
 /// Whether a device takes tags off frames before the program sees them.

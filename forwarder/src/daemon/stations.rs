@@ -85,7 +85,40 @@ pub fn claim(
     Ok(served.collect())
 }
 
-/// Writes an interface's entry to where its frames come in: its own place, and that of each device below it.
+/// Where an interface's frames come in: at the device itself, or at each of its bond's, with what is its own there.
+fn places(
+    layout: &Layout,
+    devices: &BTreeMap<Ifindex, u16>,
+    ifindex: Ifindex,
+    entry: &Interface,
+) -> Vec<(Ifindex, Interface)> {
+    let own = Interface {
+        device_port: entry.port,
+        ..*entry
+    };
+    let mut all = vec![(ifindex, own)];
+    let members = layout
+        .devices_of(ifindex)
+        .filter(|(member, _)| *member != ifindex);
+    for (member, device) in members {
+        let Some(port) = devices.get(&member) else {
+            continue;
+        };
+        let mut entry = Interface {
+            device_port: u32::from(*port),
+            ..*entry
+        };
+        if !device.active {
+            // The kernel takes hardly anything from it (`bond_should_deliver_exact_match`).
+            entry.flags |= INACTIVE;
+            entry.macs = [NOBODY; MACS];
+        }
+        all.push((member, entry));
+    }
+    all
+}
+
+/// Writes an interface's entry to where its frames come in.
 pub fn write(
     tables: &Tables,
     layout: &Layout,
@@ -93,29 +126,10 @@ pub fn write(
     ifindex: Ifindex,
     entry: &Interface,
 ) {
-    let put = |at: Ifindex, entry: &Interface| {
-        if tables.interfaces.get(at as usize) != *entry {
-            tables.interfaces.set(at as usize, entry);
+    for (at, entry) in places(layout, devices, ifindex, entry) {
+        if tables.interfaces.get(at as usize) != entry {
+            tables.interfaces.set(at as usize, &entry);
         }
-    };
-    put(ifindex, entry);
-    for (member, device) in layout
-        .devices_of(ifindex)
-        .filter(|(member, _)| *member != ifindex)
-    {
-        let Some(port) = devices.get(&member) else {
-            continue;
-        };
-        let mut own = Interface {
-            device_port: u32::from(*port),
-            ..*entry
-        };
-        if !device.active {
-            // The kernel takes hardly anything from it (`bond_should_deliver_exact_match`).
-            own.flags |= INACTIVE;
-            own.macs = [NOBODY; MACS];
-        }
-        put(member, &own);
     }
 }
 
@@ -127,22 +141,9 @@ pub fn number(
     (ifindex, station): (Ifindex, &Station),
     entry: &Interface,
 ) {
-    let unnumbered = |at: Ifindex| tables.interfaces.get(at as usize).port != entry.port;
-    let mut own = *entry;
-    own.device_port = own.port;
-    if unnumbered(ifindex) {
-        tables.interfaces.set(ifindex as usize, &own);
-    }
-    for (member, _) in layout
-        .devices_of(ifindex)
-        .filter(|(member, _)| *member != ifindex)
-    {
-        let Some(port) = devices.get(&member) else {
-            continue;
-        };
-        if unnumbered(member) {
-            own.device_port = u32::from(*port);
-            tables.interfaces.set(member as usize, &own);
+    for (at, entry) in places(layout, devices, ifindex, entry) {
+        if tables.interfaces.get(at as usize).port != entry.port {
+            tables.interfaces.set(at as usize, &entry);
         }
     }
     if let Some((lower, tag)) = station.vlan {
@@ -185,8 +186,8 @@ pub fn write_bonds(tables: &Tables, layout: &Layout, devices: &BTreeMap<Ifindex,
         let old = tables.lags.get(place);
         let new = Lag {
             policy: if members.len() > 1 { aggregate.policy } else { 0 },
-            members: members.len() as u32,
             buckets: buckets::fill(&old.buckets, &members),
+            ..old
         };
         if new != old {
             tables.lags.set(place, &new);

@@ -16,7 +16,8 @@ pub mod wire;
 
 use std::{collections::BTreeMap, fmt::Write};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result};
+use forwarder::cpus;
 
 use self::{
     controller::{Controller, Counters, moved},
@@ -73,17 +74,8 @@ impl Routers {
     /// The kernel's refusal.
     pub fn connect(&self) -> Result<Bench> {
         let wire = Wire::open(&self.wire)?;
-        // SAFETY: cpu_set_t is plain integers; the set is live and its size is given. Only this thread is pinned.
-        unsafe {
-            let mut set: libc::cpu_set_t = std::mem::zeroed();
-            libc::CPU_SET(libc::sched_getcpu() as usize, &mut set);
-            let result = libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set);
-            ensure!(
-                result == 0,
-                "sched_setaffinity: {}",
-                std::io::Error::last_os_error()
-            );
-        }
+        let here = cpus::here().context("cannot tell which CPU this is")?;
+        cpus::tie(&[here])?;
         let mut bench = Bench {
             wire,
             normalisers: Default::default(),

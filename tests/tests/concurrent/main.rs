@@ -12,10 +12,10 @@ mod progress;
 mod reader;
 mod script;
 
-use std::{io, mem::size_of, thread};
+use std::thread;
 
 use anyhow::{Context, Result, ensure};
-use forwarder::dataplane::Sizes;
+use forwarder::{cpus, dataplane::Sizes};
 use forwarder_common::{
     nexthop::{EXACT_LENGTH, Group, NextHop},
     reason::Reason,
@@ -54,7 +54,7 @@ fn no_reader_sees_anything_but_the_old_or_the_new_answer() -> Result<()> {
     let ways = lay_groups(&mut sandbox, &script)?;
     let view = sandbox.pins.open(false)?;
 
-    let cpus = cpus()?;
+    let cpus = cpus::ours()?;
     if cpus.len() < 2 {
         println!("ONE CPU ONLY: reader and churner interleave by preemption alone, which finds far less");
     }
@@ -64,10 +64,12 @@ fn no_reader_sees_anything_but_the_old_or_the_new_answer() -> Result<()> {
     let (accounts, seen) = thread::scope(|scope| {
         let reader = scope.spawn(|| {
             let _finish = Finish(&progress);
-            stay_on(first)?;
+            cpus::tie(&[first])?;
             Reader::new(&script, programs, &view, ways, seed + 1)?.read(&progress)
         });
-        let accounts = stay_on(second).and_then(|()| churner::play(&mut sandbox.engine, &script, &progress));
+        let accounts = cpus::tie(&[second])
+            .map_err(Into::into)
+            .and_then(|()| churner::play(&mut sandbox.engine, &script, &progress));
         progress.finish();
         (accounts, reader.join())
     });
@@ -182,36 +184,6 @@ fn settle(script: &Script, ledger: &Ledger, by_prefix: &[u64], seen: &Seen) -> R
     ensure!(
         discarded == blackholes,
         "{blackholes} packets met a blackhole, their next hops counted {discarded}"
-    );
-    Ok(())
-}
-
-/// The CPUs this thread may run on.
-fn cpus() -> Result<Vec<usize>> {
-    // SAFETY: the set is plain bits, written by the call before it is read.
-    let (answer, set) = unsafe {
-        let mut set: libc::cpu_set_t = std::mem::zeroed();
-        let answer = libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &mut set);
-        (answer, set)
-    };
-    ensure!(answer == 0, "sched_getaffinity: {}", io::Error::last_os_error());
-    // SAFETY: the numbers are below the size of the set.
-    let cpus = (0..libc::CPU_SETSIZE as usize).filter(|cpu| unsafe { libc::CPU_ISSET(*cpu, &set) });
-    Ok(cpus.collect())
-}
-
-/// Pins this thread to one CPU.
-fn stay_on(cpu: usize) -> Result<()> {
-    // SAFETY: the set is plain bits and the CPU one of those that `cpus` found.
-    let answer = unsafe {
-        let mut set: libc::cpu_set_t = std::mem::zeroed();
-        libc::CPU_SET(cpu, &mut set);
-        libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &set)
-    };
-    ensure!(
-        answer == 0,
-        "cannot stay on CPU {cpu}: {}",
-        io::Error::last_os_error()
     );
     Ok(())
 }

@@ -218,7 +218,6 @@ impl Ring {
                 flags: FORWARD4 | FORWARD6,
                 macs,
                 ifindex: *ifindex,
-                device_port: u32::from(served[ifindex].port),
                 ..Interface::default()
             };
             stations::number(tables, &self.layout, &self.devices, (*ifindex, station), &entry);

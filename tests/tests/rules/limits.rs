@@ -9,6 +9,7 @@ use std::{
 use anyhow::{Result, anyhow, ensure};
 use forwarder::{
     clock::monotonic_ns,
+    cpus,
     filter::rule::{Action, Match, Origin, Rate, Rule, Unit},
 };
 use forwarder_tests::{frame, sandbox::mac};
@@ -96,7 +97,7 @@ fn flood_from_all(bench: &Bench, packet: &[u8]) -> Result<Vec<Offer>> {
     let (programs, ifindex) = (&bench.sandbox.programs, bench.interfaces[0].0);
     let together = &Barrier::new(CPUS);
     let one = move |cpu: usize| -> Result<Vec<Offer>> {
-        let pinned = pin(cpu);
+        let pinned = cpus::tie(&[cpu]);
         // Whoever cannot be where it should be must not keep the others waiting.
         together.wait();
         pinned?;
@@ -125,22 +126,6 @@ fn flood_from_all(bench: &Bench, packet: &[u8]) -> Result<Vec<Offer>> {
     })?;
     offers.sort_by_key(|offer| offer.from);
     Ok(offers)
-}
-
-/// Puts this thread on one CPU.
-fn pin(cpu: usize) -> Result<()> {
-    // SAFETY: a set of CPUs is plain integers, and all zeroes is the empty one.
-    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
-    // SAFETY: the set is live; the number is far below its size.
-    unsafe { libc::CPU_SET(cpu, &mut set) };
-    // SAFETY: this thread, and a live set of the size that is given.
-    let done = unsafe { libc::sched_setaffinity(0, size_of_val(&set), &set) };
-    ensure!(
-        done == 0,
-        "cannot run on CPU {cpu}: {}",
-        std::io::Error::last_os_error()
-    );
-    Ok(())
 }
 
 /// A call that takes longer was interrupted, and when in it the rule was asked nobody knows.

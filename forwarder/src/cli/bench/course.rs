@@ -17,6 +17,7 @@ use ipnet::IpNet;
 
 use super::ingress::Served;
 use crate::{
+    cli::checksum::{folded, sum},
     dataplane::{
         Tables,
         bencher::{Bencher, REDIRECT},
@@ -196,7 +197,7 @@ fn made(six: bool, to: [u8; 6], source: u128, destination: u128) -> (Packet, Vec
         );
         frame[26..30].copy_from_slice(&source);
         frame[30..34].copy_from_slice(&destination);
-        let checksum = checksum(&frame[14..34]);
+        let checksum = (!folded(sum(&frame[14..34]))).to_be_bytes();
         frame[24..26].copy_from_slice(&checksum);
         let ttl = [TTL, UDP, checksum[0], checksum[1]];
         (Packet::v4(ttl, source, destination), 34)
@@ -204,17 +205,6 @@ fn made(six: bool, to: [u8; 6], source: u128, destination: u128) -> (Packet, Vec
     // Ports, and the length; the checksum is not there, and no router asks for it.
     frame[transport..transport + 6].copy_from_slice(&[0xc3, 0x50, 0x01, 0xbb, 0, (FRAME - transport) as u8]);
     (packet, frame)
-}
-
-/// The checksum of an IPv4 header in which none stands (RFC 1071).
-fn checksum(header: &[u8]) -> [u8; 2] {
-    let words = header.chunks_exact(2);
-    let sum: u32 = words
-        .map(|word| u32::from(u16::from_be_bytes([word[0], word[1]])))
-        .sum();
-    let sum = (sum & 0xffff) + (sum >> 16);
-    let sum = (sum & 0xffff) + (sum >> 16);
-    (!(sum as u16)).to_be_bytes()
 }
 
 /// Numbers that are as good as random, the same in each run: splitmix64 (Steele, Lea and Flood, OOPSLA 2014).

@@ -1,13 +1,11 @@
 //! Rounds, in each of which every course has its turn, and the harness alone beside it.
 
-use std::{io, mem::MaybeUninit};
-
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use forwarder_common::reason::Reason;
 
 use super::course::{Course, HOT};
 use crate::{
-    clock,
+    clock, cpus,
     dataplane::bencher::{Bencher, Called, Laid},
     source::event::Ifindex,
 };
@@ -54,20 +52,8 @@ struct Lane<'a> {
 /// # Errors
 /// There is no such CPU, or it is not ours to use.
 pub fn pin(cpu: Option<usize>) -> Result<usize> {
-    // SAFETY: no arguments.
-    let here = || usize::try_from(unsafe { libc::sched_getcpu() }).ok();
-    let cpu = cpu.or_else(here).context("cannot tell which CPU this is")?;
-    if cpu >= libc::CPU_SETSIZE as usize {
-        bail!("there is no CPU {cpu}");
-    }
-    // SAFETY: a set of CPUs is an array of words, all of which may be zero.
-    let mut set: libc::cpu_set_t = unsafe { MaybeUninit::zeroed().assume_init() };
-    // SAFETY: the number is below the size of the set.
-    unsafe { libc::CPU_SET(cpu, &mut set) };
-    // SAFETY: the set and its size; 0 is this thread.
-    if unsafe { libc::sched_setaffinity(0, size_of_val(&set), &raw const set) } != 0 {
-        return Err(io::Error::last_os_error()).with_context(|| format!("cannot run on CPU {cpu}"));
-    }
+    let cpu = cpu.or_else(cpus::here).context("cannot tell which CPU this is")?;
+    cpus::tie(&[cpu]).with_context(|| format!("cannot run on CPU {cpu}"))?;
     // SAFETY: three numbers. Refused, it would measure as well; ksoftirqd would have half the CPU instead of nine tenths.
     unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 10) };
     Ok(cpu)

@@ -4,7 +4,10 @@ use std::{net::IpAddr, str::FromStr};
 
 use anyhow::{Result, bail};
 
-use crate::filter::names;
+use crate::{
+    cli::checksum::{folded, sum},
+    filter::names,
+};
 
 /// A transport protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -267,21 +270,6 @@ fn octets(address: IpAddr) -> Vec<u8> {
         IpAddr::V4(v4) => v4.octets().to_vec(),
         IpAddr::V6(v6) => v6.octets().to_vec(),
     }
-}
-
-/// Sum of 16-bit words, the last padded with a zero octet (RFC 1071).
-fn sum(octets: &[u8]) -> u64 {
-    octets
-        .chunks(2)
-        .map(|pair| u64::from(pair[0]) << 8 | u64::from(pair.get(1).copied().unwrap_or(0)))
-        .sum()
-}
-
-fn folded(mut sum: u64) -> u16 {
-    while sum >> 16 != 0 {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    sum as u16
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use super::packet::{ETHERNET, Packet};
 use crate::{
+    cli::checksum::{folded, sum},
     dataplane::{Tables, tracer::Traced},
     fib::slots::RESERVED,
     stats::{names, path, prefixes},
@@ -177,12 +178,7 @@ fn checksum_right(frame: &[u8]) -> bool {
     let Some(header) = frame.get(ETHERNET..ETHERNET + 20) else {
         return false;
     };
-    let sum: u32 = header
-        .chunks(2)
-        .map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1]))
-        .sum();
-    let sum = (sum & 0xffff) + (sum >> 16);
-    (sum & 0xffff) + (sum >> 16) == 0xffff
+    folded(sum(header)) == 0xffff
 }
 
 /// `XDP_*`, include/uapi/linux/bpf.h, in a word.
