@@ -114,7 +114,7 @@ pub fn of<'a>(
         }
     }
     // What stands on others after what it stands on.
-    for link in links.values().filter(|link| link.lower.is_some()) {
+    for link in links.values().filter(|link| link.detail != Detail::Plain) {
         let named = interfaces.iter().any(|interface| interface.name == link.name);
         if named && !matches!(link.detail, Detail::Vlan(_)) {
             continue;
@@ -261,6 +261,9 @@ impl Layout {
                 {
                     wire = lower;
                     lower
+                }
+                (Detail::Vlan(_), None) => {
+                    return Err("what it stands on is not in this network namespace".to_string());
                 }
                 _ => break at,
             };

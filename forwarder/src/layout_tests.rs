@@ -158,6 +158,10 @@ fn what_cannot_be_served_is_said_and_the_rest_is_served() {
     assert!(
         why(&["bond0.30"], &all)[0].contains("stands on bond0, which is not served: configure bond0 too")
     );
+    let mut apart = ring();
+    apart[5].lower = None;
+    assert!(why(&["bond0", "bond0.30"], &apart)[0].contains("is not in this network namespace"));
+    assert!(why(&["bond0"], &apart).is_empty(), "nobody asked for bond0.30");
     assert!(why(&["eth9"], &all)[0].contains("there is no such interface"));
     let mut tunnel = link(9, "gre1");
     tunnel.ethernet = false;
