@@ -10,6 +10,7 @@
 //! outer one, and a second cargo waiting for it there would wait forever.
 
 use std::env;
+use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -241,12 +242,7 @@ pub fn build_binary(
         .arg(target_dir)
         .current_dir(workspace)
         .env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_LINKER", &linker)
-        // Flags are separated by 0x1f here and win over RUSTFLAGS and config files. BTF comes from the debug info. With v3
-        // (Linux 5.1) there are 32-bit registers and jumps: a tenth fewer instructions.
-        .env(
-            "CARGO_ENCODED_RUSTFLAGS",
-            "-Clink-arg=--btf\x1f-Cdebuginfo=2\x1f-Ctarget-cpu=v3",
-        )
+        .env("CARGO_ENCODED_RUSTFLAGS", flags(workspace, target_dir))
         // The object must not change with the profile that suits the daemon.
         .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "3")
         .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "1")
@@ -265,6 +261,42 @@ pub fn build_binary(
         return Err(format!("the BPF object ({binary}) does not build\n{said}"));
     }
     Ok((target_dir.join(TARGET).join("release").join(binary), said))
+}
+
+/// Flags of the BPF compiler. They are separated by 0x1f and win over RUSTFLAGS and config files. BTF comes from the debug
+/// info. With v3 (Linux 5.1) there are 32-bit registers and jumps: a tenth fewer instructions. BTF names source files, so
+/// the object would differ with the directory it was built in: the names are made those of [`PLACES`].
+fn flags(workspace: &Path, target_dir: &Path) -> OsString {
+    let mut flags = OsString::from("-Clink-arg=--btf\x1f-Cdebuginfo=2\x1f-Ctarget-cpu=v3");
+    for remap in remaps(workspace, target_dir) {
+        flags.push("\x1f");
+        flags.push(remap);
+    }
+    flags
+}
+
+/// What stands in a binary in place of the directories of workspace, cargo and target.
+const PLACES: [&str; 3] = ["/usr/src/forwarder", "/usr/src/cargo", "/usr/src/target"];
+
+/// Options of rustc that replace the names of directories by [`PLACES`]. Of those that fit the last counts.
+pub fn remaps(workspace: &Path, target_dir: &Path) -> Vec<OsString> {
+    let home = |name| env::var_os(name).map(PathBuf::from);
+    let cargo = home("CARGO_HOME").or_else(|| Some(home("HOME")?.join(".cargo")));
+    [
+        Some(workspace.to_path_buf()),
+        cargo,
+        Some(target_dir.to_path_buf()),
+    ]
+    .into_iter()
+    .zip(PLACES)
+    .filter_map(|(directory, place)| {
+        let mut option = OsString::from("--remap-path-prefix=");
+        option.push(directory?);
+        option.push("=");
+        option.push(place);
+        Some(option)
+    })
+    .collect()
 }
 
 /// Takes out of a command's environment what an outer cargo put there.
