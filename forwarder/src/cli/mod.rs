@@ -116,6 +116,9 @@ enum Command {
     Check {
         #[command(flatten)]
         file: ConfigFile,
+        /// Only answer whether the file names an interface at all; exit 1 when it does not, as before anything is configured
+        #[arg(long, conflicts_with = "json")]
+        configured: bool,
         #[command(flatten)]
         format: Format,
     },
@@ -215,6 +218,12 @@ fn selection(text: &str) -> Result<(String, Selection), String> {
     Ok((text.to_string(), text.parse()?))
 }
 
+/// The command line's own description of itself: manual pages and completions are made from it.
+pub fn command() -> clap::Command {
+    use clap::CommandFactory;
+    Cli::command()
+}
+
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -239,7 +248,12 @@ fn run(cli: Cli) -> Result<u8> {
             history,
         } => operate::run(&cli.places, &file.config, &interface, record, history.as_deref()),
         Command::Record { words, file } => record::record(&words, &file.config),
-        Command::Check { file, format } => operate::check(&file.config, format.json),
+        Command::Check {
+            file,
+            configured: true,
+            ..
+        } => operate::configured(&file.config),
+        Command::Check { file, format, .. } => operate::check(&file.config, format.json),
         Command::Doctor(words) => return doctor::doctor(&words, &cli.places.bpffs),
         Command::Detach { format } => operate::detach(&cli.places.bpffs, format.json),
         Command::Status { format } => status::status(&reader, format.json),
@@ -271,8 +285,7 @@ mod tests {
 
     #[test]
     fn the_command_line_is_sound() {
-        use clap::CommandFactory;
-        Cli::command().debug_assert();
+        command().debug_assert();
     }
 
     #[test]

@@ -58,6 +58,18 @@ pub fn run(
     Ok(true)
 }
 
+/// `forwarder check --configured`
+pub fn configured(file: &Path) -> Result<bool> {
+    let yes = config::names_an_interface(file);
+    if !yes {
+        output::print(&format!(
+            "{} names no interface yet: there is nothing to forward on\n",
+            file.display()
+        ))?;
+    }
+    Ok(yes)
+}
+
 /// `forwarder check`
 pub fn check(file: &Path, json: bool) -> Result<bool> {
     let links = netlink::dump::dump_links();

@@ -57,6 +57,17 @@ pub fn check(path: &Path, present: &dyn Fn(&str) -> bool) -> Result<(Config, Vec
     Ok((whole.config, warnings))
 }
 
+/// Whether a file names an interface at all. Of a file with mistakes the answer is yes: whoever reads all of it says them.
+pub fn names_an_interface(path: &Path) -> bool {
+    let Ok(text) = text(path) else { return true };
+    match text.parse::<toml::Table>() {
+        Ok(table) => table
+            .get("interface")
+            .is_some_and(|interfaces| interfaces.as_array().is_none_or(|list| !list.is_empty())),
+        Err(_) => true,
+    }
+}
+
 fn text(path: &Path) -> Result<String, ConfigError> {
     std::fs::read_to_string(path).map_err(|why| {
         let advice = if why.kind() == std::io::ErrorKind::NotFound {
@@ -219,6 +230,21 @@ mod tests {
             .unwrap();
         }
         text
+    }
+
+    #[test]
+    fn only_a_sound_file_without_interfaces_names_none() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("f.toml");
+        let names = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            names_an_interface(&path)
+        };
+        assert!(!names("# [[interface]]\n[filter]\nbogons = true\n"));
+        assert!(!names("interface = []\n"));
+        assert!(names(INTERFACE));
+        assert!(names("[[interface]\n"));
+        assert!(names_an_interface(&directory.path().join("absent.toml")));
     }
 
     #[test]

@@ -23,6 +23,7 @@ mod rule_slots;
 pub mod rules;
 mod sampler;
 mod serve;
+mod service;
 pub mod state;
 pub mod stations;
 
@@ -52,6 +53,7 @@ use self::{
     keepalive::Keepalive,
     rules::{Neighbours, Rules},
     serve::{Known, driver_counts, serve},
+    service::Service,
     state::State,
 };
 use crate::{
@@ -336,6 +338,7 @@ impl Controller {
     }
 
     fn follow(&mut self) -> Result<()> {
+        let mut service = Service::ready();
         let mut neighbours = Instant::now();
         let mut retry = None;
         // Stopped, starved or busy with a dump: news has piled up, and until it is read the tables may be wrong.
@@ -402,6 +405,7 @@ impl Controller {
             if !behind {
                 self.heartbeat();
             }
+            service.alive();
             if self.told.elapsed() >= Duration::from_secs(1) {
                 self.enforce();
                 self.judge();
@@ -411,8 +415,14 @@ impl Controller {
                 });
                 self.protect();
                 self.tell();
+                if let Ok(state) = self.state.read() {
+                    let interfaces = self.config.interfaces.len();
+                    service.tell(service::sentence(&state, self.engine.fib.len(), interfaces));
+                }
             }
         }
+        // Before the threads are waited for.
+        drop(service);
         self.finish();
         Ok(())
     }
