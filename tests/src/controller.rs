@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File},
     path::{Path, PathBuf},
-    process::{Child, ExitStatus, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
 };
 
 use anyhow::{Context, Result, bail, ensure};
@@ -53,10 +53,18 @@ impl<'a> Controller<'a> {
     /// # Errors
     /// No binary.
     pub fn spawn(lab: &'a Lab, config: &Path) -> Result<Controller<'a>> {
+        Controller::spawn_by(lab, config, lab.command("router", binary()?))
+    }
+
+    /// Starts it by a command of its own, such as one that takes rights away, and does not wait. The command must end in a
+    /// binary of ours, and become it.
+    ///
+    /// # Errors
+    /// It cannot be run.
+    pub fn spawn_by(lab: &'a Lab, config: &Path, mut command: Command) -> Result<Controller<'a>> {
         let log = lab.dir().join("forwarder.log");
         let file = File::options().create(true).append(true).open(&log)?;
-        let child = lab
-            .command("router", binary()?)
+        let child = command
             .arg("run")
             .arg("--config")
             .arg(config)

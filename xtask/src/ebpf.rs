@@ -150,9 +150,9 @@ fn version(command: &mut Command) -> Result<String, String> {
     }
 }
 
-/// The directory under which setup installs bpf-linker, `bin/` and all: below XDG_CACHE_HOME or ~/.cache, else in the
+/// The directory under which setup installs a tool, `bin/` and all: below XDG_CACHE_HOME or ~/.cache, else in the
 /// workspace's target directory.
-pub fn linker_root(workspace: &Path) -> PathBuf {
+pub fn tool_root(workspace: &Path, name: &str, version: &str) -> PathBuf {
     let set = |name| {
         env::var_os(name)
             .map(PathBuf::from)
@@ -161,7 +161,12 @@ pub fn linker_root(workspace: &Path) -> PathBuf {
     let cache = set("XDG_CACHE_HOME").or_else(|| Some(set("HOME")?.join(".cache")));
     cache
         .map_or_else(|| workspace.join("target"), |cache| cache.join("forwarder"))
-        .join(format!("bpf-linker-{LINKER_VERSION}"))
+        .join(format!("{name}-{version}"))
+}
+
+/// Where setup installs bpf-linker.
+pub fn linker_root(workspace: &Path) -> PathBuf {
+    tool_root(workspace, "bpf-linker", LINKER_VERSION)
 }
 
 /// Finds a bpf-linker that runs: setup's, else one of the same series on PATH.

@@ -2,6 +2,7 @@
 
 mod bless;
 mod build;
+mod dist;
 mod ebpf;
 mod fuzz;
 mod setup;
@@ -44,6 +45,8 @@ enum Command {
     Demo(demo::Args),
     /// Run the tests of bonds, VLANs and other kernels on Debian's kernels, under QEMU
     Vm(vm::Args),
+    /// Make the Debian package; with --test, prove it on bare Debian systems (root)
+    Dist(dist::Args),
     /// Measure against what Linux offers, every answer verified before it is timed (root)
     Bench(bench::Args),
 }
@@ -87,6 +90,7 @@ fn run(command: Command) -> Result<()> {
             demo::run(&args, binary)
         }
         Command::Vm(args) => vm::run(&args),
+        Command::Dist(args) => dist::run(&args),
         Command::Bench(_) => {
             let programs = bench::Programs {
                 forwarder: build::forwarder(true)?,

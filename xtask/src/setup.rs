@@ -8,7 +8,7 @@ mod apt;
 
 use std::fs;
 use std::io::{IsTerminal, stderr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
@@ -17,15 +17,17 @@ use anyhow::{Result, anyhow, bail};
 use crate::{ebpf, sh};
 
 /// Programs that the labs, the demo and the tests run, with the Debian package of each. What every Debian has is not here.
-const PROGRAMS: [(&str, &str); 31] = [
+const PROGRAMS: [(&str, &str); 35] = [
     ("bird", "bird2"),
     ("birdc", "bird2"),
     ("bridge", "iproute2"),
     ("busybox", "busybox-static"),
     ("chromium", "chromium"),
     ("curl", "curl"),
+    ("dpkg-shlibdeps", "dpkg-dev"),
     ("ethtool", "ethtool"),
     ("exabgp", "exabgp"),
+    ("git", "git"),
     ("gobgp", "gobgpd"),
     ("gobgpd", "gobgpd"),
     ("ip", "iproute2"),
@@ -41,7 +43,9 @@ const PROGRAMS: [(&str, &str); 31] = [
     ("qemu-system-x86_64", "qemu-system-x86"),
     ("setpriv", "util-linux"),
     ("setsid", "util-linux"),
+    ("strace", "strace"),
     ("strip", "binutils"),
+    ("systemd-analyze", "systemd"),
     ("tc", "iproute2"),
     ("tcpdump", "tcpdump"),
     ("traceroute", "traceroute"),
@@ -51,6 +55,16 @@ const PROGRAMS: [(&str, &str); 31] = [
     ("vtysh", "frr"),
     ("xz", "xz-utils"),
 ];
+
+/// What only `cargo xtask dist --test` runs, and `setup` alone does not bring: lintian is large.
+pub const PACKAGE_TESTS: [(&str, &str); 3] = [
+    ("debootstrap", "debootstrap"),
+    ("lintian", "lintian"),
+    ("man", "man-db"),
+];
+
+/// What makes Debian packages.
+const CARGO_DEB: &str = "3.8.0";
 
 /// A rustc whose core for bpfel-unknown-none is prebuilt.
 const CORE: [&str; 3] = ["rustc-web", "cargo-web", "libstd-rust-web-dev-bpf"];
@@ -146,8 +160,10 @@ pub fn run() -> Result<()> {
     ensure()?;
     let toolchain = ebpf::toolchain().map_err(|why| anyhow!(why))?;
     let linker = ebpf::linker(&sh::workspace()).map_err(|why| anyhow!(why))?;
+    let packer = cargo_deb()?;
     eprintln!("XDP program: {toolchain}");
     eprintln!("bpf-linker:  {}", linker.display());
+    eprintln!("cargo-deb:   {}", packer.display());
     eprintln!(
         "Ready ({}). Next: cargo xtask demo, cargo xtask test",
         sh::seconds(start.elapsed())
@@ -220,6 +236,47 @@ pub fn component(subcommand: &str, rustup: &str, debian: &str) -> Result<()> {
     }
 }
 
+/// The cargo-deb that makes packages, built into the user's cache where it is not there yet.
+///
+/// # Errors
+/// When it does not build; cargo has said why by then.
+pub fn cargo_deb() -> Result<PathBuf> {
+    let root = ebpf::tool_root(&sh::workspace(), "cargo-deb", CARGO_DEB);
+    let tool = root.join("bin/cargo-deb");
+    if tool.is_file() {
+        return Ok(tool);
+    }
+    eprintln!("Building cargo-deb {CARGO_DEB} (one to two minutes, once)");
+    let mut cargo = install(&format!("cargo-deb@{CARGO_DEB}"));
+    cargo.arg("--root").arg(root);
+    if !stderr().is_terminal() {
+        cargo.arg("--quiet");
+    }
+    sh::run(&mut cargo)?;
+    Ok(tool)
+}
+
+/// Installs the packages of those programs that are not here.
+///
+/// # Errors
+/// When something is missing and cannot be installed from here; the message has the line to type.
+pub fn need(programs: &[(&'static str, &'static str)]) -> Result<()> {
+    let missing = programs
+        .iter()
+        .filter(|(program, _)| sh::which(program).is_none());
+    let packages: Vec<&str> = missing.map(|(_, package)| *package).collect();
+    if packages.is_empty() {
+        return Ok(());
+    }
+    if !is_debian() || !sh::is_root() {
+        bail!(
+            "this needs, on Debian and as root:\n  apt-get install --no-install-recommends {}",
+            packages.join(" ")
+        );
+    }
+    install_packages(&packages)
+}
+
 /// Refreshes apt's lists of packages.
 ///
 /// # Errors
@@ -241,15 +298,17 @@ fn is_debian() -> bool {
 
 /// The command that builds bpf-linker into the cache; it wants LLVM_PREFIX.
 fn install_linker() -> Command {
-    let mut cargo = sh::cargo();
+    let mut cargo = install(&format!("bpf-linker@{}", ebpf::LINKER_VERSION));
     cargo
-        .args([
-            "install",
-            &format!("bpf-linker@{}", ebpf::LINKER_VERSION),
-            "--no-default-features",
-        ])
-        .args(["--features", "llvm-22", "--locked", "--force", "--root"])
+        .args(["--no-default-features", "--features", "llvm-22", "--root"])
         .arg(ebpf::linker_root(&sh::workspace()));
+    cargo
+}
+
+/// A `cargo install` that builds somewhere of its own, as nobody's environment says otherwise.
+fn install(what: &str) -> Command {
+    let mut cargo = sh::cargo();
+    cargo.args(["install", what, "--locked", "--force"]);
     for name in [
         "CARGO_TARGET_DIR",
         "CARGO_BUILD_TARGET",
@@ -304,7 +363,10 @@ fn advice(absent: &[&str]) -> String {
 /// Whether setup sees to it that this program is there.
 #[cfg(test)]
 pub fn installs(name: &str) -> bool {
-    PROGRAMS.iter().any(|(program, _)| *program == name)
+    PROGRAMS
+        .iter()
+        .chain(&PACKAGE_TESTS)
+        .any(|(program, _)| *program == name)
 }
 
 #[cfg(test)]
@@ -318,7 +380,11 @@ mod tests {
     }
 
     /// Of coreutils, dash, systemd, rustup and our own; systemctl and rustup are called where they are.
-    const EVERYWHERE: [&str; 8] = [
+    const EVERYWHERE: [&str; 12] = [
+        "chroot",
+        "cp",
+        "date",
+        "dpkg",
         "forwarder",
         "install",
         "rustup",
