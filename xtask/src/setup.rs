@@ -379,13 +379,15 @@ mod tests {
         assert!(!advice(&["tcpdump"]).contains("rustup"));
     }
 
-    /// Of coreutils, dash, systemd, rustup and our own; systemctl and rustup are called where they are.
-    const EVERYWHERE: [&str; 12] = [
+    /// Of coreutils, diffutils, gzip, dpkg, dash, systemd, rustup and our own; systemctl and rustup are called where they are.
+    const EVERYWHERE: [&str; 14] = [
         "chroot",
         "cp",
         "date",
+        "diff",
         "dpkg",
         "forwarder",
+        "gzip",
         "install",
         "rustup",
         "sh",

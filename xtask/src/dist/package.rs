@@ -57,7 +57,20 @@ pub fn build(place: &Place) -> Result<()> {
     if papers.exists() {
         fs::remove_dir_all(&papers)?;
     }
-    sh::run(Command::new(place.target.join("release/forwarder-manual")).arg(&papers))
+    sh::run(Command::new(place.target.join("release/forwarder-manual")).arg(&papers))?;
+    let pages = fs::read_dir(papers.join("man"))?
+        .flatten()
+        .map(|entry| entry.path());
+    compress(&pages.collect::<Vec<_>>())
+}
+
+/// As Debian has its pages and changelogs.
+fn compress(files: &[PathBuf]) -> Result<()> {
+    sh::run(
+        Command::new("gzip")
+            .args(["--best", "--no-name", "--force"])
+            .args(files),
+    )
 }
 
 /// Packs what was built; `version` in place of the workspace's own.
@@ -68,7 +81,10 @@ pub fn pack(tool: &Path, place: &Place, out: &Path, version: Option<&str>) -> Re
     let since = commit_time()?;
     let number = version.map_or_else(|| format!("{}-1", env!("CARGO_PKG_VERSION")), str::to_string);
     let log = changelog(&number, since)?;
-    fs::write(place.papers().join("changelog"), log).context("cannot write the changelog")?;
+    let [ours, debian] = ["changelog", "changelog.Debian"].map(|name| place.papers().join(name));
+    fs::write(&debian, log).context("cannot write the changelog")?;
+    fs::copy(place.source.join("CHANGELOG.md"), &ours).context("cannot copy CHANGELOG.md")?;
+    compress(&[ours, debian])?;
     fs::create_dir_all(out)?;
     let deb = out.join(format!("forwarder_{number}_{}.deb", architecture()?));
     let mut cargo_deb = Command::new(tool);
@@ -119,7 +135,7 @@ fn changelog(version: &str, since: u64) -> Result<String> {
         .env("LC_ALL", "C");
     let day = sh::output(&mut date).context("date does not tell the day")?;
     Ok(format!(
-        "forwarder ({version}) unstable; urgency=medium\n\n  * What is new: CHANGELOG.md in this directory.\n\n -- {}  {day}",
+        "forwarder ({version}) unstable; urgency=medium\n\n  * What is new: changelog.gz in this directory.\n\n -- {}  {day}",
         "The forwarder authors <forwarder@example.org>"
     ))
 }

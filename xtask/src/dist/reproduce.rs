@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 
 use super::checksum;
 use super::package::{self, Place};
@@ -54,31 +54,23 @@ fn copy(to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The lines in which the lists of checksums of two packages differ.
+/// The files in which two packages differ.
 fn differences(one: &Path, other: &Path, scratch: &Path) -> Result<String> {
-    let mut lists = Vec::new();
-    for (name, deb) in [("one", one), ("other", other)] {
-        let directory = scratch.join(name);
+    let [first, second] = ["one", "other"].map(|name| scratch.join(name));
+    for (directory, deb) in [(&first, one), (&second, other)] {
         if directory.exists() {
-            fs::remove_dir_all(&directory)?;
+            fs::remove_dir_all(directory)?;
         }
-        sh::run(
-            Command::new("dpkg-deb")
-                .arg("--raw-extract")
-                .arg(deb)
-                .arg(&directory),
-        )?;
-        let sums = fs::read_to_string(directory.join("DEBIAN/md5sums"))?;
-        lists.push(sums.lines().map(str::to_string).collect::<Vec<_>>());
+        let mut extract = Command::new("dpkg-deb");
+        sh::run(extract.arg("--raw-extract").arg(deb).arg(directory))?;
     }
-    ensure!(lists.len() == 2, "two packages, two lists");
-    let differing: Vec<&str> = lists[0]
-        .iter()
-        .filter(|line| !lists[1].contains(line))
-        .map(String::as_str)
-        .collect();
-    if differing.is_empty() {
+    // It ends with 1 when there are differences.
+    let said = Command::new("diff")
+        .args(["--recursive", "--brief"])
+        .args([first, second])
+        .output()?;
+    if said.stdout.is_empty() {
         return Ok("the files in them are equal; their order, dates or compression are not".into());
     }
-    Ok(differing.join("\n"))
+    Ok(String::from_utf8_lossy(&said.stdout).into_owned())
 }
