@@ -42,12 +42,13 @@ pub fn run(args: &Args) -> Result<()> {
     let place = Place {
         source: sh::workspace(),
         target: out.join("build"),
+        since: package::commit_time()?,
     };
     package::build(&place)?;
     let deb = package::pack(&tool, &place, &out, None)?;
     describe(&deb)?;
     if args.check_reproducible {
-        reproduce::check(&tool, &deb, &out.join("again"))?;
+        reproduce::check(&tool, &deb, &place, &out.join("again"))?;
     }
     if args.test {
         setup::need(&setup::PACKAGE_TESTS)?;

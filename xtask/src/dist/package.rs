@@ -18,6 +18,8 @@ pub struct Place {
     pub source: PathBuf,
     /// Cargo's target directory.
     pub target: PathBuf,
+    /// What the package's files are dated, seconds.
+    pub since: u64,
 }
 
 impl Place {
@@ -78,9 +80,8 @@ fn compress(files: &[PathBuf]) -> Result<()> {
 /// # Errors
 /// When cargo-deb fails; it has said why by then.
 pub fn pack(tool: &Path, place: &Place, out: &Path, version: Option<&str>) -> Result<PathBuf> {
-    let since = commit_time()?;
     let number = version.map_or_else(|| format!("{}-1", env!("CARGO_PKG_VERSION")), str::to_string);
-    let log = changelog(&number, since)?;
+    let log = changelog(&number, place.since)?;
     let [ours, debian] = ["changelog", "changelog.Debian"].map(|name| place.papers().join(name));
     fs::write(&debian, log).context("cannot write the changelog")?;
     fs::copy(place.source.join("CHANGELOG.md"), &ours).context("cannot copy CHANGELOG.md")?;
@@ -101,7 +102,7 @@ pub fn pack(tool: &Path, place: &Place, out: &Path, version: Option<&str>) -> Re
         .args(["--deb-version", &number, "--output"])
         .arg(&deb)
         .env("CARGO_TARGET_DIR", &place.target)
-        .env("SOURCE_DATE_EPOCH", since.to_string());
+        .env("SOURCE_DATE_EPOCH", place.since.to_string());
     sh::run(&mut cargo_deb)?;
     Ok(deb)
 }
@@ -115,8 +116,11 @@ fn architecture() -> Result<String> {
         .to_string())
 }
 
-/// When the commit was made that this is built from: what the package's files are dated.
-fn commit_time() -> Result<u64> {
+/// When the commit was made that this is built from.
+///
+/// # Errors
+/// There is no git, or no commit.
+pub fn commit_time() -> Result<u64> {
     let mut git = Command::new("git");
     let said = sh::output(
         git.args(["log", "-1", "--format=%ct"])

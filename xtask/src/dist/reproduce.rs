@@ -14,7 +14,7 @@ use crate::sh;
 ///
 /// # Errors
 /// When that fails, or the two differ; the message names the files in them that do.
-pub fn check(tool: &Path, deb: &Path, again: &Path) -> Result<()> {
+pub fn check(tool: &Path, deb: &Path, first: &Place, again: &Path) -> Result<()> {
     let source = again.join("another/place");
     if source.exists() {
         fs::remove_dir_all(&source)?;
@@ -23,6 +23,7 @@ pub fn check(tool: &Path, deb: &Path, again: &Path) -> Result<()> {
     let place = Place {
         source,
         target: again.join("objects"),
+        since: first.since,
     };
     package::build(&place)?;
     let second = package::pack(tool, &place, again, None)?;
