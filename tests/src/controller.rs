@@ -97,7 +97,7 @@ impl<'a> Controller<'a> {
     pub fn ready(&mut self) -> Result<()> {
         let pid = self.child.id();
         let lab = self.lab;
-        lab.wait("the controller to be in step", || {
+        let waited = lab.wait("the controller to be in step", || {
             if let Some(status) = self.child.try_wait()? {
                 bail!("it ended ({status}): {}", self.log());
             }
@@ -107,7 +107,8 @@ impl<'a> Controller<'a> {
             let row = &rows[0];
             let in_step = row["sources"][0]["state"] == "in step" && row["pid"] == pid;
             Ok((in_step && row["controller"] == "running").then_some(()))
-        })
+        });
+        waited.with_context(|| self.log())
     }
 
     /// What it said so far.

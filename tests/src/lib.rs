@@ -26,4 +26,5 @@ pub mod routes;
 pub mod sandbox;
 pub mod table;
 pub mod traffic;
+pub mod twins;
 pub mod volley;

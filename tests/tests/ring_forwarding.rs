@@ -4,71 +4,14 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use forwarder_tests::{
-    frame::{self, udp4, udp6},
+    frame::{udp4, udp6},
     lab::Lab,
     operator::{figure, patient, row},
-    packets::{self, Wire},
-    ring::{self, CABLES, is_active, sends},
+    packets::Wire,
+    ring::{self, CABLES, HOST_A, LACP, ROUTER_A, closed, cross, far, flow, is_active, lab, sends},
 };
 
-const ROUTER_A: [u8; 6] = [2, 0, 0, 0, 1, 1];
-const HOST_A: [u8; 6] = [2, 0, 0, 0, 1, 2];
 const VRRP_MAC: [u8; 6] = [0, 0, 0x5e, 0, 1, 7];
-const LACP: &str = "mode 802.3ad miimon 100 lacp_rate fast xmit_hash_policy layer3+4";
-const LIMIT: Duration = Duration::from_secs(30);
-
-/// A lab with the bond, and routes by both of its VLANs.
-fn lab(options: &str) -> Result<Lab> {
-    ring::needs(&["bond", "vlan", "macvlan"])?;
-    let lab = Lab::new()?;
-    ring::bond(&lab, options)?;
-    for vlan in [10, 20] {
-        lab.ip("router", &format!("route add 5.{vlan}.0.0/16 via 10.{vlan}.9.2"))?;
-        lab.ip(
-            "router",
-            &format!("route add 2a05:{vlan}::/32 via fd00:{vlan}::2"),
-        )?;
-        lab.resolve("router", &format!("10.{vlan}.9.2"))?;
-        lab.resolve("router", &format!("fd00:{vlan}::2"))?;
-    }
-    lab.ip("router", "route add 6.1.0.0/16 via 10.1.0.2")?;
-    lab.resolve("router", "10.1.0.2")?;
-    Ok(lab)
-}
-
-/// A packet of a flow of its own.
-fn flow(network: u8, number: u16) -> Vec<u8> {
-    let [high, low] = number.to_be_bytes();
-    let payload = frame::udp(1024 + number, 443, 12);
-    frame::ipv4(
-        (ROUTER_A, HOST_A),
-        [192, 0, high, low].into(),
-        [5, network, high, low].into(),
-        17,
-        64,
-        &payload,
-    )
-}
-
-fn far(lab: &Lab, ifname: &str) -> Result<Wire> {
-    lab.inside("b", || Wire::open(ifname))
-}
-
-/// Sends frames and answers them as they arrive at the far end, sorted: all of them.
-fn cross(from: &Wire, to: &Wire, frames: &[Vec<u8>]) -> Result<Vec<Vec<u8>>> {
-    let ours = |frame: &[u8]| {
-        packets::for_five(frame) || frame.get(12..14) == Some(&[8, 0]) && frame.get(30) == Some(&6)
-    };
-    let mut arrived = packets::cross(from, to, frames, LIMIT, ours)?;
-    ensure!(
-        arrived.len() == frames.len(),
-        "{} of {} arrived",
-        arrived.len(),
-        frames.len()
-    );
-    arrived.sort_unstable();
-    Ok(arrived)
-}
 
 fn transmitted(lab: &Lab) -> Result<Vec<i64>> {
     let of = |cable: &&str| figure(&row(lab, "interfaces", "ifname", cable)?, "transmitted_packets");
@@ -81,14 +24,6 @@ fn moved(before: &[i64], after: &[i64]) -> Vec<i64> {
         .zip(after)
         .map(|(before, after)| after - before)
         .collect()
-}
-
-/// Nothing is missing from the sums, in the end.
-fn closed(lab: &Lab, root: &str) -> Result<()> {
-    patient(lab, "the sums to close", || {
-        let found = row(lab, "interfaces", "ifname", root)?;
-        Ok((found["ingress_residue"] == 0 && found["egress_residue"] == 0).then_some(()))
-    })
 }
 
 #[test]
@@ -193,21 +128,7 @@ fn flows_are_spread_and_a_cut_cable_moves_its_own() -> Result<()> {
         .map(|cable| far(&lab, cable))
         .collect::<Result<_>>()?;
     let ends: Vec<&Wire> = by_cable.iter().collect();
-    let cable_of = |number: u16| -> Result<usize> {
-        let frame = flow(10, number);
-        from.send(&frame)?;
-        let addresses = frame[26..34].to_vec();
-        let same = move |seen: &[u8]| {
-            // With its tag or without, as the kernel shows it on a member.
-            [26, 30]
-                .iter()
-                .any(|at| seen.get(*at..at + 8) == Some(&addresses[..]))
-        };
-        let found = packets::first(&ends, LIMIT, same)?;
-        Ok(found
-            .with_context(|| format!("flow {number} is lost\n{}", lab.picture()))?
-            .0)
-    };
+    let cable_of = |number: u16| ring::cable_of(&from, &ends, number).with_context(|| lab.picture());
     let first: Vec<usize> = (0..60).map(cable_of).collect::<Result<_>>()?;
     lab.ip("b", "link set dev m2 down")?;
     is_active(&lab, "m2", false)?;

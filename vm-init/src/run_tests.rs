@@ -18,7 +18,7 @@ use crate::system;
 
 /// What the test that runs has printed.
 const OUTPUT: &str = "/run/output";
-/// Lines of a failed test's output that are told: the last ones, which say why.
+/// Lines of a test's output that are told: the last ones, which say why it failed.
 const LINES: usize = 400;
 
 /// The tests' environment.
@@ -53,18 +53,19 @@ pub fn binary(plan: &Plan, binary: &Binary, say: &mut dyn FnMut(Say) -> Result<(
         let start = Instant::now();
         let result = one(plan, binary, &test);
         let seconds = start.elapsed().as_secs_f64();
-        let Err(error) = result else {
-            say(Say::Ok(name, seconds))?;
-            continue;
-        };
         let output = fs::read(OUTPUT).unwrap_or_default();
         let output = String::from_utf8_lossy(&output);
         let lines: Vec<_> = output.lines().collect();
         for line in &lines[lines.len().saturating_sub(LINES)..] {
             say(Say::Out((*line).to_owned()))?;
         }
-        say(Say::Out(format!("{error:#}")))?;
-        say(Say::Failed(name, seconds))?;
+        match result {
+            Ok(()) => say(Say::Ok(name, seconds))?,
+            Err(error) => {
+                say(Say::Out(format!("{error:#}")))?;
+                say(Say::Failed(name, seconds))?;
+            }
+        }
     }
     Ok(())
 }

@@ -21,7 +21,7 @@ use super::{
 use crate::sh;
 
 /// A machine that runs longer is stopped.
-const LIMIT: Duration = Duration::from_secs(20 * 60);
+const LIMIT: Duration = Duration::from_secs(40 * 60);
 
 /// The tables alone take some hundred megabytes, and there is no disk. What is not touched costs the host nothing.
 const MEMORY: &str = "3072";

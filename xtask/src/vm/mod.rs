@@ -24,7 +24,7 @@ use xtask::interrupt;
 use crate::sh;
 
 /// One test that takes longer hangs, under emulation on a busy machine too.
-const TEST_LIMIT: Duration = Duration::from_secs(180);
+const TEST_LIMIT: Duration = Duration::from_secs(300);
 
 /// Options of `cargo xtask vm`.
 #[derive(clap::Args)]
@@ -108,6 +108,7 @@ pub fn run(args: &Args) -> Result<()> {
         eprintln!("== {} under QEMU", kernel.release);
         let start = Instant::now();
         let outcome = machine.run()?;
+        outcome.write(&dir.join("tests.log"))?;
         eprintln!("{}", outcome.summary(version, start.elapsed()));
         interrupt::check()?;
         if !outcome.is_good() {

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use anyhow::{Context, Result};
 use vm_init::say::Say;
 
 use crate::sh;
@@ -29,6 +30,8 @@ pub struct Outcome {
     failed: Vec<Failure>,
     running: Option<String>,
     output: Vec<String>,
+    /// What every test printed.
+    printed: String,
     ended: bool,
     trouble: Vec<String>,
     console: Vec<String>,
@@ -62,11 +65,13 @@ impl Outcome {
                 self.output.clear();
             }
             Say::Out(text) => self.output.push(text),
-            Say::Ok(..) => {
+            Say::Ok(name, _) => {
+                self.keep(&name);
                 self.passed += 1;
                 self.running = None;
             }
             Say::Failed(name, _) => {
+                self.keep(&name);
                 let output = std::mem::take(&mut self.output);
                 self.failed.push(Failure { name, output });
                 self.running = None;
@@ -74,6 +79,18 @@ impl Outcome {
             Say::End => self.ended = true,
             Say::Ready(_) | Say::Note(_) => {}
         }
+    }
+
+    fn keep(&mut self, name: &str) {
+        let _ = writeln!(self.printed, "---- {name}\n{}\n", self.output.join("\n"));
+    }
+
+    /// Writes what the tests printed, those that passed too: figures are there.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn write(&self, file: &Path) -> Result<()> {
+        fs::write(file, &self.printed).with_context(|| file.display().to_string())
     }
 
     /// Takes in what the kernel's console had to say.
