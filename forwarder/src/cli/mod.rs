@@ -6,6 +6,7 @@
 mod bench;
 mod bogons;
 mod candidates;
+mod change;
 mod checksum;
 mod client;
 mod doctor;
@@ -119,6 +120,20 @@ enum Command {
         /// Only answer whether the file names an interface at all; exit 1 when it does not, as before anything is configured
         #[arg(long, conflicts_with = "json")]
         configured: bool,
+        #[command(flatten)]
+        format: Format,
+    },
+    /// Put what the configuration file says now in force: all of it, or nothing
+    Reload(change::Reload),
+    /// Put another configuration in force, for a trial with --confirm; all of it, or nothing
+    Apply(change::Apply),
+    /// Keep what is on trial: it becomes the configuration file
+    Confirm {
+        #[command(flatten)]
+        format: Format,
+    },
+    /// End a trial now: the configuration file's comes back
+    Rollback {
         #[command(flatten)]
         format: Format,
     },
@@ -254,6 +269,10 @@ fn run(cli: Cli) -> Result<u8> {
             ..
         } => operate::configured(&file.config),
         Command::Check { file, format, .. } => operate::check(&file.config, format.json),
+        Command::Reload(words) => change::reload(&reader, &words),
+        Command::Apply(words) => change::apply(&reader, &words),
+        Command::Confirm { format } => change::confirm(&reader, format.json),
+        Command::Rollback { format } => change::rollback(&reader, format.json),
         Command::Doctor(words) => return doctor::doctor(&words, &cli.places.bpffs),
         Command::Detach { format } => operate::detach(&cli.places.bpffs, format.json),
         Command::Status { format } => status::status(&reader, format.json),

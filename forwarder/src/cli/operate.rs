@@ -11,6 +11,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::{Places, output};
 use crate::{
+    change::begin::Told,
     config::{self, Config, ConfigError, HistoryConfig},
     daemon, netlink,
 };
@@ -23,11 +24,6 @@ pub fn run(
     record: Option<PathBuf>,
     history: Option<&Path>,
 ) -> Result<bool> {
-    let config = if interfaces.is_empty() {
-        config::load(file)?
-    } else {
-        Config::from_interfaces(interfaces)?
-    };
     let filter = EnvFilter::try_from_env("FORWARDER_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -35,6 +31,18 @@ pub fn run(
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
         .init();
+    let mut beginning = None;
+    let config = if interfaces.is_empty() {
+        // Named from where this process stands, as it may stand elsewhere for others.
+        let file = std::path::absolute(file)?;
+        let told = Told::read();
+        let begun = told.begin(&file).inspect_err(|why| told.put_back(why))?;
+        let config = begun.config.clone();
+        beginning = Some((file, told, begun));
+        config
+    } else {
+        Config::from_interfaces(interfaces)?
+    };
     let history = match history {
         None => config.history.clone(),
         Some(word) if word == Path::new("off") => HistoryConfig {
@@ -54,6 +62,7 @@ pub fn run(
         bpffs: places.bpffs.clone(),
         socket,
         record,
+        beginning,
     })?;
     Ok(true)
 }

@@ -40,6 +40,14 @@ fn screen(row: &StatusRow, paint: Paint) -> String {
     };
     lines.push(("controller", format!("{controller}; version {}", row.version)));
     lines.push(("heartbeat", heartbeat(row, paint)));
+    if !row.config.file.is_empty() {
+        let trial = row.config.trial_seconds;
+        let trial = trial.map(|left| format!("; another is on trial for {left} s more"));
+        lines.push((
+            "config",
+            format!("{}{}", row.config.file, trial.unwrap_or_default()),
+        ));
+    }
     for (index, source) in row.sources.iter().enumerate() {
         let name = if index == 0 { "routes" } else { "" };
         lines.push((name, routes(source, paint)));

@@ -39,7 +39,7 @@ pub use prefixes::read_list;
 pub use punt::PuntConfig;
 pub use rules::{MOST_RULES, bits_per_second};
 pub use samples::SamplesConfig;
-pub use whole::{check, load, names_an_interface};
+pub use whole::{check, load, names_an_interface, read, text};
 
 use crate::{filter::rule::Rule, source::route_tables::RouteTables};
 

@@ -41,8 +41,15 @@ struct Whole<'a> {
 /// # Errors
 /// What, where, why and what to do.
 pub fn load(path: &Path) -> Result<Config, ConfigError> {
-    let text = text(path)?;
-    Ok(Whole::read(&path.display().to_string(), &text)?.config)
+    read(path, &text(path)?)
+}
+
+/// As [`load`], of a text that stands in that file or will.
+///
+/// # Errors
+/// As [`load`].
+pub fn read(path: &Path, text: &str) -> Result<Config, ConfigError> {
+    Ok(Whole::read(&path.display().to_string(), text)?.config)
 }
 
 /// As [`load`], with what is odd about it. `present` answers whether there is an interface of a name now.
@@ -68,7 +75,11 @@ pub fn names_an_interface(path: &Path) -> bool {
     }
 }
 
-fn text(path: &Path) -> Result<String, ConfigError> {
+/// The text of the configuration file.
+///
+/// # Errors
+/// It cannot be read.
+pub fn text(path: &Path) -> Result<String, ConfigError> {
     std::fs::read_to_string(path).map_err(|why| {
         let advice = if why.kind() == std::io::ErrorKind::NotFound {
             "write it, name another with --config FILE, or do without: forwarder run --interface NAME"

@@ -98,7 +98,7 @@ impl Bogons {
         move || match again.send(()) {
             Ok(()) => info!("SIGHUP: reading the lists of bogons"),
             Err(_) => {
-                info!("SIGHUP: there is no list of bogons to read; the configuration is read at the start")
+                info!("SIGHUP: there is no list of bogons to read")
             }
         }
     }

@@ -18,6 +18,7 @@ pub mod keepalive;
 mod meter;
 pub mod ports;
 mod publish;
+mod reload;
 mod rule_room;
 mod rule_slots;
 pub mod rules;
@@ -51,12 +52,14 @@ use self::{
     feeds::Feeds,
     interfaces::Interfaces,
     keepalive::Keepalive,
+    reload::Reload,
     rules::{Neighbours, Rules},
     serve::{Known, driver_counts, serve},
     service::Service,
     state::State,
 };
 use crate::{
+    change::begin::{Beginning, Told},
     clock,
     config::{Config, InterfaceConfig, SamplesConfig, Source, SourceCheck},
     dataplane::{
@@ -83,6 +86,16 @@ pub struct RunOptions {
     pub socket: PathBuf,
     /// Where to keep what feeds read.
     pub record: Option<PathBuf>,
+    /// The file of the configuration and how this process began; none where interfaces were named in its place.
+    pub beginning: Option<(PathBuf, Told, Beginning)>,
+}
+
+/// How the loop ended.
+enum End {
+    /// It was told to stop.
+    Stop,
+    /// To begin again with another configuration.
+    Reload,
 }
 
 /// How often heartbeat, grace periods, neighbours and state are looked at.
@@ -97,23 +110,39 @@ const NEIGHBOURS: Duration = Duration::from_secs(5);
 /// # Errors
 /// It cannot start; what it had begun is undone. Or the kernel's news cannot be followed any more.
 pub fn run(options: RunOptions) -> Result<()> {
+    let reload = options.beginning.as_ref().map(|(file, told, beginning)| {
+        let directory = options.socket.parent().unwrap_or(Path::new("/"));
+        Reload::new(file.clone(), directory.to_path_buf(), told.clone(), beginning)
+    });
     let pins = Pins::new(&options.bpffs);
     let _lock = pins.lock()?;
     // A set that an earlier controller left stays, whatever happens here; what this start makes goes if it fails.
     let adopted = pins.exist();
-    let started = prepare(&pins, &options.config).and_then(|()| Controller::start(&pins, &options, !adopted));
+    let started = prepare(&pins, &options.config)
+        .and_then(|()| Controller::start(&pins, &options, reload.as_ref(), !adopted));
     let mut controller = match started {
         Ok(controller) => controller,
         Err(why) => {
             if !adopted && let Err(left) = pins.remove() {
                 warn!("{left:#}");
             }
+            if let Some(reload) = &reload {
+                reload.put_back(&why);
+            }
             return Err(why);
         }
     };
-    let result = controller.follow();
+    if let Some(reload) = &reload {
+        reload.started();
+    }
+    controller.reload = reload;
+    controller.tell();
+    let end = controller.follow();
+    if let (Ok(End::Reload), Some(reload)) = (&end, &controller.reload) {
+        return Err(reload.again());
+    }
     info!("stopped; the data path goes on");
-    result
+    end.map(drop)
 }
 
 /// Takes everything out of the kernel. Answers what was removed.
@@ -197,6 +226,10 @@ struct Controller {
     blackholes: Blackholes,
     engine: Engine<KernelDataplane>,
     interfaces: Interfaces,
+    /// The file of the configuration, where there is one.
+    reload: Option<Reload>,
+    /// SIGHUP came.
+    hung_up: Arc<AtomicBool>,
     keepalive: Keepalive,
     punt: Follower,
     source: KernelSource,
@@ -227,7 +260,7 @@ struct Controller {
 
 impl Controller {
     /// `fresh`: the maps were made by this start.
-    fn start(pins: &Pins, options: &RunOptions, fresh: bool) -> Result<Controller> {
+    fn start(pins: &Pins, options: &RunOptions, reload: Option<&Reload>, fresh: bool) -> Result<Controller> {
         let config = &options.config;
         let managed = keepalive::gateways_of(pins)?;
         let dataplane = KernelDataplane::open(pins)?;
@@ -259,7 +292,11 @@ impl Controller {
         }
         interfaces.start(&mut engine, &links)?;
         let stop = Arc::new(AtomicBool::new(false));
-        let state = Arc::new(RwLock::new(publish::starting(config)));
+        let hung_up = Arc::new(AtomicBool::new(false));
+        let state = Arc::new(RwLock::new(State {
+            config: reload.map(Reload::state).unwrap_or_default(),
+            ..publish::starting(config)
+        }));
         // The server answers while the first dump is read.
         let link_stats = driver_counts()?;
         let (asker, asks) = asks::channel(source.waker());
@@ -280,7 +317,7 @@ impl Controller {
             link_stats: Arc::clone(&link_stats),
             asker,
             live: Arc::clone(&sampled.live),
-            again: Box::new(bogons.again()),
+            again: Box::new(hang_up(bogons.again(), Arc::clone(&hung_up))),
         };
         // Before the first dump: what was found laid waits for those that will speak for it.
         let mut feeds = Feeds::recording(options.record.clone());
@@ -301,6 +338,8 @@ impl Controller {
             blackholes: Blackholes::default(),
             engine,
             interfaces,
+            reload: None,
+            hung_up,
             keepalive: Keepalive::new(managed),
             punt: Follower::new(config.punt.clone()),
             source,
@@ -337,7 +376,7 @@ impl Controller {
         Ok(controller)
     }
 
-    fn follow(&mut self) -> Result<()> {
+    fn follow(&mut self) -> Result<End> {
         let mut service = Service::ready();
         let mut neighbours = Instant::now();
         let mut retry = None;
@@ -406,6 +445,13 @@ impl Controller {
                 self.heartbeat();
             }
             service.alive();
+            if let Some(reload) = &mut self.reload
+                && reload.turn(&self.hung_up)
+            {
+                service.reloading();
+                self.finish();
+                return Ok(End::Reload);
+            }
             if self.told.elapsed() >= Duration::from_secs(1) {
                 self.enforce();
                 self.judge();
@@ -424,7 +470,7 @@ impl Controller {
         // Before the threads are waited for.
         drop(service);
         self.finish();
-        Ok(())
+        Ok(End::Stop)
     }
 
     /// Opens the gate when its time is up.
@@ -571,6 +617,7 @@ impl Controller {
         problems.extend(self.punt.problem());
         problems.extend(self.interfaces.uncounted.iter().cloned());
         problems.extend(self.interfaces.no_sources(&self.engine));
+        problems.extend(self.reload.iter().flat_map(Reload::problems));
         let now = self.engine.clock;
         let elapsed = self.told.elapsed().as_secs_f64();
         let rules = self.rules.rows(self.engine.view(), now, elapsed);
@@ -596,6 +643,9 @@ impl Controller {
             state.roles.extend(self.interfaces.roles());
             state.bonds = self.interfaces.bonds(&self.engine);
             state.gateways = self.interfaces.gateways();
+            if let Some(reload) = &self.reload {
+                state.config = reload.state();
+            }
             let elapsed = std::mem::replace(&mut self.told, Instant::now()).elapsed();
             let in_step = self.true_since.is_some();
             let gate_left = self
@@ -643,6 +693,14 @@ fn start_samples(
     }
     let own_as = config.routes.bgp.as_ref().map_or(0, |bgp| bgp.local_as);
     samples::start(pins, samples.clone(), own_as, Arc::clone(stop)).map(Some)
+}
+
+/// What SIGHUP asks for: the lists of bogons, and the configuration.
+fn hang_up(again: impl Fn() + Send + 'static, hung_up: Arc<AtomicBool>) -> impl Fn() + Send + 'static {
+    move || {
+        again();
+        hung_up.store(true, Ordering::Relaxed);
+    }
 }
 
 /// Gives the flow hash a seed of its own, once: a new one would move every flow.

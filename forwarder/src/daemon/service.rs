@@ -16,6 +16,7 @@ pub struct Service {
     pulse: Option<Duration>,
     last: Instant,
     told: String,
+    reloads: bool,
 }
 
 impl Service {
@@ -28,7 +29,16 @@ impl Service {
             pulse: sd_notify::watchdog_enabled().map(|limit| limit / 2),
             last: Instant::now(),
             told: status.to_string(),
+            reloads: false,
         }
+    }
+
+    /// This process begins again: it is not stopping, and will be ready in a moment.
+    pub fn reloading(&mut self) {
+        self.reloads = true;
+        let mut states = vec![NotifyState::Reloading];
+        states.extend(NotifyState::monotonic_usec_now().ok());
+        say(&states);
     }
 
     /// The loop goes round.
@@ -51,6 +61,9 @@ impl Service {
 impl Drop for Service {
     /// Whatever ends the loop.
     fn drop(&mut self) {
+        if self.reloads {
+            return;
+        }
         let status = "stopping; the data path goes on";
         say(&[NotifyState::Stopping, NotifyState::Status(status)]);
     }

@@ -55,8 +55,26 @@ pub struct State {
     pub bonds: Vec<BondState>,
     /// Virtual gateways.
     pub gateways: Vec<GatewayState>,
+    /// The configuration.
+    pub config: ConfigState,
     /// What is wrong, in sentences.
     pub problems: Vec<String>,
+}
+
+/// Which configuration is in force, and what came of reading another.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct ConfigState {
+    /// Its file; empty where interfaces were named on the command line.
+    pub file: String,
+    /// Where what is in force and what is on trial are kept.
+    pub directory: String,
+    /// When one was read last, taken or not: milliseconds since 1970.
+    pub read_ms: u64,
+    /// Why what was read last is not in force; null where it is.
+    pub refused: Option<String>,
+    /// Seconds until the file's comes back unless what is on trial is confirmed; null where nothing is on trial.
+    pub trial_seconds: Option<u64>,
 }
 
 /// A bond that is served.

@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{InterfaceRow, prefixes};
 use crate::{
-    daemon::state::{BogonList, BondState, CollectorState, GatewayState, HistoryState, State, Usage},
+    daemon::state::{
+        BogonList, BondState, CollectorState, ConfigState, GatewayState, HistoryState, State, Usage,
+    },
     dataplane::Tables,
     fib::slots::RESERVED,
     source::feed::{FeedTable, SessionView},
@@ -97,6 +99,9 @@ pub struct StatusRow {
     /// Bonds; empty where none is served, or no controller runs.
     #[serde(default)]
     pub bonds: Vec<BondState>,
+    /// The configuration in force; empty while no controller runs.
+    #[serde(default)]
+    pub config: ConfigState,
     /// Virtual gateways, likewise.
     #[serde(default)]
     pub gateways: Vec<GatewayState>,
@@ -269,6 +274,7 @@ pub fn status(tables: &Tables, state: Option<&State>, interfaces: &[InterfaceRow
         history: None,
         samples: None,
         bonds: Vec::new(),
+        config: ConfigState::default(),
         gateways: Vec::new(),
         problems: Vec::new(),
     };
@@ -277,6 +283,7 @@ pub fn status(tables: &Tables, state: Option<&State>, interfaces: &[InterfaceRow
         row.history = Some(state.history.clone());
         row.bonds.clone_from(&state.bonds);
         row.gateways.clone_from(&state.gateways);
+        row.config.clone_from(&state.config);
         row.bogons = state.bogons.iter().map(|list| bogons(list, now)).collect();
         row.sources = state.feeds.iter().map(|feed| source(feed, now)).collect();
         row.problems.clone_from(&state.problems);
