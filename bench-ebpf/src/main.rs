@@ -23,7 +23,7 @@ mod programs {
 
     macro_rules! arms {
         ($($name:ident: $run:ident($arm:expr);)+) => {
-            $(#[xdp]
+            $(#[xdp(frags)]
             pub fn $name(ctx: XdpContext) -> u32 {
                 let arm: fn(&XdpContext, _) -> u64 = $arm;
                 verdict(lookup::$run(|destination| arm(&ctx, destination)))
@@ -50,7 +50,7 @@ mod programs {
         count_deferred6: ipv6(|_, destination| counted::<Deferred>(lookup::forwarder6(destination)));
     }
 
-    #[xdp]
+    #[xdp(frags)]
     pub fn forward_harness4(ctx: XdpContext) -> u32 {
         if forward::restore4(&ctx).is_some() {
             forward::call(&ctx);
@@ -58,7 +58,7 @@ mod programs {
         xdp_action::XDP_ABORTED
     }
 
-    #[xdp]
+    #[xdp(frags)]
     pub fn forward_harness6(ctx: XdpContext) -> u32 {
         if forward::restore6(&ctx).is_some() {
             forward::call(&ctx);
@@ -66,12 +66,12 @@ mod programs {
         xdp_action::XDP_ABORTED
     }
 
-    #[xdp]
+    #[xdp(frags)]
     pub fn forward_empty(_ctx: XdpContext) -> u32 {
         EMPTY
     }
 
-    #[xdp]
+    #[xdp(frags)]
     pub fn forward_kernel(ctx: XdpContext) -> u32 {
         forward::kernel_fib(&ctx)
     }
@@ -82,28 +82,28 @@ mod programs {
         done.map_or(xdp_action::XDP_ABORTED, |()| xdp_action::XDP_TX)
     }
 
-    #[xdp]
+    #[xdp(frags)]
     pub fn pipeline_source4(ctx: XdpContext) -> u32 {
         sent(pipeline::source4(&ctx))
     }
 
-    #[xdp]
+    #[xdp(frags)]
     pub fn pipeline_source6(ctx: XdpContext) -> u32 {
         sent(pipeline::source6(&ctx))
     }
 
-    #[xdp]
+    #[xdp(frags)]
     pub fn pipeline_sink(ctx: XdpContext) -> u32 {
         pipeline::sink(&ctx);
         xdp_action::XDP_DROP
     }
 
-    #[xdp]
+    #[xdp(frags)]
     pub fn flood_source4(ctx: XdpContext) -> u32 {
         sent(forward::spoof4(&ctx))
     }
 
-    #[xdp]
+    #[xdp(frags)]
     pub fn flood_drop(_ctx: XdpContext) -> u32 {
         pipeline::count();
         xdp_action::XDP_DROP

@@ -27,7 +27,7 @@ pub struct NextHop {
     pub mtu: u32,
     /// Egress port, for its counters.
     pub port: u16,
-    /// [`EXACT_LENGTH`], [`GENERIC`], [`OUTSIDE`], [`TAGGED`] and what follows it.
+    /// [`EXACT_LENGTH`], [`GENERIC`], [`OUTSIDE`], [`SEVERAL_BUFFERS`], [`TAGGED`] and what follows it.
     pub flags: u16,
     /// The device its frames leave by, the key in the redirect map; with [`AGGREGATED`] the port of the bond in `LAGS`.
     pub device: u16,
@@ -52,6 +52,8 @@ pub const OUTER_SERVICE: u16 = 16;
 pub const INNER_SERVICE: u16 = 32;
 /// The egress is a bond: [`crate::lag`].
 pub const AGGREGATED: u16 = 64;
+/// Frames in several buffers may be sent there (`NETDEV_XDP_ACT_NDO_XMIT_SG`).
+pub const SEVERAL_BUFFERS: u16 = 128;
 /// What is beyond the egress is not ours: transit or peer.
 pub const OUTSIDE: u16 = 1024;
 const _: () = assert!(OUTSIDE as u32 == crate::interface::OUTSIDE);

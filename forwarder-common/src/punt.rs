@@ -162,6 +162,7 @@ pub const fn kind(reason: Reason) -> Kind {
         | Reason::NoDevice
         | Reason::MemberInactive
         | Reason::NoHeadroom
+        | Reason::MultiBuffer
         | Reason::Internal => Kind::Never,
         // These are not passed.
         Reason::Forwarded

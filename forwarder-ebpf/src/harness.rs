@@ -40,18 +40,18 @@ mod programs {
     #[map]
     static CALLED: ProgramArray = ProgramArray::with_max_entries(1, 0);
 
-    #[xdp]
+    #[xdp(frags)]
     pub fn harness4(ctx: XdpContext) -> u32 {
         call(&ctx, restore4(&ctx))
     }
 
-    #[xdp]
+    #[xdp(frags)]
     pub fn harness6(ctx: XdpContext) -> u32 {
         call(&ctx, restore6(&ctx))
     }
 
     /// Answers what the program never does, so that its time is not taken for that of packets.
-    #[xdp]
+    #[xdp(frags)]
     pub fn idle(_ctx: XdpContext) -> u32 {
         xdp_action::XDP_TX
     }

@@ -10,7 +10,7 @@ use aya_ebpf::{
 use forwarder_common::reason::{Policy, Reason};
 
 use crate::{
-    Exit, Inlet, count, log, maps,
+    Exit, Inlet, buffers, count, log, maps,
     notes::{Notes, Silent, Traced},
     packet::Packet,
     punt,
@@ -66,9 +66,9 @@ fn decide<N: Notes>(ctx: *mut xdp_md, inlet: Inlet, answer: Answer) -> u32 {
     let port = inlet.port();
     let ctx = &XdpContext::new(ctx);
     // SAFETY: data and data_end of this packet.
-    let bytes = unsafe { Packet::new(ctx.data(), ctx.data_end()) }.length();
+    let frame = unsafe { Packet::new(ctx.data(), ctx.data_end()) };
+    let (bytes, reason) = buffers::leaving(ctx, &frame, answer.reason());
     let cpu = maps::cpu();
-    let reason = answer.reason();
     if reason == Reason::Internal.index() {
         log::internal(ctx);
     }

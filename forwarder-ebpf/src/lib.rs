@@ -18,6 +18,8 @@ pub mod parse;
 pub mod rewrite;
 
 #[cfg(target_arch = "bpf")]
+pub mod buffers;
+#[cfg(target_arch = "bpf")]
 pub mod count;
 #[cfg(target_arch = "bpf")]
 pub mod direct;

@@ -22,7 +22,7 @@ mod program {
         trace::Stage,
     };
     use forwarder_ebpf::{
-        Exit, Inlet, count, egress, fib, filter, lag, leave, maps,
+        Exit, Inlet, buffers, count, egress, fib, filter, lag, leave, maps,
         nexthop::{self, Chosen},
         notes::{Notes, Silent, Traced},
         origin::{self, Found},
@@ -38,24 +38,26 @@ mod program {
     struct Arrival<'a> {
         ctx: &'a XdpContext,
         cpu: u32,
-        /// The frame behind its tags.
+        /// Octets of the frame, in all of its buffers.
+        bytes: usize,
+        /// The frame behind its tags, as far as it is in the first buffer.
         packet: Packet,
         /// The device, the bond it is a member of, or the VLAN.
         interface: &'a Interface,
     }
 
     impl Arrival<'_> {
-        /// The frame, tags included.
+        /// The frame, tags included, as far as it is in the first buffer.
         #[inline(always)]
         fn frame(&self) -> Packet {
             // SAFETY: data and data_end of this packet, whose head has not moved.
             unsafe { Packet::new(self.ctx.data(), self.ctx.data_end()) }
         }
 
-        /// Octets of the frame.
+        /// Octets of the packet with an Ethernet header in front of it and what is behind it, in all buffers.
         #[inline(always)]
-        fn bytes(&self) -> usize {
-            self.frame().length()
+        fn length(&self) -> usize {
+            self.bytes - self.tags()
         }
 
         /// Octets of its tags. Worked out where it is needed: it has no register to spare for.
@@ -80,12 +82,12 @@ mod program {
         place: count::Place,
     }
 
-    #[xdp]
+    #[xdp(frags)]
     pub fn forwarder(ctx: XdpContext) -> u32 {
         verdict::<Silent>(&ctx)
     }
 
-    #[xdp]
+    #[xdp(frags)]
     pub fn forwarder_trace(ctx: XdpContext) -> u32 {
         verdict::<Traced>(&ctx)
     }
@@ -94,7 +96,7 @@ mod program {
     fn verdict<N: Notes>(ctx: &XdpContext) -> u32 {
         // SAFETY: data and data_end of this packet; taken anew after the tail is moved.
         let frame = unsafe { Packet::new(ctx.data(), ctx.data_end()) };
-        let bytes = frame.length();
+        let bytes = buffers::length(ctx, &frame);
         let ifindex = ctx.ingress_ifindex() as u32;
         let cpu = maps::cpu();
         let Some(device) = maps::INTERFACES.get(ifindex).filter(|known| known.port != 0) else {
@@ -115,6 +117,7 @@ mod program {
         let arrival = Arrival {
             ctx,
             cpu,
+            bytes,
             packet: frame.from(tags),
             interface,
         };
@@ -158,16 +161,16 @@ mod program {
     #[inline(always)]
     fn ipv4<N: Notes>(arrival: &Arrival, answer: &mut Answer) -> Result<usize, Exit> {
         let (packet, interface) = (&arrival.packet, arrival.interface);
-        let ip = parse::ipv4(packet)?;
+        let ip = parse::ipv4(packet, arrival.length())?;
         N::stage(Stage::Parse);
         // Both wait for memory, and neither for the other.
         let place = count::settle(arrival.cpu);
         let leaf = fib::leaf4(ip.destination);
         source::<N, 4>(interface, &ip.source.to_be_bytes())?;
-        let from = origin::ipv4(interface, ip.source, arrival.bytes())?;
+        let from = origin::ipv4(interface, ip.source, arrival.bytes)?;
         N::stage(Stage::Origin);
         obey(arrival, RULES4, answer, |whence| {
-            rules::ipv4::<N>(arrival.ctx, whence, arrival.bytes(), ip.destination)
+            rules::ipv4::<N>(arrival.ctx, whence, arrival.bytes, ip.destination)
         })?;
         parse::forwardable4(&ip)?;
         filter::own_source(ip.source)?;
@@ -196,15 +199,15 @@ mod program {
     #[inline(always)]
     fn ipv6<N: Notes>(arrival: &Arrival, answer: &mut Answer) -> Result<usize, Exit> {
         let (packet, interface) = (&arrival.packet, arrival.interface);
-        let ip = parse::ipv6(packet)?;
+        let ip = parse::ipv6(packet, arrival.length())?;
         N::stage(Stage::Parse);
         let place = count::settle(arrival.cpu);
         let leaf = fib::leaf6(&ip.destination);
         source::<N, 16>(interface, &ip.source)?;
-        let from = origin::ipv6(interface, &ip.source, arrival.bytes())?;
+        let from = origin::ipv6(interface, &ip.source, arrival.bytes)?;
         N::stage(Stage::Origin);
         obey(arrival, RULES6, answer, |whence| {
-            rules::ipv6::<N>(arrival.ctx, whence, arrival.bytes(), &ip.destination)
+            rules::ipv6::<N>(arrival.ctx, whence, arrival.bytes, &ip.destination)
         })?;
         parse::forwardable6(packet, &ip)?;
         let found = find::<N>(leaf)?;
@@ -270,7 +273,7 @@ mod program {
     #[inline(always)]
     fn discarded(arrival: &Arrival, exit: Exit, id: u32) {
         if exit.0 == Reason::Blackhole.index() {
-            count::discarded(arrival.cpu, id, arrival.bytes());
+            count::discarded(arrival.cpu, id, arrival.bytes);
         }
     }
 
@@ -290,8 +293,14 @@ mod program {
             chosen,
             place,
         } = departure;
-        let bytes = arrival.bytes();
-        let padding = redirect::padding(arrival.packet.length(), ETHERNET + length as usize, chosen.hop)?;
+        let bytes = arrival.bytes;
+        let wanted = ETHERNET + length as usize;
+        let padding = if arrival.frame().length() == bytes {
+            redirect::padding(arrival.length(), wanted, chosen.hop)?
+        } else {
+            redirect::several(arrival.length(), wanted, chosen.hop)?;
+            0
+        };
         let device = lag::device(arrival.ctx, &chosen, arrival.inlet())?;
         N::stage(Stage::NextHop);
         N::note(|t| t.device = device);

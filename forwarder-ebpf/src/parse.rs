@@ -109,16 +109,16 @@ pub fn network(frame: &Packet, packet: &Packet, interface: &Interface) -> Result
 }
 
 /// Reads and validates the header: RFC 1812 5.2.2, in its order. One with options is let through here, because filters are
-/// for it too; [`forwardable4`] leaves it to the kernel.
+/// for it too; [`forwardable4`] leaves it to the kernel. `frame` is the length of the frame, without tags, in all of its buffers.
 ///
 /// # Errors
 /// What is wrong with it.
 #[inline(always)]
-pub fn ipv4(packet: &Packet) -> Result<Ipv4, Reason> {
+pub fn ipv4(packet: &Packet, frame: usize) -> Result<Ipv4, Reason> {
     let head = packet.head::<IPV4>().ok_or(Reason::Truncated)?;
     let version_length = head.u8::<14>();
     let length = u16::from_be(head.u16::<16>()) as u32;
-    let available = (packet.length() - ETHERNET) as u32;
+    let available = (frame - ETHERNET) as u32;
     let (source, destination) = (head.u32::<26>(), head.u32::<30>());
     let ip = Ipv4 {
         head,
@@ -179,18 +179,18 @@ pub const fn fold(sum: u64) -> u64 {
     (sum & 0xffff) + (sum >> 16)
 }
 
-/// Reads and validates the header (RFC 8200 3).
+/// Reads and validates the header (RFC 8200 3). `frame` as for [`ipv4`].
 ///
 /// # Errors
 /// What is wrong with it.
 #[inline(always)]
-pub fn ipv6(packet: &Packet) -> Result<Ipv6, Reason> {
+pub fn ipv6(packet: &Packet, frame: usize) -> Result<Ipv6, Reason> {
     let head = packet.head::<IPV6>().ok_or(Reason::Truncated)?;
     if head.u8::<14>() >> 4 != 6 {
         return Err(Reason::BadVersion);
     }
     let length = u16::from_be(head.u16::<18>()) as u32 + 40;
-    let available = (packet.length() - ETHERNET) as u32;
+    let available = (frame - ETHERNET) as u32;
     if length > available {
         return Err(Reason::BadTotalLength);
     }
@@ -374,7 +374,7 @@ mod tests {
         // SAFETY: the range is the slice.
         let packet = unsafe { Packet::new(start, start + frame.len()) };
         assert_eq!(network(&packet, &packet, &interface())?, Network::V4);
-        ipv4(&packet)
+        ipv4(&packet, frame.len())
     }
 
     #[test]

@@ -6,7 +6,7 @@ use aya_ebpf::{
     programs::XdpContext,
 };
 use forwarder_common::{
-    nexthop::{EXACT_LENGTH, NextHop},
+    nexthop::{EXACT_LENGTH, NextHop, SEVERAL_BUFFERS},
     reason::Reason,
 };
 
@@ -29,6 +29,21 @@ pub fn padding(frame: usize, wanted: usize, hop: &NextHop) -> Result<usize, Reas
         Ok(0)
     } else {
         Err(Reason::TrailingBytes)
+    }
+}
+
+/// Whether a frame in several buffers may go there. What is behind the packet is not cut off: nobody pads a frame of that length.
+///
+/// # Errors
+/// [`Reason::TrailingBytes`], or [`Reason::MultiBuffer`] where the kernel or the driver would drop it (`__xdp_enqueue`, kernel/bpf/devmap.c).
+#[inline(always)]
+pub fn several(frame: usize, wanted: usize, hop: &NextHop) -> Result<(), Reason> {
+    if frame != wanted {
+        Err(Reason::TrailingBytes)
+    } else if hop.flags & SEVERAL_BUFFERS == 0 {
+        Err(Reason::MultiBuffer)
+    } else {
+        Ok(())
     }
 }
 

@@ -6,6 +6,7 @@
 use aya_ebpf::{
     bindings::{BPF_RB_NO_WAKEUP, xdp_md},
     helpers::generated::{bpf_get_prandom_u32, bpf_ktime_get_ns, bpf_xdp_load_bytes},
+    programs::XdpContext,
 };
 use forwarder_common::{
     counters::Pending,
@@ -13,7 +14,7 @@ use forwarder_common::{
     sample::{HEADER, Sample, draw, leaves_out},
 };
 
-use crate::{direct::opaque, maps};
+use crate::{buffers, direct::opaque, maps};
 
 /// Counts this packet down to the CPU's next sample, and takes that when it is there. `slot` and `nexthop` are 0 for a packet
 /// that is not forwarded; `bytes` are the octets of the frame as it came in.
@@ -87,8 +88,8 @@ fn take(ctx: *mut xdp_md, ingress: u32, reason: u32, (slot, nexthop): (u32, u32)
         Some(hop) if reason == Reason::Forwarded as u32 => hop.ifindex,
         _ => 0,
     };
-    // SAFETY: the program's own context.
-    let present = unsafe { (*ctx).data_end - (*ctx).data };
+    // What is copied may begin in one buffer and go on in the next.
+    let present = buffers::all(&XdpContext::new(ctx)) as u32;
     let octets = if wanted < present { wanted } else { present };
     // 1 to 128, as the verifier can see: no frame is shorter than its Ethernet header.
     let captured = (opaque(octets as u64).wrapping_sub(1) & (HEADER as u64 - 1)) + 1;

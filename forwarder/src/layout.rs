@@ -52,6 +52,15 @@ pub struct Station {
     pub virtual_macs: Vec<(Ifindex, [u8; 6])>,
 }
 
+/// What a device takes from the fast path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Takes {
+    /// Frames at all.
+    pub frames: bool,
+    /// Those in several buffers.
+    pub several: bool,
+}
+
 /// How a bond sends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Aggregate {
@@ -375,6 +384,27 @@ impl Layout {
             self.problem(&name, why);
             self.remove(root);
         }
+    }
+
+    /// Says of every interface what may be sent by it: what each of the devices takes by which frames leave there.
+    pub fn ask_egress(&mut self, takes: impl Fn(Ifindex, &Device) -> Takes) {
+        let roots: Vec<Ifindex> = self.devices.values().map(|device| device.root).collect();
+        for root in roots {
+            let sending = self.devices_of(root).filter(|(_, device)| device.active);
+            let taken: Vec<Takes> = sending.map(|(ifindex, device)| takes(ifindex, device)).collect();
+            let closed = taken.iter().any(|device| !device.frames);
+            let several = !taken.is_empty() && taken.iter().all(|device| device.several);
+            for station in self.stations.values_mut().filter(|station| station.root == root) {
+                (station.frame.closed, station.frame.several) = (closed, several);
+            }
+        }
+    }
+
+    /// Interfaces of the configuration by which nothing may be sent.
+    pub fn closed(&self) -> Vec<&str> {
+        let stations = self.stations.iter();
+        let roots = stations.filter(|(ifindex, station)| **ifindex == station.root && station.frame.closed);
+        roots.map(|(_, station)| station.name.as_str()).collect()
     }
 
     /// A device or bond by its name, with the devices that carry the program for it; `None` for a VLAN.

@@ -218,3 +218,34 @@ fn what_cannot_be_served_is_said_and_the_rest_is_served() {
     round[0].lower = Some(5);
     assert_eq!(of(&configured, round.iter(), |_| false).stations.len(), 3);
 }
+
+#[test]
+fn what_may_be_sent_by_an_interface_is_what_all_that_send_there_take() {
+    let links = ring();
+    let configured = interfaces("[[interface]]\nname = \"bond0\"\n");
+    let asked = |refuses: Option<Ifindex>, gathers: &[Ifindex]| {
+        let mut layout = of(&configured, links.iter(), |_| false);
+        layout.ask_egress(|ifindex, _| Takes {
+            frames: refuses != Some(ifindex),
+            several: gathers.contains(&ifindex),
+        });
+        let frame = layout.stations[&10].frame;
+        for station in layout.stations.values() {
+            let same = (station.frame.closed, station.frame.several) == (frame.closed, frame.several);
+            assert!(same, "{}", station.name);
+        }
+        let closed: Vec<String> = layout.closed().into_iter().map(String::from).collect();
+        assert_eq!(closed.is_empty(), !frame.closed);
+        (frame.closed, frame.several)
+    };
+    let layout = of(&configured, links.iter(), |_| false);
+    let sending: Vec<Ifindex> = layout.aggregates[&10].members.clone();
+    let waiting = layout.devices_of(10).find(|(_, device)| !device.active);
+    let waiting = waiting.expect("one waits").0;
+    assert_eq!(sending.len(), 2);
+    assert_eq!(asked(None, &sending), (false, true));
+    assert_eq!(asked(None, &sending[..1]), (false, false));
+    assert_eq!(asked(Some(sending[1]), &sending), (true, true));
+    // Nothing leaves by the one that waits.
+    assert_eq!(asked(Some(waiting), &sending), (false, true));
+}

@@ -21,6 +21,10 @@ pub struct Frame {
     pub wire: Ifindex,
     /// The devices carry frames as they are: they do not pad.
     pub exact: bool,
+    /// They take frames in several buffers.
+    pub several: bool,
+    /// One of them takes no frames from XDP: the kernel sends what leaves there.
+    pub closed: bool,
 }
 
 /// A VLAN tag.

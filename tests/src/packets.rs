@@ -112,7 +112,7 @@ impl Wire {
 
     /// What has come in by now, if anything has.
     fn take(&self) -> Result<Option<Vec<u8>>> {
-        let mut frame = vec![0u8; 4096];
+        let mut frame = vec![0u8; 1 << 16];
         let mut from = address(0, 0);
         let mut length = size_of::<libc::sockaddr_ll>() as u32;
         loop {

@@ -19,7 +19,7 @@ use forwarder::{
         kernel::KernelDataplane,
         pins::{Lock, Pins, network_namespace, possible_cpus},
     },
-    link::Served,
+    link::{Frame, Served},
     source::{
         event::{Change, Event, Link, Neighbour, Route},
         route_tables::RouteTables,
@@ -199,6 +199,10 @@ impl Sandbox {
             port,
             generic: spec.generic,
             feasible: spec.check == SourceCheck::Feasible,
+            frame: Frame {
+                several: spec.several,
+                ..Frame::default()
+            },
             ..Served::default()
         };
         self.engine.serve(ifindex, Some(served));
@@ -256,6 +260,8 @@ pub struct Spec<'a> {
     pub kind: &'a str,
     /// What the engine is told of its mode.
     pub generic: bool,
+    /// That it takes frames in several buffers.
+    pub several: bool,
     /// How its sources are checked.
     pub check: SourceCheck,
 }
@@ -268,6 +274,7 @@ impl Default for Spec<'_> {
             mtu: 1500,
             kind: "veth",
             generic: false,
+            several: false,
             check: SourceCheck::Off,
         }
     }

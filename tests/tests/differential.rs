@@ -38,6 +38,7 @@ const NOT_HERE: &[Reason] = &[
     Reason::FibFull,
     Reason::NoDevice,
     Reason::NoHeadroom,
+    Reason::MultiBuffer,
     Reason::Internal,
     // Bonds are tried in `golden` and `ring_forwarding`.
     Reason::MemberInactive,

@@ -4,13 +4,14 @@ use std::sync::atomic::Ordering;
 
 use forwarder_common::{
     fib::{BLOCK_LEN, GROUP_INDIRECT, ROOT4_LEN, ROOT6_LEN},
-    nexthop::NextHop,
+    nexthop::{NextHop, SEVERAL_BUFFERS},
     reason::Reason,
 };
 
 use super::*;
 use crate::{
     dataplane::{Sizes, memory::MemoryDataplane},
+    link::Frame,
     source::event::{Change, Dump, Hop, Neighbour, NexthopKind, NexthopObject, Route},
 };
 
@@ -317,6 +318,36 @@ fn an_interface_that_is_no_longer_served_hands_its_packets_to_the_kernel() {
     assert_eq!(fate(&engine, "5.1.1.1"), Ok(1));
     assert_eq!(fate(&engine, "198.18.0.5"), Ok(5));
     assert_eq!(hops(&engine, "6.1.1.1").len(), 2);
+}
+
+#[test]
+fn an_interface_whose_driver_takes_no_frames_hands_them_to_the_kernel_until_it_does() {
+    let mut engine = fresh();
+    let served = engine.world.links.served(OUT).expect("served");
+    let with = |frame: Frame| Some(Served { frame, ..served });
+    let closed = Frame {
+        closed: true,
+        ..served.frame
+    };
+    engine.serve(OUT, with(closed));
+    engine.served_changed();
+    for to in ["5.1.1.1", "6.1.1.1", "7.0.0.1", "2a05::1", "198.18.0.5"] {
+        assert_eq!(fate(&engine, to), Err(Reason::EgressWithoutXdp), "{to}");
+    }
+    let several = Frame {
+        several: true,
+        ..served.frame
+    };
+    for (frame, takes) in [(several, true), (served.frame, false)] {
+        engine.serve(OUT, with(frame));
+        engine.served_changed();
+        assert_eq!(fate(&engine, "5.1.1.1"), Ok(1));
+        assert_eq!(fate(&engine, "198.18.0.5"), Ok(5));
+        let group = group(&engine, "5.1.1.1").expect("a group");
+        let id = engine.view().groups.get(group as usize).buckets[0];
+        let flags = engine.view().nexthops.get(id as usize).flags;
+        assert_eq!(flags & SEVERAL_BUFFERS != 0, takes);
+    }
 }
 
 #[test]

@@ -31,9 +31,14 @@ use crate::{
         attach::{Attached, Programs},
     },
     filter::sources::{self, FilterError, Sources},
-    layout::{self, Aggregate, Device, Layout, Station},
+    layout::{self, Aggregate, Device, Layout, Station, Takes},
     link::{Links, Served},
-    netlink::{self, command::Commander, ethtool::Ethtool},
+    netlink::{
+        self,
+        command::Commander,
+        ethtool::Ethtool,
+        netdev::{self, XdpFeatures},
+    },
     source::{
         event::{Detail, Ifindex, Link},
         kernel::sysctl,
@@ -193,7 +198,9 @@ impl Interfaces {
                 }
             }
         }
+        ask_egress(&mut layout);
         self.layout = layout;
+        self.say_closed();
         self.serve(engine)?;
         for ifindex in &adopted {
             if !self.devices.contains_key(ifindex) {
@@ -362,10 +369,12 @@ impl Interfaces {
             }
         }
         self.report(problems);
+        ask_egress(&mut layout);
         if layout == self.layout {
             return;
         }
         self.layout = layout;
+        self.say_closed();
         let all = |engine: &Engine<D>| engine.world.links.all_served().collect::<BTreeMap<_, _>>();
         let before = all(engine);
         let refused = self.serve(engine).err();
@@ -416,6 +425,16 @@ impl Interfaces {
             .devices
             .retain(|ifindex, device| device.root != root || self.devices.contains_key(ifindex));
         refused.map_or(Ok(()), Err)
+    }
+
+    /// Which interfaces send nothing of ours.
+    fn say_closed(&mut self) {
+        let closed = self.layout.closed().join(", ");
+        let sentence = format!(
+            "the driver takes no frames from the fast path on {closed}: the kernel forwards what leaves there, reason \
+             egress-without-xdp. A veth takes them once its peer has a program or GRO: `ethtool -K PEER gro on`, at the other end"
+        );
+        self.say("egress", (!closed.is_empty()).then_some(sentence));
     }
 
     /// What is in the way of interfaces now, each said once in the log.
@@ -623,10 +642,36 @@ fn receiving<'a>(
 
 /// Whether a device takes tags off frames before the program sees them.
 fn strips_tags(ifindex: Ifindex) -> bool {
+    has_feature(ifindex, |name| {
+        name.starts_with("rx-vlan-") && name.ends_with("hw-parse")
+    })
+}
+
+/// Whether a feature of this name is on.
+fn has_feature(ifindex: Ifindex, wanted: impl Fn(&str) -> bool) -> bool {
     let features = Ethtool::of(ifindex).and_then(|device| device.features());
-    let strips =
-        |(name, on): &(String, bool)| *on && name.starts_with("rx-vlan-") && name.ends_with("hw-parse");
-    features.unwrap_or_default().iter().any(strips)
+    let is_on = |(name, on): &(String, bool)| *on && wanted(name);
+    features.unwrap_or_default().iter().any(is_on)
+}
+
+/// What may be sent by each interface, as the drivers tell it now: of a veth it changes with the program of its peer.
+///
+/// Before Linux 6.3 the kernel does not tell; those kernels redirect no frame in several buffers (`xdp_do_redirect`, net/core/filter.c). In
+/// generic mode nothing between the program and the driver sees to it that the driver can send such a packet (`generic_xdp_tx`).
+fn ask_egress(layout: &mut Layout) {
+    let devices: Vec<Ifindex> = layout.devices.keys().copied().collect();
+    let told = netdev::xdp_features(&devices).unwrap_or_default();
+    let told: BTreeMap<Ifindex, XdpFeatures> = told.into_iter().collect();
+    let any_generic = layout.devices.values().any(|device| device.generic);
+    layout.ask_egress(|ifindex, device| {
+        let told = told.get(&ifindex);
+        let gathers = || has_feature(ifindex, |name| name == "tx-scatter-gather");
+        Takes {
+            frames: device.generic || told.is_none_or(|told| told.transmits()),
+            several: (device.generic || told.is_some_and(|told| told.transmits_fragments()))
+                && (!any_generic || gathers()),
+        }
+    });
 }
 
 /// By device or bond the numbers and devices that its sums are made of.

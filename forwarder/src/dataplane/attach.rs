@@ -87,6 +87,19 @@ impl Programs {
         super::tracer::run_frame(program, ifindex, packet)
     }
 
+    /// The same of a frame of which so many octets are in the first buffer.
+    ///
+    /// # Errors
+    /// As [`Self::run`]; and on Linux before 6.18.
+    pub fn run_split(&self, ifindex: Ifindex, packet: &[u8], first: usize) -> Result<(u32, Vec<u8>)> {
+        let program: &Xdp = self
+            .ebpf
+            .program(XDP)
+            .context("the object has no XDP program")?
+            .try_into()?;
+        super::tracer::run_split(program, ifindex, packet, first)
+    }
+
     /// Instructions the verifier looked at for the XDP program.
     ///
     /// # Errors

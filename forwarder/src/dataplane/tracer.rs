@@ -109,7 +109,13 @@ pub(super) fn context(ifindex: u32, octets: usize) -> [u8; CONTEXT] {
 /// # Errors
 /// No such interface, or a frame the kernel does not take (shorter than an Ethernet header).
 pub fn run_frame(program: &Xdp, ifindex: u32, packet: &[u8]) -> Result<(u32, Vec<u8>)> {
-    let context = context(ifindex, packet.len());
+    run_split(program, ifindex, packet, packet.len())
+}
+
+/// The same of a frame of which only so many octets are in the first buffer, or as many as fit. Only Linux 6.18 and later take fewer than
+/// fit.
+pub(super) fn run_split(program: &Xdp, ifindex: u32, packet: &[u8], first: usize) -> Result<(u32, Vec<u8>)> {
+    let context = context(ifindex, first);
     let mut out = vec![0u8; packet.len() + 64];
     let result = program
         .test_run(TestRunOptions {

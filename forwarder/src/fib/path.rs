@@ -11,7 +11,8 @@ use std::{
 use forwarder_common::{
     directory::{NextHopEntry, State},
     nexthop::{
-        AGGREGATED, EXACT_LENGTH, GENERIC, INNER_SERVICE, NextHop, OUTER_SERVICE, OUTSIDE, TAGGED, TWICE,
+        AGGREGATED, EXACT_LENGTH, GENERIC, INNER_SERVICE, NextHop, OUTER_SERVICE, OUTSIDE, SEVERAL_BUFFERS,
+        TAGGED, TWICE,
     },
     reason::Reason,
 };
@@ -217,7 +218,11 @@ fn hop_key(world: &Topology, hop: &Hop, family: u8, mtu: u32) -> (Key, u32) {
     };
     let key = if hop.unsupported || hop.ifindex == 0 {
         Key::Special(Reason::UnsupportedRoute)
-    } else if world.links.served(hop.ifindex).is_none() {
+    } else if world
+        .links
+        .served(hop.ifindex)
+        .is_none_or(|served| served.frame.closed)
+    {
         Key::Special(Reason::EgressWithoutXdp)
     } else {
         match hop.gateway {
@@ -343,6 +348,7 @@ fn nexthop_of(world: &Topology, key: &Key) -> NextHop {
         (OUTER_SERVICE, outer.is_some_and(|tag| tag.service)),
         (INNER_SERVICE, inner.is_some_and(|tag| tag.service)),
         (AGGREGATED, frame.aggregated),
+        (SEVERAL_BUFFERS, frame.several),
     ];
     NextHop {
         destination: NextHop::destination_word(mac.unwrap_or_default(), state),

@@ -55,6 +55,11 @@ impl XdpFeatures {
     pub const fn fragments(self) -> bool {
         self.0 & 32 != 0
     }
+
+    /// Others may send such frames out by it (`NETDEV_XDP_ACT_NDO_XMIT_SG`).
+    pub const fn transmits_fragments(self) -> bool {
+        self.0 & 64 != 0
+    }
 }
 
 /// What the XDP of each of these interfaces can; nothing where this kernel does not tell.

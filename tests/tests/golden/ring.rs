@@ -10,7 +10,7 @@ use forwarder::{
     config,
     daemon::stations,
     dataplane::Sizes,
-    layout::{self, Layout},
+    layout::{self, Layout, Takes},
     source::event::{Bond, BondMode, Detail, Event, HashPolicy, Link, MacvlanMode, Member, Vlan},
 };
 use forwarder_common::{
@@ -54,6 +54,8 @@ struct Ring {
     plain: u32,
     members: [u32; 3],
     holds: bool,
+    /// Devices that take frames in several buffers.
+    several: BTreeSet<u32>,
 }
 
 fn link(ifindex: u32, name: &str) -> Link {
@@ -134,6 +136,7 @@ impl Ring {
             plain,
             members,
             holds: false,
+            several: BTreeSet::new(),
         };
         let gateway = Link {
             lower: Some(B10),
@@ -185,6 +188,11 @@ impl Ring {
             holds && ifindex == GATEWAY
         });
         ensure!(self.layout.problems.is_empty(), "{:?}", self.layout.problems);
+        let several = &self.several;
+        self.layout.ask_egress(|ifindex, _| Takes {
+            frames: true,
+            several: several.contains(&ifindex),
+        });
         for link in self.links.values() {
             self.sandbox
                 .engine
@@ -350,6 +358,73 @@ fn tags_are_pushed_popped_and_rewritten() -> Result<()> {
             }
         }
     }
+    Ok(())
+}
+
+/// Jumbo frames, in more than one buffer: tags are put on and taken off in the first. A bond sends them when all of its members do.
+#[test]
+fn tags_of_frames_in_several_buffers_are_pushed_and_popped() -> Result<()> {
+    let mut ring = Ring::new()?;
+    for link in ring.links.values_mut() {
+        (link.mtu, link.mtu6) = (9000, 9000);
+    }
+    let [first, second, third] = ring.members;
+    ring.several = [ring.trunk, first, second].into();
+    ring.tell()?;
+    let from = ring.plain;
+    let by_plain = |network: u8, octets: usize| udp4((mac(from), HOST), [5, network, 2, 3], 64, octets - 28);
+    let sent = |ring: &Ring, egress: u32, network: u8, octets: usize, tags: &[Tag]| -> Result<()> {
+        let packet = by_plain(network, octets);
+        let to = neighbour_mac(format!("203.0.113.{network}").parse()?);
+        let wanted = tagged(&routed(&packet, to, mac(egress), packet.len()), tags);
+        let (reason, out, _) = ring.run(from, &packet)?;
+        ensure!(reason == Reason::Forwarded, "to {network}: {}", reason.name());
+        ensure!(
+            out == wanted,
+            "to {network}: {} octets, other than wanted",
+            out.len()
+        );
+        Ok(())
+    };
+    let goes_up = |ring: &Ring, network: u8, octets: usize| -> Result<Reason> {
+        let packet = by_plain(network, octets);
+        let (reason, out, _) = ring.run(from, &packet)?;
+        ensure!(out == packet, "touched");
+        Ok(reason)
+    };
+    sent(&ring, V10, 2, 9000, &[(C, 0, 10)])?;
+    sent(&ring, S30, 4, 9000, &[(S, 0, 30)])?;
+    // Two tags: 4 octets less.
+    sent(&ring, S30C7, 5, 8996, &[(S, 0, 30), (C, 0, 7)])?;
+    ensure!(goes_up(&ring, 5, 8997)? == Reason::TooBig);
+    ensure!(goes_up(&ring, 2, 9001)? == Reason::TooBig);
+    // In by a VLAN, out by another, and without a tag by what takes one buffer alone.
+    let packet = udp4((mac(V10), HOST), [5, 3, 2, 3], 64, 8972);
+    let (reason, out, _) = ring.run(ring.trunk, &tagged(&packet, &[(C, 0, 10)]))?;
+    let wanted = routed(
+        &packet,
+        neighbour_mac("203.0.113.3".parse()?),
+        mac(V20),
+        packet.len(),
+    );
+    ensure!(reason == Reason::Forwarded && out == tagged(&wanted, &[(C, 0, 20)]));
+    let up = tagged(&udp4((mac(V10), HOST), [5, 1, 2, 3], 64, 8972), &[(C, 0, 10)]);
+    let (reason, out, _) = ring.run(ring.trunk, &up)?;
+    ensure!(reason == Reason::MultiBuffer && out == up, "{}", reason.name());
+    // The frame that does not fit a buffer with its tag does without.
+    let octets = 4096 - 256 - 320 - 14;
+    let close = tagged(
+        &udp4((mac(V10), HOST), [5, 1, 2, 3], 64, octets - 28),
+        &[(C, 0, 10)],
+    );
+    let (reason, ..) = ring.run(ring.trunk, &close)?;
+    ensure!(reason == Reason::MultiBuffer, "{}", reason.name());
+
+    ensure!(goes_up(&ring, 6, 9000)? == Reason::MultiBuffer);
+    ring.several.insert(third);
+    ring.tell()?;
+    sent(&ring, BOND, 6, 9000, &[])?;
+    sent(&ring, B10, 7, 9000, &[(C, 0, 10)])?;
     Ok(())
 }
 
