@@ -16,6 +16,7 @@ use super::{
     Sizes,
     pins::Pins,
     program::{self, Purpose, TRACEPOINTS, XDP},
+    refusal,
 };
 use crate::source::event::Ifindex;
 
@@ -169,7 +170,7 @@ impl Programs {
         let xdp = self.xdp()?;
         let id = xdp
             .attach_to_if_index(ifindex, mode)
-            .map_err(|why| attach_refusal(ifname, generic, why))?;
+            .map_err(|why| refusal::attach(ifindex, ifname, generic, why))?;
         let link = xdp.take_link(id)?;
         // An attachment by netlink, to which aya falls back, could not be pinned and would die with us.
         let link = FdLink::try_from(link).map_err(|_| {
@@ -241,34 +242,6 @@ impl Programs {
         self.same = true;
         Ok(())
     }
-}
-
-fn attach_refusal(ifname: &str, generic: bool, why: ProgramError) -> anyhow::Error {
-    let errno = match &why {
-        ProgramError::SyscallError(inner) => inner.io_error.raw_os_error(),
-        _ => None,
-    };
-    let context = match errno {
-        Some(libc::EOPNOTSUPP) if !generic => format!(
-            "{ifname}: its driver has no native XDP. Take it out of the configuration (the kernel goes on serving it), \
-             or, knowing that it will be slow, set xdp = \"generic\" for it"
-        ),
-        Some(libc::EBUSY | libc::EEXIST) => format!(
-            "{ifname}: another XDP program is attached. `ip link show {ifname}` names it, `ip link set {ifname} xdp off` \
-             removes it"
-        ),
-        Some(libc::EPERM) => {
-            format!("{ifname}: permission denied: run as root, or with CAP_NET_ADMIN and CAP_BPF")
-        }
-        Some(libc::EINVAL | libc::ERANGE | libc::E2BIG) => format!(
-            "{ifname}: the driver refuses XDP as the interface is set up now. Usual causes: an MTU above what the driver \
-             takes with XDP, large receive offload (`ethtool -K {ifname} lro off gro-hw off`), or a peer with another \
-             MTU on veth"
-        ),
-        Some(libc::ENODEV) => format!("{ifname}: the interface is gone"),
-        _ => format!("{ifname}: the XDP program cannot be attached"),
-    };
-    anyhow!(why).context(context)
 }
 
 /// Removes everything from the kernel.

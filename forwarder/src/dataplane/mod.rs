@@ -11,6 +11,7 @@ pub mod kernel;
 pub mod memory;
 pub mod pins;
 pub mod program;
+pub mod refusal;
 pub mod region;
 pub mod tables;
 pub mod tracer;

@@ -8,18 +8,12 @@ use super::{
     facts::{Host, Nic},
     stacked,
 };
+use crate::dataplane::refusal::{largest_mtu, one_buffer};
 use crate::netlink::{command::XdpMode, netdev::XdpFeatures};
 use crate::source::event::Detail;
 
-/// The largest MTU that drivers take with a program that reads frames in one buffer, as on Linux 6.1 with pages of 4 KiB.
-const MTU_LIMITS: [(&str, u32); 6] = [
-    ("i40e", 3046),
-    ("ice", 3046),
-    ("ixgbe", 3050),
-    ("mlx5_core", 3498),
-    ("igc", 1500),
-    ("veth", 3506),
-];
+/// What every driver takes, and in one buffer.
+const ETHERNET_MTU: u32 = 1500;
 
 /// What is to be said of it.
 pub fn examine(host: &Host, nic: &Nic) -> Vec<Finding> {
@@ -188,16 +182,39 @@ fn master(nic: &Nic) -> Option<Finding> {
 fn mtu(nic: &Nic) -> Finding {
     let found = format!("MTU {}", nic.mtu);
     let driver = nic.driver.as_ref().map_or("", |driver| driver.name.as_str());
-    let limit = MTU_LIMITS.iter().find(|(name, _)| *name == driver);
-    match limit {
-        Some((_, limit)) if nic.mtu > *limit => Finding::new(Severity::Error, "mtu", found)
-            .because(format!("with XDP the driver {driver} takes up to {limit}"))
-            .mend(format!(
-                "ip link set {} mtu {limit}, and the same at all who share the link; or take it out of the configuration",
-                nic.name
-            )),
-        Some((_, limit)) => Finding::ok("mtu", format!("{found}, of {limit} that {driver} takes with XDP")),
-        None => Finding::ok("mtu", found),
+    if !nic.native {
+        return Finding::ok("mtu", found);
+    }
+    if let Some(limit) = largest_mtu(driver, nic.xdp) {
+        return if nic.mtu > limit {
+            Finding::new(Severity::Error, "mtu", found)
+                .because(format!("with XDP the driver {driver} takes up to {limit}"))
+                .mend(format!(
+                    "ip link set {} mtu {limit}, and the same at all who share the link; or take it out of the configuration",
+                    nic.name
+                ))
+        } else {
+            Finding::ok("mtu", format!("{found}, of {limit} that {driver} takes with XDP"))
+        };
+    }
+    if nic.mtu <= one_buffer(driver).unwrap_or(ETHERNET_MTU) {
+        return Finding::ok("mtu", found);
+    }
+    let note = |why: &str| Finding::new(Severity::Note, "mtu", found.clone()).because(why.to_string());
+    match nic.xdp {
+        None => note(
+            "this kernel redirects no frames in several buffers (Linux 6.3 and later do): those longer than one are forwarded by the \
+             kernel, reason multi-buffer",
+        ),
+        Some(told) if !told.fragments() => note(
+            "its driver gives a program no frames in several buffers: whether it takes the program with this MTU, attaching shows",
+        ),
+        // Some drivers say what they take only once a program is attached.
+        Some(told) if nic.attached.is_some() && !told.transmits_fragments() => note(
+            "its driver takes no frames in several buffers from others: those longer than one are forwarded by the kernel, reason \
+             multi-buffer",
+        ),
+        Some(_) => Finding::ok("mtu", format!("{found}, in several buffers")),
     }
 }
 

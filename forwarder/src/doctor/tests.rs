@@ -217,6 +217,47 @@ fn the_mtu_is_held_against_what_the_driver_takes() {
     assert_eq!((severity, found.as_str()), (Severity::Error, "MTU 9000"));
     assert!(fix.unwrap().starts_with("ip link set eth0 mtu 3050"));
     assert!(said("mtu", |host| nic(host).mtu = 3050).is_empty());
+    assert!(said("mtu", |host| (nic(host).mtu, nic(host).native) = (9000, false)).is_empty());
+}
+
+#[test]
+fn frames_in_several_buffers_are_taken_by_some_drivers_and_kernels() {
+    let jumbo = |driver: &'static str, told: Option<u64>, attached: Option<XdpMode>| {
+        move |host: &mut Host| {
+            let nic = nic(host);
+            nic.mtu = 9000;
+            nic.driver = Some(Driver {
+                name: driver.into(),
+                ..Driver::default()
+            });
+            nic.xdp = told.map(XdpFeatures::from_bits);
+            nic.attached = attached;
+        }
+    };
+    let native = Some(XdpMode::Native);
+    let (in_alone, both) = (0x7 | 32, 0x7 | 32 | 64);
+    for (driver, told, attached) in [
+        ("ice", Some(both), None),
+        ("ice", Some(both), native),
+        ("ice", Some(in_alone), None),
+        ("veth", Some(both), native),
+    ] {
+        assert!(said("mtu", jumbo(driver, told, attached)).is_empty(), "{driver}");
+    }
+    for (driver, told, attached, says) in [
+        ("ice", Some(in_alone), native, "from others"),
+        ("veth", None, native, "6.3"),
+        ("new", Some(0x7), None, "attaching shows"),
+    ] {
+        let mut host = sound();
+        jumbo(driver, told, attached)(&mut host);
+        let found = examine(&host);
+        let finding = found.iter().find(|finding| finding.check == "mtu").expect("one");
+        assert_eq!(finding.severity, Severity::Note, "{driver}");
+        let why = finding.why.as_deref().unwrap_or_default();
+        assert!(why.contains(says), "{driver}: {why}");
+    }
+    assert_eq!(one("mtu", jumbo("ice", Some(0x7), None)).0, Severity::Error);
 }
 
 #[test]
