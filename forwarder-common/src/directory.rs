@@ -34,7 +34,7 @@ pub struct Meta {
     pub cpus: u32,
     /// Network namespace the maps belong to, inode number.
     pub netns: u64,
-    /// [`SOURCES`].
+    /// [`SOURCES`], [`SEVERAL_BUFFERS`].
     pub features: u64,
     /// Room.
     pub reserved: u64,
@@ -43,6 +43,8 @@ plain!(Meta, 64);
 
 /// There are counters by source prefix.
 pub const SOURCES: u64 = 1;
+/// The redirect map is one for programs that read frames in several buffers.
+pub const SEVERAL_BUFFERS: u64 = 2;
 
 /// State of a directory entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -212,7 +212,7 @@ fn prepare(pins: &Pins, config: &Config) -> Result<()> {
         warn!("{}", interfaces::NO_SOURCES);
     }
     info!("adopting the tables in {}", pins.dir().display());
-    Ok(())
+    pins.renew_devices()
 }
 
 struct Controller {

@@ -123,15 +123,7 @@ impl Programs {
 
     /// Interfaces with a pinned link.
     pub fn pinned(&self) -> Vec<Ifindex> {
-        let Ok(entries) = fs::read_dir(self.pins.links()) else {
-            return Vec::new();
-        };
-        let names = entries
-            .flatten()
-            .filter_map(|entry| entry.file_name().into_string().ok());
-        names
-            .filter_map(|name| name.strip_prefix("xdp-")?.parse().ok())
-            .collect()
+        self.pins.attached()
     }
 
     /// Attaches the program to an interface, or takes over the pinned link. Never falls back to another mode.

@@ -15,19 +15,20 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow, bail};
-use aya::maps::MapData;
+use aya::maps::{DevMap, Map, MapData};
 use aya_obj::{
     EbpfSectionKind,
     generated::bpf_map_type,
     maps::{LegacyMap, PinningType, bpf_map_def},
 };
 use forwarder_common::{
-    directory::{ABI_VERSION, MAGIC, Meta, SOURCES},
+    directory::{ABI_VERSION, MAGIC, Meta, SEVERAL_BUFFERS, SOURCES},
     interface::IFINDEX_MAX,
     maps, punt, sample,
 };
 
-use super::{Region, Sizes, Tables};
+use super::{Array, Region, Sizes, Tables};
+use crate::source::event::Ifindex;
 
 /// Where pins are, unless somebody says otherwise.
 pub const DEFAULT_BPFFS: &str = "/sys/fs/bpf/forwarder";
@@ -42,6 +43,8 @@ const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
 const OWN_ADDRESSES: u32 = 4096;
 /// Octets of the program's log ring.
 const LOG_OCTETS: u32 = 1 << 17;
+/// The redirect map that is to take the other's place.
+const NEW_DEVICES: &str = "DEVICES_NEW";
 /// The log ring, named by aya-log.
 pub const LOGS: &str = "AYA_LOGS";
 
@@ -237,13 +240,9 @@ impl Pins {
         for (name, entries, size) in arrays.into_iter().filter(|(name, ..)| *name != maps::META) {
             self.create_map(name, array, (4, size), entries, MMAPABLE)?;
         }
-        self.create_map(
-            maps::DEVICES,
-            bpf_map_type::BPF_MAP_TYPE_DEVMAP as u32,
-            (4, 8),
-            IFINDEX_MAX,
-            0,
-        )?;
+        new_devices()?
+            .pin(self.map(maps::DEVICES))
+            .context("cannot pin DEVICES")?;
         let hash = bpf_map_type::BPF_MAP_TYPE_HASH as u32;
         self.create_map(maps::SELF_ADDRESSES, hash, (4, 4), OWN_ADDRESSES, 0)?;
         let flow = (size_of::<punt::Flow>() as u32, 4);
@@ -267,12 +266,58 @@ impl Pins {
                 ports: sizes.ports,
                 cpus: sizes.cpus,
                 netns,
-                features: if sizes.sources { SOURCES } else { 0 },
+                features: SEVERAL_BUFFERS | if sizes.sources { SOURCES } else { 0 },
                 reserved: 0,
             },
         );
         meta.pin(self.map(maps::META)).context("cannot pin META")?;
         Ok(())
+    }
+
+    /// Puts a redirect map in the place of one that an earlier version made. The kernel lets either programs use it that read frames in several
+    /// buffers, or others (`bpf_prog_map_compatible`, kernel/bpf/core.c), and those of earlier versions were others. They keep the
+    /// map that they have until they are replaced, and so does every device its entry.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub fn renew_devices(&self) -> Result<()> {
+        let meta = self.meta()?;
+        if meta.features & SEVERAL_BUFFERS != 0 {
+            return Ok(());
+        }
+        let path = self.map(NEW_DEVICES);
+        if path.exists() {
+            fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+        }
+        let map = new_devices()?;
+        map.pin(&path)
+            .with_context(|| format!("cannot pin {}", path.display()))?;
+        let mut devices = DevMap::try_from(Map::from_map_data(map)?).context("DEVICES")?;
+        for ifindex in self.attached() {
+            if let Err(why) = devices.set(ifindex, ifindex, None, 0) {
+                // It has gone; one that comes back is attached, and entered, anew.
+                tracing::debug!("no entry for ifindex {ifindex} in the new redirect map: {why}");
+            }
+        }
+        fs::rename(&path, self.map(maps::DEVICES)).context("cannot put the new DEVICES in its place")?;
+        let region = Region::map(self.data(maps::META)?.fd().as_fd(), size_of::<Meta>(), true)
+            .context("cannot map META")?;
+        let features = meta.features | SEVERAL_BUFFERS;
+        Array::new(region, 1).set(0, &Meta { features, ..meta });
+        Ok(())
+    }
+
+    /// Interfaces with a pinned link.
+    pub fn attached(&self) -> Vec<Ifindex> {
+        let Ok(entries) = fs::read_dir(self.links()) else {
+            return Vec::new();
+        };
+        let names = entries
+            .flatten()
+            .filter_map(|entry| entry.file_name().into_string().ok());
+        names
+            .filter_map(|name| name.strip_prefix("xdp-")?.parse().ok())
+            .collect()
     }
 
     fn create_map(&self, name: &str, kind: u32, sizes: (u32, u32), entries: u32, flags: u32) -> Result<()> {
@@ -313,6 +358,12 @@ impl Pins {
     pub fn lock_existing(&self) -> Result<Lock> {
         self.try_lock()
     }
+}
+
+/// The redirect map, empty.
+fn new_devices() -> Result<MapData> {
+    let kind = bpf_map_type::BPF_MAP_TYPE_DEVMAP as u32;
+    new_map(maps::DEVICES, kind, (4, 8), IFINDEX_MAX, 0)
 }
 
 /// A map of no name in any file system.

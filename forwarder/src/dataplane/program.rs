@@ -2,13 +2,13 @@
 
 use std::{borrow::Cow, collections::HashMap};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use aya::{
     Ebpf, EbpfLoader,
     maps::MapData,
     programs::{ProgramError, Xdp},
 };
-use forwarder_common::maps;
+use forwarder_common::{directory::SEVERAL_BUFFERS, maps};
 
 use super::{
     Sizes,
@@ -53,6 +53,11 @@ pub struct Opened {
 /// # Errors
 /// The kernel's refusal.
 pub fn open(pins: &Pins, sizes: Sizes, purpose: Purpose) -> Result<Opened> {
+    if pins.meta()?.features & SEVERAL_BUFFERS == 0 {
+        bail!(
+            "the program that runs is of an earlier version of forwarder, and this one's cannot run beside it: restart the controller first"
+        );
+    }
     let object = match purpose {
         Purpose::Live => resolve(OBJECT, pins, sizes),
         Purpose::Trace => resolve_tracing(pins, sizes),

@@ -1,14 +1,25 @@
 //! Frames in several buffers: what is longer than the page that the kernel's test run puts a frame in.
 
+use std::os::fd::AsFd;
+
 use anyhow::{Context, Result, ensure};
-use forwarder::samples::ring::Ring;
-use forwarder_common::{reason::Reason, sample::HEADER};
+use aya::maps::{DevMap, Map};
+use forwarder::{
+    dataplane::{Array, Region, Sizes, attach::Programs},
+    samples::ring::Ring,
+};
+use forwarder_common::{
+    directory::{Meta, SEVERAL_BUFFERS},
+    maps,
+    reason::Reason,
+    sample::HEADER,
+};
 use forwarder_tests::{
     frame::{self, pad, with},
     kernel,
     ledger::{Ledger, Name},
     routes::via,
-    sandbox::Spec,
+    sandbox::{Sandbox, Spec, index_of, ip},
 };
 
 use super::house::{Expect, House, Record, leaves, record};
@@ -26,6 +37,8 @@ const GATEWAYS: [[&str; 2]; 2] = [["203.0.113.20", "2a00:9::20"], ["203.0.113.21
 
 /// Adds two interfaces of jumbo frames to the house; answers them.
 fn furnish(house: &mut House) -> Result<[u32; 2]> {
+    // However long it takes.
+    house.sandbox.stamp(0, 0);
     let mut found = [0; 2];
     for (index, name) in ["big0", "big1"].into_iter().enumerate() {
         let sandbox = &mut house.sandbox;
@@ -271,5 +284,47 @@ fn what_is_hardly_in_its_first_buffer_goes_up_and_is_counted_whole() -> Result<(
             "{sentence}: {moved:?}"
         );
     }
+    Ok(())
+}
+
+/// As those that an earlier version made, whose redirect map the kernel does not let this program use.
+#[test]
+fn pins_of_an_earlier_version_get_another_redirect_map_with_the_same_entries() -> Result<()> {
+    let sandbox = Sandbox::new(Sizes::SMALL)?;
+    let pins = &sandbox.pins;
+    let id = || -> Result<u32> { Ok(pins.data(maps::DEVICES)?.info()?.id()) };
+    let first = id()?;
+    pins.renew_devices()?;
+    ensure!(id()? == first, "another one where none is needed");
+
+    ip("link add left type veth peer name right")?;
+    let (left, right) = (index_of("left")?, index_of("right")?);
+    // A link that is pinned by its name; and one whose device has gone.
+    std::fs::create_dir_all(pins.links())?;
+    let mut programs = Programs::load(pins, sandbox.engine.view().sizes)?;
+    programs.attach(left, "left", false)?;
+    let gone = pins.links().join("xdp-4711");
+    pins.data(maps::SETTINGS)?.pin(&gone)?;
+    let meta = pins.meta()?;
+    let region = Region::map(pins.data(maps::META)?.fd().as_fd(), size_of::<Meta>(), true)?;
+    let old = Meta {
+        features: meta.features & !SEVERAL_BUFFERS,
+        ..meta
+    };
+    Array::new(region, 1).set(0, &old);
+    let refused = Programs::load(pins, sandbox.engine.view().sizes).err();
+    ensure!(
+        refused.is_some_and(|why| why.to_string().contains("restart the controller")),
+        "loaded beside an earlier version"
+    );
+    pins.renew_devices()?;
+    ensure!(id()? != first && pins.meta()? == meta);
+    let devices = DevMap::try_from(Map::from_map_data(pins.data(maps::DEVICES)?)?)?;
+    ensure!(devices.get(left, 0)?.if_index == left, "its entry is lost");
+    ensure!(devices.get(right, 0).is_err(), "an entry that nobody asked for");
+    let second = id()?;
+    pins.renew_devices()?;
+    ensure!(id()? == second);
+    drop(Programs::load(pins, sandbox.engine.view().sizes)?);
     Ok(())
 }
