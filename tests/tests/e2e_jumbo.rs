@@ -317,3 +317,46 @@ fn a_driver_that_takes_no_frames_leaves_them_to_the_kernel_until_it_does() -> Re
     drop(controller);
     Ok(())
 }
+
+/// In generic mode nothing between the program and the driver sees to it that the driver can send a packet in several buffers.
+#[test]
+fn in_generic_mode_devices_that_gather_send_them() -> Result<()> {
+    let lab = lab()?;
+    let (from, b) = (lab.wire("a")?, lab.wire("b")?);
+    let frames = traffic()?;
+    let by_kernel = packets::cross(&from, &b, &frames, LIMIT, for_five)?;
+    let section = |name: &str| format!("[[interface]]\nname = \"{name}\"\nxdp = \"generic\"\n");
+    let controller = lab.start(&[], &["a", "b"].map(section).concat())?;
+    // Checksums off, as the lab has them, takes scatter-gather with it.
+    for (word, gathers) in [("off", false), ("on", true)] {
+        let mut command = lab.command("router", "ethtool");
+        forwarder_tests::lab::run(command.args(["-K", "b", "tx", word, "sg", word]))?;
+        // The driver is asked again every five seconds.
+        let long = frames.iter().filter(|frame| frame.len() > FIRST).count();
+        let expected = if gathers { 0 } else { long as i64 };
+        lab.wait("the driver's word", || {
+            let before = left(&lab, "a", "multi-buffer")?;
+            from.send(&four([5, 1, 2, 3], 9000, false))?;
+            b.receive(LIMIT, for_five)?.context("lost")?;
+            let goes_up = left(&lab, "a", "multi-buffer")? != before;
+            Ok((goes_up != gathers).then_some(()))
+        })?;
+        let (before, passed) = (row(&lab, "a")?, left(&lab, "a", "multi-buffer")?);
+        let by_us = packets::cross(&from, &b, &frames, LIMIT, for_five)?;
+        ensure!(
+            by_us == by_kernel,
+            "gathering {word}: other frames\n{}",
+            lab.picture()
+        );
+        let passed = left(&lab, "a", "multi-buffer")? - passed;
+        ensure!(passed == expected, "{word}: {passed} went up, not {expected}");
+        let forwarded =
+            number(&row(&lab, "a")?, "forwarded_packets")? - number(&before, "forwarded_packets")?;
+        ensure!(
+            forwarded + passed == frames.len() as i64,
+            "{word}: {forwarded} forwarded"
+        );
+    }
+    drop(controller);
+    Ok(())
+}

@@ -91,7 +91,7 @@ impl Programs {
     /// The same of a frame of which so many octets are in the first buffer.
     ///
     /// # Errors
-    /// As [`Self::run`]; and on Linux before 6.18.
+    /// As [`Self::run`]; and on Linux before 6.18, most of them.
     pub fn run_split(&self, ifindex: Ifindex, packet: &[u8], first: usize) -> Result<(u32, Vec<u8>)> {
         let program: &Xdp = self
             .ebpf

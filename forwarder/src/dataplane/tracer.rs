@@ -112,8 +112,8 @@ pub fn run_frame(program: &Xdp, ifindex: u32, packet: &[u8]) -> Result<(u32, Vec
     run_split(program, ifindex, packet, packet.len())
 }
 
-/// The same of a frame of which only so many octets are in the first buffer, or as many as fit. Only Linux 6.18 and later take fewer than
-/// fit.
+/// The same of a frame of which only so many octets are in the first buffer, or as many as fit. Linux 6.18 and later take fewer than
+/// fit, and some before.
 pub(super) fn run_split(program: &Xdp, ifindex: u32, packet: &[u8], first: usize) -> Result<(u32, Vec<u8>)> {
     let context = context(ifindex, first);
     let mut out = vec![0u8; packet.len() + 64];

@@ -266,8 +266,8 @@ fn what_is_hardly_in_its_first_buffer_goes_up_and_is_counted_whole() -> Result<(
     for (sentence, packet, first, reason) in cases {
         let before = Ledger::read(house.sandbox.engine.view());
         let ran = house.sandbox.programs.run_split(inside, &packet, first);
-        if !is_new {
-            ensure!(ran.is_err(), "this kernel runs frames in such buffers: try them");
+        // Kernels before 6.18 may refuse to lay a frame so; some have had it added.
+        if ran.is_err() && !is_new {
             continue;
         }
         let (verdict, out) = ran.with_context(|| sentence.to_string())?;

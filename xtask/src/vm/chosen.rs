@@ -37,7 +37,7 @@ const CHOSEN: [Chosen; 4] = [
     // Frames in several buffers, which are redirected since 6.3; what drivers take is told since then, too.
     Chosen {
         name: "e2e_jumbo",
-        without: &["takes_one_buffer", "takes_no_frames"],
+        without: &["takes_one_buffer", "takes_no_frames", "in_generic_mode"],
     },
 ];
 
