@@ -183,7 +183,7 @@ pub struct PortEntry {
     pub transmitted_baseline: u64,
     /// Port of the device or bond whose sums it is part of, and which has the baselines; 0: it is such a one itself.
     pub root: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// Packets by which the baselines of ingress and egress may be wrong, where they were read while packets came.
+    pub slack: [u16; 2],
 }
 plain!(PortEntry, 64);

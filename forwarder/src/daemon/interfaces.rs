@@ -67,7 +67,7 @@ pub struct Interfaces {
     /// Devices that carry the program, with the numbers of their counters.
     devices: BTreeMap<Ifindex, u16>,
     /// By device or bond what its sums are made of, and so when they begin anew.
-    groups: BTreeMap<u32, Vec<(u32, Ifindex)>>,
+    groups: BTreeMap<u32, Vec<Part>>,
     /// What keeps an interface from being served, by name.
     problems: BTreeMap<String, String>,
     /// `RULES4` and `RULES6` of every interface. At first both: what rules a controller before this one left stay in force.
@@ -488,6 +488,13 @@ impl Interfaces {
     /// tracepoint programs know it as an egress before the first frame is sent there. Sums whose parts have changed begin anew.
     fn number<D: Dataplane>(&mut self, engine: &Engine<D>) {
         let tables = engine.dataplane.tables();
+        let now = groups(tables);
+        // Before it counts: what stands on a device may come and go while packets do.
+        let stacked: Vec<u32> = now
+            .iter()
+            .filter(|(root, parts)| self.shift_stacked(tables, **root, parts))
+            .map(|(root, _)| *root)
+            .collect();
         for (ifindex, station, link, served) in receiving(&self.layout, &engine.world.links) {
             let entry = Interface {
                 port: u32::from(served.port),
@@ -497,19 +504,46 @@ impl Interfaces {
             };
             stations::number(tables, &self.layout, &self.devices, (ifindex, station), &entry);
         }
-        let now = groups(tables);
         for (root, parts) in &now {
-            if self.groups.get(root) == Some(parts) {
+            if self.groups.get(root) == Some(parts) || stacked.contains(root) {
                 continue;
             }
-            let received = ports::group(tables, *root)
+            let devices: Vec<Ifindex> = ports::group(tables, *root)
                 .filter(|(_, entry)| ports::is_attached(entry))
-                .filter_map(|(_, entry)| self.commands.link_stats(entry.ifindex).ok())
-                .fold(0u64, |sum, stats| sum.wrapping_add(stats.rx_packets));
-            ports::rebase_ingress(tables, *root, received);
+                .map(|(_, entry)| entry.ifindex)
+                .collect();
+            let commands = &mut self.commands;
+            ports::rebase_ingress(tables, *root, || {
+                let counts = devices
+                    .iter()
+                    .filter_map(|ifindex| commands.link_stats(*ifindex).ok());
+                counts.fold(0u64, |sum, stats| sum.wrapping_add(stats.rx_packets))
+            });
             ports::rebase_egress_of(tables, *root);
         }
         self.groups = now;
+    }
+
+    /// Where the same devices carry the program as before, and only what stands on them differs, the baselines are moved by what that had
+    /// counted by itself. Answers whether it was so.
+    fn shift_stacked(&self, tables: &Tables, root: u32, parts: &[Part]) -> bool {
+        let Some(before) = self.groups.get(&root).filter(|before| **before != parts) else {
+            return false;
+        };
+        let only = |these: &[Part], those: &[Part]| -> Vec<Part> {
+            let only = these.iter().filter(|part| !those.contains(part));
+            only.copied().collect()
+        };
+        let (gone, new) = (only(before, parts), only(parts, before));
+        if gone.iter().chain(&new).any(|part| !part.stacked) {
+            return false;
+        }
+        for (parts, joins) in [(gone, false), (new, true)] {
+            for part in parts {
+                ports::shift_baselines(tables, root, part.port, joins);
+            }
+        }
+        true
     }
 
     /// Whether any interface looks for the routes of sources.
@@ -674,15 +708,28 @@ fn ask_egress(layout: &mut Layout) {
     });
 }
 
+/// What a sum is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Part {
+    port: u32,
+    ifindex: Ifindex,
+    /// It stands on devices, and carries no program itself.
+    stacked: bool,
+}
+
 /// By device or bond the numbers and devices that its sums are made of.
-fn groups(tables: &Tables) -> BTreeMap<u32, Vec<(u32, Ifindex)>> {
+fn groups(tables: &Tables) -> BTreeMap<u32, Vec<Part>> {
     let roots: Vec<u32> = ports::used(tables)
         .filter(|(_, entry)| entry.root == 0 && entry.state != ports::DETACHED)
         .map(|(port, _)| port)
         .collect();
     let parts = |root| {
         ports::group(tables, root)
-            .map(|(port, entry)| (port, entry.ifindex))
+            .map(|(port, entry)| Part {
+                port,
+                ifindex: entry.ifindex,
+                stacked: entry.state == ports::STACKED,
+            })
             .collect()
     };
     roots.into_iter().map(|root| (root, parts(root))).collect()

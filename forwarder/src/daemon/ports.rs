@@ -3,10 +3,15 @@
 //! A port belongs to a name, so that an interface that is made again (a re-plugged NIC, a new veth) goes on counting where it
 //! stopped. Port 0 is for packets of interfaces that are not configured.
 
-use anyhow::{Result, bail};
-use forwarder_common::{directory::PortEntry, reason::Reason};
+use std::time::Duration;
 
-use crate::{dataplane::Tables, source::event::Ifindex};
+use anyhow::{Result, bail};
+use forwarder_common::{counters::EgressCounters, directory::PortEntry, reason::Reason};
+
+use crate::{dataplane::Tables, source::event::Ifindex, stats::residue::calibrate};
+
+/// Between two samples of counters that become a baseline.
+const MOMENT: Duration = Duration::from_micros(200);
 
 /// `PortEntry::state`: never used.
 pub const FREE: u32 = 0;
@@ -119,16 +124,24 @@ pub const fn is_attached(entry: &PortEntry) -> bool {
     entry.state == NATIVE || entry.state == GENERIC
 }
 
-/// Sets the ingress baseline of a device or bond: from now on the drivers' counts and ours must move together. `rx_packets` is the
+/// Sets the ingress baseline of a device or bond: from now on the drivers' counts and ours must move together. `rx_packets` reads the
 /// sum of the drivers'.
-pub fn rebase_ingress(tables: &Tables, root: u32, rx_packets: u64) {
-    let old = tables.port_directory.get(root as usize);
+pub fn rebase_ingress(tables: &Tables, root: u32, mut rx_packets: impl FnMut() -> u64) {
+    let bounds = || {
+        let before = received_together(tables, root);
+        let driver = rx_packets();
+        let after = received_together(tables, root);
+        (driver.wrapping_sub(after), driver.wrapping_sub(before))
+    };
+    let (ahead, slack) = calibrate(between_packets(bounds));
     let received = received_together(tables, root);
+    let old = tables.port_directory.get(root as usize);
     tables.port_directory.set(
         root as usize,
         &PortEntry {
-            rx_baseline: rx_packets,
+            rx_baseline: received.wrapping_add(ahead),
             received_baseline: received,
+            slack: [slack, old.slack[1]],
             ..old
         },
     );
@@ -141,15 +154,54 @@ pub fn rebase_egress(tables: &Tables) {
     }
 }
 
-/// The same of one, because what is part of it has changed.
+/// The same of one, because the devices below it have changed.
 pub fn rebase_egress_of(tables: &Tables, root: u32) {
+    let bounds = || {
+        let (first, second) = (egress_together(tables, root), egress_together(tables, root));
+        (first.0.wrapping_sub(second.1), second.0.wrapping_sub(first.1))
+    };
+    let (ahead, slack) = calibrate(between_packets(bounds));
+    let (_, gone) = egress_together(tables, root);
     let old = tables.port_directory.get(root as usize);
-    let (forwarded, gone) = egress_together(tables, root);
     tables.port_directory.set(
         root as usize,
         &PortEntry {
-            forwarded_baseline: forwarded,
+            forwarded_baseline: gone.wrapping_add(ahead),
             transmitted_baseline: gone,
+            slack: [old.slack[0], slack],
+            ..old
+        },
+    );
+}
+
+/// Reads again and again, with a moment between, in which a driver can end its batch.
+fn between_packets(read: impl FnMut() -> (u64, u64)) -> impl Iterator<Item = (u64, u64)> {
+    let mut read = read;
+    std::iter::from_fn(move || {
+        std::thread::sleep(MOMENT);
+        Some(read())
+    })
+}
+
+/// What stands on a device or bond has joined its sums, or left them, while packets come: what it had counted by itself until then
+/// is no part of them. It must not count at this moment.
+pub fn shift_baselines(tables: &Tables, root: u32, part: u32, joins: bool) {
+    let old = tables.port_directory.get(root as usize);
+    let egress = tables.egress(part);
+    let (forwarded, gone) = sums(&egress);
+    let shift = |baseline: u64, by: u64| {
+        if joins {
+            baseline.wrapping_add(by)
+        } else {
+            baseline.wrapping_sub(by)
+        }
+    };
+    tables.port_directory.set(
+        root as usize,
+        &PortEntry {
+            received_baseline: shift(old.received_baseline, received(tables, part)),
+            forwarded_baseline: shift(old.forwarded_baseline, forwarded),
+            transmitted_baseline: shift(old.transmitted_baseline, gone),
             ..old
         },
     );
@@ -157,15 +209,17 @@ pub fn rebase_egress_of(tables: &Tables, root: u32) {
 
 /// Packets sent to a device or bond and all that stands on it, and those of which the kernel says what became.
 pub fn egress_together(tables: &Tables, root: u32) -> (u64, u64) {
-    let ports = group(tables, root).map(|(port, _)| tables.egress(port));
-    ports.fold((0, 0), |(forwarded, gone): (u64, u64), egress| {
-        let errors = egress.redirect_errors.iter().chain(&egress.transmit_errors);
-        let lost: u64 = errors.fold(0, |sum, count| sum.wrapping_add(*count));
-        (
-            forwarded.wrapping_add(egress.forwarded.packets),
-            gone.wrapping_add(egress.transmitted).wrapping_add(lost),
-        )
+    let ports = group(tables, root).map(|(port, _)| sums(&tables.egress(port)));
+    ports.fold((0, 0), |(forwarded, gone): (u64, u64), (more, went)| {
+        (forwarded.wrapping_add(more), gone.wrapping_add(went))
     })
+}
+
+/// Packets sent to a port, and those of which the kernel says what became.
+fn sums(egress: &EgressCounters) -> (u64, u64) {
+    let errors = egress.redirect_errors.iter().chain(&egress.transmit_errors);
+    let lost: u64 = errors.fold(0, |sum, count| sum.wrapping_add(*count));
+    (egress.forwarded.packets, egress.transmitted.wrapping_add(lost))
 }
 
 /// Packets the program saw on a device or bond and all that stands on it.

@@ -165,7 +165,8 @@ fn ingress_residue(tables: &Tables, port: u32, entry: &PortEntry, link_stats: &L
         let driver = driver()?.wrapping_sub(entry.rx_baseline);
         let after = received();
         // The program's count rose from `before` to `after` while the drivers' were read.
-        found.sample(driver.wrapping_sub(after), driver.wrapping_sub(before));
+        let (lower, upper) = (driver.wrapping_sub(after), driver.wrapping_sub(before));
+        found.sample_within(entry.slack[0], lower, upper);
         if found.nearest() == Some(0) {
             break;
         }
@@ -197,7 +198,8 @@ fn egress_residue(tables: &Tables, port: u32, entry: &PortEntry) -> Option<i64> 
             let sent = forwarded.wrapping_sub(entry.forwarded_baseline);
             sent.wrapping_sub(gone.wrapping_sub(entry.transmitted_baseline))
         };
-        found.sample(open(first.0, second.1), open(second.0, first.1));
+        let (lower, upper) = (open(first.0, second.1), open(second.0, first.1));
+        found.sample_within(entry.slack[1], lower, upper);
         if found.nearest() == Some(0) {
             break;
         }

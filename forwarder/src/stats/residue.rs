@@ -32,10 +32,49 @@ impl Interval {
         }
     }
 
+    /// The same with baselines that may be wrong by so many packets.
+    pub fn sample_within(&mut self, slack: u16, lower: u64, upper: u64) {
+        let slack = u64::from(slack);
+        self.sample(lower.wrapping_sub(slack), upper.wrapping_add(slack));
+    }
+
     /// The residue; `None` before the first sample.
     pub fn nearest(&self) -> Option<i64> {
         self.nearest
     }
+}
+
+/// Samples of a difference that is to become a baseline, at most.
+pub const CALIBRATIONS: usize = 64;
+/// Samples that must agree.
+const AGREED: usize = 8;
+
+/// By how much one counter is ahead of another at the beginning of their sum, and by how many packets that may be wrong: from samples of
+/// bounds, each as for [`Interval::sample`]. Most samples of a line that is not saturated are read between packets, where the bounds
+/// meet; those agree on the truth, and a sample that caught a driver in the middle of a batch is outvoted.
+pub fn calibrate(samples: impl Iterator<Item = (u64, u64)>) -> (u64, u16) {
+    let mut votes: BTreeMap<i64, usize> = BTreeMap::new();
+    let mut bounds: Vec<(i64, i64)> = Vec::new();
+    for (lower, upper) in samples.take(CALIBRATIONS) {
+        if lower == upper {
+            let count = votes.entry(lower as i64).or_default();
+            *count += 1;
+            if *count >= AGREED {
+                return (lower, 0);
+            }
+        }
+        bounds.push((lower as i64, upper as i64));
+    }
+    // A line that is never quiet: the middle of what was seen, and how far it is to its ends.
+    let middle = |bound: &(i64, i64)| bound.0.wrapping_add(bound.1.wrapping_sub(bound.0) / 2);
+    let mut middles: Vec<i64> = bounds.iter().map(middle).collect();
+    middles.sort_unstable();
+    let Some(value) = middles.get(middles.len() / 2).copied() else {
+        return (0, 0);
+    };
+    let apart = |(lower, upper): &(i64, i64)| value.abs_diff(*lower).max(value.abs_diff(*upper));
+    let slack = bounds.iter().map(apart).max().unwrap_or(0);
+    (value as u64, u16::try_from(slack).unwrap_or(u16::MAX))
 }
 
 /// Observations in a row after which a residue is an alarm.
@@ -106,6 +145,34 @@ mod tests {
             ingress_residue: Some(residue),
             ..InterfaceRow::default()
         }]
+    }
+
+    #[test]
+    fn a_baseline_is_what_quiet_moments_agree_on() {
+        // Two samples in the middle of a batch, then quiet.
+        let samples = [(3, 9), (4, 4)].into_iter().chain(std::iter::repeat((7, 7)));
+        assert_eq!(calibrate(samples), (7, 0));
+        // Counters that were set back: below zero.
+        let below = 0u64.wrapping_sub(5);
+        assert_eq!(calibrate(std::iter::repeat((below, below))), (below, 0));
+        // Never quiet: within what was seen.
+        let busy = (0..CALIBRATIONS as u64).map(|number| (number % 10, number % 10 + 20));
+        let (value, slack) = calibrate(busy);
+        assert!(
+            (10..=20).contains(&value) && (10..=20).contains(&slack),
+            "{value} {slack}"
+        );
+        assert_eq!(calibrate(std::iter::empty()), (0, 0));
+    }
+
+    #[test]
+    fn what_may_be_wrong_is_no_residue() {
+        let mut found = Interval::default();
+        found.sample_within(3, 0u64.wrapping_sub(2), 0u64.wrapping_sub(2));
+        assert_eq!(found.nearest(), Some(0));
+        let mut found = Interval::default();
+        found.sample_within(3, 5, 5);
+        assert_eq!(found.nearest(), Some(2));
     }
 
     #[test]
