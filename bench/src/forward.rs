@@ -137,7 +137,7 @@ fn uncounted(opened: &mut Opened) -> Result<ProgramFd> {
         .program_mut(XDP)
         .context("forwarder's object has no forwarder")?
         .try_into()?;
-    program.load().map_err(|why| program::refusal(XDP, why))?;
+    program::load(XDP, || program.load())?;
     Ok(program.fd()?.try_clone()?)
 }
 

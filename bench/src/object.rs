@@ -11,7 +11,7 @@ use aya::maps::{Map, MapData, PerCpuArray, ProgramArray};
 use aya::programs::Xdp;
 use aya::programs::xdp::{XdpLink, XdpMode};
 use aya::{Ebpf, EbpfLoader};
-use forwarder::dataplane::program::{self, refusal};
+use forwarder::dataplane::program;
 use forwarder::dataplane::{
     Region, Sizes,
     pins::{Pins, possible_cpus},
@@ -242,7 +242,7 @@ impl Object {
             .program_mut(name)
             .with_context(|| format!("the object has no {name}"))?
             .try_into()?;
-        program.load().map_err(|why| refusal(name, why))
+        program::load(name, || program.load())
     }
 
     /// A loaded program.

@@ -51,14 +51,14 @@ impl Programs {
             .program_mut(XDP)
             .context("the object has no XDP program")?
             .try_into()?;
-        xdp.load().map_err(|why| program::refusal(XDP, why))?;
+        program::load(XDP, || xdp.load())?;
         let tag = xdp.info().context("cannot examine the loaded program")?.tag();
         for name in TRACEPOINTS {
             let tracepoint: &mut RawTracePoint = ebpf
                 .program_mut(name)
                 .with_context(|| format!("the object has no {name}"))?
                 .try_into()?;
-            tracepoint.load().map_err(|why| program::refusal(name, why))?;
+            program::load(name, || tracepoint.load())?;
         }
         let pinned = pins.programs().join(XDP);
         let same = aya::programs::ProgramInfo::from_pin(&pinned).is_ok_and(|info| info.tag() == tag);

@@ -226,7 +226,7 @@ fn load(ebpf: &mut Ebpf, name: &str) -> Result<()> {
         .program_mut(name)
         .with_context(|| format!("the object has no {name}"))?
         .try_into()?;
-    program.load().map_err(|why| program::refusal(name, why))
+    program::load(name, || program.load())
 }
 
 fn xdp<'a>(ebpf: &'a Ebpf, name: &str) -> Result<&'a Xdp> {

@@ -87,7 +87,7 @@ pub fn load_with_read_only(pins: &Pins, sizes: Sizes, tables: &[&str]) -> Result
         .program_mut(XDP)
         .context("the object has no XDP program")?
         .try_into()?;
-    program.load().map_err(|why| refusal(XDP, why))
+    load(XDP, || program.load())
 }
 
 fn open_object(object: direct::Object, pins: &Pins, sizes: Sizes, purpose: Purpose) -> Result<Opened> {
@@ -259,8 +259,33 @@ pub fn verified_instructions(ebpf: &Ebpf, name: &str) -> Result<u32> {
 /// How the lines begin with which the verifier ends its log, whatever it found.
 const STATISTICS: [&str; 3] = ["verification time ", "stack depth ", "processed "];
 
+/// How often the verifier is asked while signals come.
+const ATTEMPTS: usize = 8;
+
+/// Has the kernel take a program, which `load` asks it to. The verifier gives up with EAGAIN when a signal waits for this process
+/// (`do_check`, kernel/bpf/verifier.c): it is asked again.
+///
+/// # Errors
+/// Its refusal, in a sentence.
+pub fn load(name: &str, load: impl FnMut() -> Result<(), ProgramError>) -> Result<()> {
+    let interrupted = |why: &ProgramError| matches!(why, ProgramError::LoadError { io_error, .. } if io_error.raw_os_error() == Some(libc::EAGAIN));
+    attempts(load, interrupted).map_err(|why| refusal(name, why))
+}
+
+/// Does it again as long as what keeps it from success may be over.
+fn attempts<E>(mut attempt: impl FnMut() -> Result<(), E>, passing: impl Fn(&E) -> bool) -> Result<(), E> {
+    let mut result = attempt();
+    for _ in 1..ATTEMPTS {
+        match &result {
+            Err(why) if passing(why) => result = attempt(),
+            _ => break,
+        }
+    }
+    result
+}
+
 /// The sentence for a program the kernel did not take: the verifier's last useful line, the rest on request.
-pub fn refusal(name: &str, why: ProgramError) -> anyhow::Error {
+fn refusal(name: &str, why: ProgramError) -> anyhow::Error {
     if let ProgramError::LoadError {
         io_error,
         verifier_log,
@@ -282,4 +307,33 @@ pub fn refusal(name: &str, why: ProgramError) -> anyhow::Error {
         );
     }
     anyhow!(why).context(format!("cannot load the program {name}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_verifier_that_was_interrupted_is_asked_again_and_one_that_refuses_is_not() {
+        let (mut asked, passing) = (0, |why: &i32| *why == libc::EAGAIN);
+        let taken = attempts(
+            || {
+                asked += 1;
+                if asked < 3 { Err(libc::EAGAIN) } else { Ok(()) }
+            },
+            passing,
+        );
+        assert_eq!((taken, asked), (Ok(()), 3));
+        for (errno, times) in [(libc::EAGAIN, ATTEMPTS), (libc::EACCES, 1)] {
+            let mut asked = 0;
+            let refused = attempts(
+                || {
+                    asked += 1;
+                    Err(errno)
+                },
+                passing,
+            );
+            assert_eq!((refused, asked), (Err(errno), times));
+        }
+    }
 }

@@ -52,7 +52,7 @@ impl Tracer {
             .program_mut(TRACED)
             .context("the object has no XDP program")?
             .try_into()?;
-        program.load().map_err(|why| program::refusal(TRACED, why))?;
+        program::load(TRACED, || program.load())?;
         let mut ebpf = opened.ebpf;
         let map = ebpf
             .take_map(maps::TRACE)
