@@ -204,7 +204,7 @@ fn sound(file: &Path) -> Result<String> {
 /// What came of it: a row.
 #[derive(Serialize)]
 struct Outcome<'a> {
-    /// "in-force", "on-trial", "would-change".
+    /// "in-force", "on-trial", "confirmed", "rolled-back"; "would-change" where nothing was done.
     state: &'static str,
     /// The configuration's own file.
     file: String,
@@ -238,6 +238,8 @@ fn tell(
         (_, Some(seconds)) => format!(
             "on trial for {seconds} s: `forwarder confirm` makes it {file}, `forwarder rollback` ends it now\n"
         ),
+        ("confirmed", _) => format!("{file} is in force, and is what was on trial\n"),
+        ("rolled-back", _) => format!("{file} is in force again\n"),
         _ if changes.is_empty() => format!("nothing has changed: {file} says what is in force\n"),
         _ => format!("{file} is in force\n"),
     };
@@ -305,13 +307,7 @@ pub fn confirm(reader: &Reader, json: bool) -> Result<bool> {
     let controller = Controller::find(reader)?;
     controller.places.confirm()?;
     controller.wait(|row| row.config.trial_seconds.is_none())?;
-    tell(
-        &controller.places,
-        "in-force",
-        None,
-        &controller.changes(&controller.places.text()?)?,
-        json,
-    )?;
+    tell(&controller.places, "confirmed", None, &[], json)?;
     Ok(true)
 }
 
@@ -325,7 +321,7 @@ pub fn rollback(reader: &Reader, json: bool) -> Result<bool> {
     if let Some(why) = refused {
         bail!("the file's configuration could not be started with, the one before it is in force: {why}");
     }
-    tell(&controller.places, "in-force", None, &[], json)?;
+    tell(&controller.places, "rolled-back", None, &[], json)?;
     Ok(true)
 }
 
