@@ -14,7 +14,7 @@ pub mod payload;
 pub mod topology;
 pub mod wire;
 
-use std::{collections::BTreeMap, fmt::Write};
+use std::{collections::BTreeMap, fmt::Write, os::fd::OwnedFd};
 
 use anyhow::{Context, Result};
 use forwarder::cpus;
@@ -27,7 +27,7 @@ use self::{
     topology::PORTS,
     wire::{Emitted, ROUTERS, Wire},
 };
-use crate::random::Random;
+use crate::{random::Random, sandbox::index_of};
 
 /// Frames sent before the routers are waited for. A veth holds 256.
 pub const BATCH: usize = 64;
@@ -49,6 +49,9 @@ pub struct Routers {
     /// With.
     pub fast: Namespace,
     wire: Namespace,
+    /// What makes the routers' ports take frames of XDP: forwarder must find it when it starts, or it leaves all to the
+    /// kernel until it asks the drivers again.
+    _passes: Vec<OwnedFd>,
 }
 
 impl Routers {
@@ -65,7 +68,22 @@ impl Routers {
             router.sysctls(sysctls)?;
             router.ip(lines)?;
         }
-        Ok(Routers { plain, fast, wire })
+        let mut passes = Vec::new();
+        for port in PORTS {
+            for prefix in ["p-", "f-"] {
+                let name = format!("{prefix}{}", port.name);
+                let pass = wire.run(|| pass::attach(index_of(&name)?));
+                passes.push(pass.with_context(|| name.clone())?);
+                // Attaching has switched it on; NAPI stays.
+                wire.ethtool(&name, "gro off")?;
+            }
+        }
+        Ok(Routers {
+            plain,
+            fast,
+            wire,
+            _passes: passes,
+        })
     }
 
     /// Connects to their cables and pins this thread to the CPU it is on.

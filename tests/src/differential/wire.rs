@@ -15,7 +15,6 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::{
     netns::Namespace,
-    pass,
     topology::{INGRESSES, PORTS, mac},
 };
 use crate::{
@@ -40,7 +39,6 @@ type Way = (u8, u8, bool);
 struct End {
     socket: OwnedFd,
     ifindex: u32,
-    _pass: OwnedFd,
 }
 
 /// All of them.
@@ -59,12 +57,8 @@ impl Wire {
             let mut ends = Vec::new();
             for port in PORTS {
                 let name = format!("{prefix}{}", port.name);
-                let end = namespace
-                    .run(|| End::open(index_of(&name)?))
-                    .with_context(|| name.clone())?;
-                // Attaching has switched it on; NAPI stays.
-                namespace.ethtool(&name, "gro off")?;
-                ends.push(end);
+                let end = namespace.run(|| End::open(index_of(&name)?));
+                ends.push(end.with_context(|| name.clone())?);
             }
             Ok(ends)
         };
@@ -224,7 +218,6 @@ fn marker_of(frame: &[u8], round: u32) -> Marker {
 
 impl End {
     fn open(ifindex: u32) -> Result<End> {
-        let pass = pass::attach(ifindex)?;
         let every = (libc::ETH_P_ALL as u16).to_be();
         let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
         // SAFETY: three integers; the result is checked before it is owned. Protocol 0: nothing comes in before `bind`.
@@ -253,11 +246,7 @@ impl End {
         set(libc::SOL_PACKET, libc::PACKET_IGNORE_OUTGOING, 1)?;
         set(libc::SOL_PACKET, libc::PACKET_QDISC_BYPASS, 1)?;
         bind(&socket, ifindex, every).context("bind")?;
-        Ok(End {
-            socket,
-            ifindex,
-            _pass: pass,
-        })
+        Ok(End { socket, ifindex })
     }
 
     fn send(&self, frame: &[u8]) -> Result<()> {
