@@ -1,6 +1,7 @@
 //! A router with forwarder is a router: what leaves it is what leaves a plain Linux router, octet for octet.
 //!
-//! `FORWARDER_DIFF_SEED` and `FORWARDER_DIFF_COUNT` choose the frames, `FORWARDER_DIFF_ONLY` sends one of them alone.
+//! `FORWARDER_DIFF_SEED` and `FORWARDER_DIFF_COUNT` choose the frames, `FORWARDER_DIFF_ONLY` sends one of them alone, and
+//! `FORWARDER_DIFF_FRAME` one that is written there (docs/conformance.md).
 
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
@@ -10,11 +11,13 @@ use forwarder_common::{punt::Class, reason::Reason};
 use forwarder_tests::differential::{
     BATCH, Bench, Routers,
     controller::{Controller, Counters, moved},
-    generate::{Case, case},
+    generate::{Case, case, given},
+    known,
     normalise::FREEDOMS,
     picture,
-    topology::{PORTS, Port},
+    topology::{PORTS, Port, mac},
 };
+use forwarder_tests::frame;
 use ipnet::IpNet;
 
 const SEED: u64 = 1;
@@ -66,15 +69,51 @@ fn variable(name: &str) -> Result<Option<u64>> {
     }
 }
 
-/// The seed, and the numbers of the frames, of which there are one in `part` of the usual count.
-fn choice(part: u64) -> Result<(u64, Vec<u64>)> {
-    let seed = variable("FORWARDER_DIFF_SEED")?.unwrap_or(SEED);
-    if let Some(only) = variable("FORWARDER_DIFF_ONLY")? {
-        return Ok((seed, vec![only]));
+/// Which frames are sent.
+struct Choice {
+    seed: u64,
+    numbers: Vec<u64>,
+    /// In place of all others.
+    given: Option<Case>,
+}
+
+impl Choice {
+    /// The seed, and the numbers of the frames, of which there are one in `part` of the usual count.
+    fn of(part: u64) -> Result<Choice> {
+        let seed = variable("FORWARDER_DIFF_SEED")?.unwrap_or(SEED);
+        let mut choice = Choice {
+            seed,
+            numbers: Vec::new(),
+            given: None,
+        };
+        if let Ok(text) = std::env::var("FORWARDER_DIFF_FRAME") {
+            choice.given = Some(given(&text).context("FORWARDER_DIFF_FRAME")?);
+        } else if let Some(only) = variable("FORWARDER_DIFF_ONLY")? {
+            choice.numbers.push(only);
+        } else {
+            let count = variable("FORWARDER_DIFF_COUNT")?.unwrap_or(FRAMES) / part;
+            println!("seed {seed}, {count} frames");
+            choice.numbers.extend(0..count);
+        }
+        Ok(choice)
     }
-    let count = variable("FORWARDER_DIFF_COUNT")?.unwrap_or(FRAMES) / part;
-    println!("seed {seed}, {count} frames");
-    Ok((seed, (0..count).collect()))
+
+    fn batches(&self) -> impl Iterator<Item = Vec<Case>> {
+        let chosen = self.numbers.chunks(BATCH).map(|batch| {
+            let cases = batch.iter().map(|number| case(self.seed, *number));
+            cases.collect()
+        });
+        self.given
+            .clone()
+            .map(|case| vec![case])
+            .into_iter()
+            .chain(chosen)
+    }
+
+    /// Whether one frame is looked at, rather than whether all are right.
+    fn alone(&self) -> bool {
+        self.given.is_some() || self.numbers.len() == 1
+    }
 }
 
 /// Sends the frames of a seed through both routers and demands that nothing differs; answers what forwarder counted, by
@@ -89,18 +128,18 @@ fn same_of(
     part: u64,
     wanted: impl Fn(&Case) -> bool,
 ) -> Result<Counters> {
-    let (seed, numbers) = choice(part)?;
+    let choice = Choice::of(part)?;
+    let wanted = |case: &Case| case.given || wanted(case);
     let before = controller.counters()?;
     let mut findings = Vec::new();
-    for batch in numbers.chunks(BATCH) {
-        let cases = batch.iter().map(|number| case(seed, *number));
-        let cases: Vec<Case> = cases.filter(&wanted).collect();
-        if let [case] = &cases[..] {
-            println!("{}", bench.show(seed, case)?);
+    for mut cases in choice.batches() {
+        cases.retain(&wanted);
+        if let ([case], true) = (&cases[..], choice.alone()) {
+            println!("{}", bench.show(choice.seed, case)?);
         }
         let difference = bench.compare(&cases)?;
         if !difference.is_empty() {
-            findings.push(bench.blame(controller, seed, &cases, &difference)?);
+            findings.push(bench.blame(controller, choice.seed, &cases, &difference, &wanted)?);
             if findings.len() >= ENOUGH {
                 break;
             }
@@ -190,10 +229,7 @@ fn local_routes_and_policy_rules_make_no_difference() -> Result<()> {
     for normaliser in &mut bench.normalisers {
         normaliser.local_routes = true;
     }
-    // Known: forwarder knows our addresses one by one and not such a prefix, from which the kernel takes nothing.
-    let from_local =
-        |case: &Case| case.frame[12..14] == [8, 0] && case.frame.get(26..29) == Some(&[42, 0, 0]);
-    same_of(&mut bench, &controller, 5, |case| !from_local(case)).map(drop)
+    same_of(&mut bench, &controller, 5, |case| !known::from_local_prefix(case)).map(drop)
 }
 
 /// With filters, the fast router emits what a plain one would that never saw the filtered packets.
@@ -238,23 +274,23 @@ fn filters_drop_what_they_should_and_nothing_else() -> Result<()> {
                 longest(&own, source) >= 0 || longest(&bogons, source) > longest(&ordinary, source)
             })
     };
-    let (seed, numbers) = choice(5)?;
+    let choice = Choice::of(5)?;
+    let seed = choice.seed;
+    let wanted = |case: &Case| case.source.is_some() && case.frame.len() <= CABLE;
     let mut filtered = Vec::new();
-    for batch in numbers.chunks(BATCH) {
-        let cases = batch.iter().map(|number| case(seed, *number));
-        let (drops, cases): (Vec<Case>, Vec<Case>) = cases
-            .filter(|case| case.source.is_some() && case.frame.len() <= CABLE)
-            .partition(dropped);
+    for mut cases in choice.batches() {
+        cases.retain(wanted);
+        let (drops, cases): (Vec<Case>, Vec<Case>) = cases.into_iter().partition(dropped);
         let difference = bench.compare(&cases)?;
-        ensure!(
-            difference.is_empty(),
-            "seed {seed}, frames {batch:?}\n{}",
-            picture(&difference)
-        );
+        if !difference.is_empty() {
+            let wanted = |case: &Case| wanted(case) && !dropped(case);
+            let blame = bench.blame(&controller, seed, &cases, &difference, wanted)?;
+            bail!("the routers differ\n{blame}");
+        }
         filtered.extend(drops);
     }
     ensure!(
-        filtered.len() > numbers.len() / 50,
+        choice.alone() || filtered.len() > choice.numbers.len() / 50,
         "only {} to filter",
         filtered.len()
     );
@@ -286,13 +322,7 @@ fn sources(role: &'static str, rp_filter: u8, reasons: &[Reason]) -> Result<()> 
     let routers = Routers::build(&format!("ipv4/conf/all/rp_filter={rp_filter}\n"), &markers)?;
     let controller = Controller::start(&routers.fast, |_| role, "[filter]\nbogons = false\n")?;
     let mut bench = routers.connect()?;
-    // Known: what has no route the kernel refuses whatever the source, with an ICMP error, as it does with broken options to a
-    // blackhole; forwarder asks for the source first.
-    let refused = |case: &Case| {
-        let kinds = ["(unreachable", "(prohibit", "(throw", "(blackhole"];
-        kinds.iter().any(|kind| case.story.contains(kind))
-    };
-    let ipv4 = |case: &Case| case.frame[12..14] == [8, 0] && !refused(case);
+    let ipv4 = |case: &Case| case.frame[12..14] == [8, 0] && !known::refused(case);
     let counted = same_of(&mut bench, &controller, 2, ipv4)?;
     for reason in reasons.iter().chain([&Reason::Forwarded]) {
         ensure!(
@@ -372,5 +402,43 @@ fn neighbours_that_do_not_resolve_are_reported_alike() -> Result<()> {
         controller.log()
     );
     ensure!(errors[0] > cases.len() / 2, "only {errors:?} frames came out");
+    Ok(())
+}
+
+/// Two routers that do differ: the frame that shows it is found, made small, and shows it again from the line that is printed.
+#[test]
+fn a_difference_is_found_made_small_and_sent_again() -> Result<()> {
+    let routers = Routers::build("", "")?;
+    routers.fast.ip("route add prohibit 30.2.0.0/17\n")?;
+    let controller = Controller::start(&routers.fast, |_| "core", "")?;
+    let mut bench = routers.connect()?;
+    // A whole packet, long, damaged where it does not matter.
+    let mut failing = (0..)
+        .map(|number| case(SEED, number))
+        .find(|case| {
+            let frame = &case.frame;
+            let elsewhere = case.source.is_some() && frame.len() > 100 && frame.len() < 1200;
+            elsewhere && frame[12..14] == [8, 0] && frame[14] == 0x45 && frame[22] == 64 && frame[26] == 50
+        })
+        .context("no such frame")?;
+    failing.given = true;
+    failing.port = 0;
+    failing.frame[..6].copy_from_slice(&mac(1, 1));
+    failing.frame[30..34].copy_from_slice(&[30, 2, 1, 1]);
+    frame::fix_checksum(&mut failing.frame);
+    let cases = [case(SEED, 0), failing.clone(), case(SEED, 1)];
+    let difference = bench.compare(&cases)?;
+    let report = bench.blame(&controller, SEED, &cases, &difference, |_| true)?;
+    println!("{report}");
+    let (_, line) = report.split_once("smallest of ").context("nothing made small")?;
+    let (_, line) = line
+        .split_once("FORWARDER_DIFF_FRAME=")
+        .context("no line to replay")?;
+    let text = line.split_whitespace().next().context("no frame in it")?;
+    let small = given(text)?;
+    // The fault needs an IPv4 header and a way to answer: no more than that is left.
+    ensure!(small.frame.len() <= 34, "{} octets are left", small.frame.len());
+    ensure!(small.frame[30..32] == [30, 2], "{text}");
+    ensure!(!bench.compare(&[small])?.is_empty(), "it is not shown again");
     Ok(())
 }

@@ -2,14 +2,21 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use anyhow::{Context, Result, ensure};
+
 use super::{
     address, chance,
     mutate::mutate,
     octets,
     payload::{self, Payload},
     topology::{INGRESSES, PORTS, Port, mac},
+    unhex,
 };
 use crate::{frame, random::Random};
+
+/// Octets of the shortest and the longest frame that is sent.
+const SHORTEST: usize = 14;
+const LONGEST: usize = 2014;
 
 /// A frame to send.
 #[derive(Clone, Debug)]
@@ -24,12 +31,84 @@ pub struct Case {
     pub story: String,
     /// Its source, where it is sound up to there.
     pub source: Option<IpAddr>,
+    /// Whether somebody gave it, so that no seed makes it.
+    pub given: bool,
 }
 
 /// Makes the frame of a number.
 pub fn case(seed: u64, index: u64) -> Case {
-    let mut r = Random::new(Random::new(seed.rotate_left(32) ^ index).bits());
-    let r = &mut r;
+    let mut r = beginning(seed, index);
+    let mut case = undamaged(&mut r, index);
+    if chance(&mut r, 45) {
+        case.source = None;
+        mutate(&mut r, &mut case);
+    }
+    fit(case)
+}
+
+/// The same frame before anything was damaged.
+pub fn sound(seed: u64, index: u64) -> Case {
+    fit(undamaged(&mut beginning(seed, index), index))
+}
+
+/// A frame that somebody gives, as `PORT:HEXADECIMAL`.
+///
+/// # Errors
+/// It is none that can be sent.
+pub fn given(text: &str) -> Result<Case> {
+    let (name, digits) = text
+        .split_once(':')
+        .context("PORT:HEXADECIMAL is expected, as in0:ffff...")?;
+    let port = PORTS[..INGRESSES]
+        .iter()
+        .position(|port| port.name == name)
+        .with_context(|| {
+            let names: Vec<&str> = PORTS[..INGRESSES].iter().map(|port| port.name).collect();
+            format!("{name}: frames are sent into {}", names.join(", "))
+        })?;
+    let frame = unhex(digits)?;
+    ensure!(
+        (SHORTEST..=LONGEST).contains(&frame.len()),
+        "{} octets: {SHORTEST} to {LONGEST} can be sent",
+        frame.len()
+    );
+    Ok(Case {
+        index: 0,
+        port,
+        source: source(&frame),
+        frame,
+        story: "given".into(),
+        given: true,
+    })
+}
+
+/// The source that an untagged IP frame says it is from.
+pub fn source(frame: &[u8]) -> Option<IpAddr> {
+    match frame.get(12..14)? {
+        [8, 0] => {
+            let octets: [u8; 4] = frame.get(26..30)?.try_into().ok()?;
+            Some(octets.into())
+        }
+        [0x86, 0xdd] => {
+            let octets: [u8; 16] = frame.get(22..38)?.try_into().ok()?;
+            Some(octets.into())
+        }
+        _ => None,
+    }
+}
+
+fn beginning(seed: u64, index: u64) -> Random {
+    Random::new(Random::new(seed.rotate_left(32) ^ index).bits())
+}
+
+/// More than the far end may send, less than a header: neither leaves the host.
+fn fit(mut case: Case) -> Case {
+    case.frame.truncate(LONGEST);
+    case.frame.resize(case.frame.len().max(SHORTEST), 0);
+    case
+}
+
+fn undamaged(r: &mut Random, index: u64) -> Case {
     let port = if chance(r, 60) { 0 } else { r.below(INGRESSES) };
     let mut case = match r.below(100) {
         0..54 => ipv4(r, index, port),
@@ -40,13 +119,6 @@ pub fn case(seed: u64, index: u64) -> Case {
         case.frame.resize(60, 0);
         case.story += "; padded";
     }
-    if chance(r, 45) {
-        case.source = None;
-        mutate(r, &mut case);
-    }
-    // More than the far end may send, less than a header: neither leaves the host.
-    case.frame.truncate(2014);
-    case.frame.resize(case.frame.len().max(14), 0);
     case
 }
 
@@ -136,6 +208,7 @@ fn ipv4(r: &mut Random, index: u64, port: usize) -> Case {
             options.len(),
         ),
         source: mac_name.is_empty().then_some(IpAddr::V4(source)),
+        given: false,
     }
 }
 
@@ -197,6 +270,7 @@ fn ipv6(r: &mut Random, index: u64, port: usize) -> Case {
             "IPv6 {name} to {destination} ({to}) from {source} hop limit {hop_limit} {chain} {mac_name}"
         ),
         source: (mac_name.is_empty() && chain.is_empty()).then_some(IpAddr::V6(source)),
+        given: false,
     }
 }
 
@@ -308,5 +382,6 @@ fn other(r: &mut Random, index: u64, port: usize) -> Case {
         frame,
         story: story.into(),
         source: None,
+        given: false,
     }
 }

@@ -1,22 +1,28 @@
 //! The same frames through a Linux router with forwarder and through one without: everything that comes out is the same.
 //!
 //! `topology` builds the routers, `generate` makes the frames, `wire` sends and collects, `normalise` has the list of what
-//! may differ.
+//! may differ, `known` what forwarder does otherwise on purpose, `shrink` makes a frame small that shows a difference.
 
 pub mod address;
 pub mod controller;
 pub mod generate;
+pub mod known;
 pub mod mutate;
 pub mod netns;
 pub mod normalise;
 pub mod pass;
 pub mod payload;
+pub mod shrink;
 pub mod topology;
 pub mod wire;
 
-use std::{collections::BTreeMap, fmt::Write, os::fd::OwnedFd};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write,
+    os::fd::OwnedFd,
+};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use forwarder::cpus;
 
 use self::{
@@ -31,6 +37,9 @@ use crate::{random::Random, sandbox::index_of};
 
 /// Frames sent before the routers are waited for. A veth holds 256.
 pub const BATCH: usize = 64;
+
+/// Frames sent to make a failing one smaller, at most.
+const TRIES: usize = 1000;
 
 /// Whether a thing happens that does in so many cases out of a hundred.
 pub const fn chance(r: &mut Random, percent: usize) -> bool {
@@ -159,7 +168,8 @@ impl Bench {
         difference
     }
 
-    /// Finds the frame that a batch's difference comes from, by sending each again alone; answers a report.
+    /// Finds the frames that a batch's difference comes from, by sending each again alone, and makes the first of them as
+    /// small as it goes, of those that are `wanted`; answers a report.
     ///
     /// # Errors
     /// The bench itself fails.
@@ -169,8 +179,10 @@ impl Bench {
         seed: u64,
         cases: &[Case],
         batch: &Difference,
+        wanted: impl Fn(&Case) -> bool,
     ) -> Result<String> {
         let mut report = String::new();
+        let mut shrunk = false;
         for case in cases {
             let difference = self.compare(std::slice::from_ref(case))?;
             if difference.is_empty() {
@@ -181,6 +193,10 @@ impl Bench {
             moved.retain(|name, by| idle.get(name) != Some(by));
             writeln!(report, "{}\n{}", describe(seed, case), picture(&difference))?;
             writeln!(report, "  counters, {} when idle: {moved:?}", idle.len())?;
+            if !shrunk {
+                shrunk = true;
+                writeln!(report, "{}", self.shrink(seed, case, &difference, &wanted)?)?;
+            }
         }
         if report.is_empty() {
             let cases: Vec<u64> = cases.iter().map(|case| case.index).collect();
@@ -195,6 +211,46 @@ impl Bench {
         Ok(report)
     }
 
+    /// The smallest frame that makes the routers differ at the same ports as this one does.
+    fn shrink(
+        &mut self,
+        seed: u64,
+        case: &Case,
+        difference: &Difference,
+        wanted: impl Fn(&Case) -> bool,
+    ) -> Result<String> {
+        let signature = signature(difference);
+        let arp = case.frame[12..14] == [8, 6];
+        let sound = if case.given {
+            case.clone()
+        } else {
+            generate::sound(seed, case.index)
+        };
+        let smaller = |frame: &[u8]| Case {
+            frame: frame.to_vec(),
+            source: case.source.and_then(|_| generate::source(frame)),
+            ..case.clone()
+        };
+        let shrunk = shrink::shrink(&case.frame, &sound.frame, TRIES, |frame| -> Result<bool> {
+            let smaller = smaller(frame);
+            // From another ARP packet the kernels would learn what the next frames would show.
+            if arp && frame[12..] != case.frame[12..] || !wanted(&smaller) {
+                return Ok(false);
+            }
+            Ok(self::signature(&self.compare(&[smaller])?) == signature)
+        })?;
+        let difference = self.compare(&[smaller(&shrunk.frame)])?;
+        let name = PORTS[case.port].name;
+        Ok(format!(
+            "  smallest of {} tried, {} octets of {}\n  again: {}\n{}",
+            shrunk.tries,
+            shrunk.frame.len(),
+            case.frame.len(),
+            again(&format!("FORWARDER_DIFF_FRAME={name}:{}", hex(&shrunk.frame))),
+            picture(&difference)
+        ))
+    }
+
     /// What the markers move, and a frame with them.
     fn moved(&mut self, controller: &Controller<'_>, case: Option<&Case>) -> Result<Counters> {
         let before = controller.counters()?;
@@ -207,15 +263,29 @@ impl Bench {
 }
 
 fn describe(seed: u64, case: &Case) -> String {
+    let name = PORTS[case.port].name;
+    let (sent, index) = (hex(&case.frame), case.index);
+    let variables = if case.given {
+        format!("FORWARDER_DIFF_FRAME={name}:{sent}")
+    } else {
+        format!("FORWARDER_DIFF_SEED={seed} FORWARDER_DIFF_ONLY={index}")
+    };
     format!(
-        "frame {} into {}: {}\n  again: FORWARDER_DIFF_SEED={seed} FORWARDER_DIFF_ONLY={} cargo test -p forwarder-tests --test \
-         differential -- --nocapture\n  sent {}",
-        case.index,
-        PORTS[case.port].name,
+        "frame {index} into {name}: {}\n  again: {}\n  sent {sent}",
         case.story,
-        case.index,
-        hex(&case.frame)
+        again(&variables)
     )
+}
+
+/// The command line that sends a frame again, in the test that this is.
+fn again(variables: &str) -> String {
+    // The harness names its threads by their tests, where it makes threads.
+    let thread = std::thread::current();
+    let test = match thread.name() {
+        Some(name) if name != "main" => format!("{name} --exact "),
+        _ => String::new(),
+    };
+    format!("{variables} cargo test -p forwarder-tests --test differential -- {test}--nocapture")
 }
 
 /// The difference, a line for each frame.
@@ -230,6 +300,26 @@ pub fn picture(difference: &Difference) -> String {
         ));
     }
     lines.join("\n")
+}
+
+/// Which ports the routers differ at, and which of the two has more there.
+fn signature(difference: &Difference) -> BTreeSet<(&'static str, bool)> {
+    let differs = |((port, _), count): (&(&'static str, _), &i64)| (*port, *count > 0);
+    difference.iter().map(differs).collect()
+}
+
+/// The octets that hexadecimal digits stand for.
+///
+/// # Errors
+/// They are no such digits, or an odd number of them.
+pub fn unhex(digits: &str) -> Result<Vec<u8>> {
+    let digits: Option<Vec<u8>> = digits
+        .chars()
+        .map(|digit| digit.to_digit(16).map(|value| value as u8))
+        .collect();
+    let digits = digits.context("hexadecimal digits are expected")?;
+    ensure!(digits.len() % 2 == 0, "an odd number of hexadecimal digits");
+    Ok(digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect())
 }
 
 /// Hexadecimal, all of it.
