@@ -139,7 +139,7 @@ fn same_of(
         }
         let difference = bench.compare(&cases)?;
         if !difference.is_empty() {
-            findings.push(bench.blame(controller, choice.seed, &cases, &difference, &wanted)?);
+            findings.push(bench.blame(controller, choice.seed, &cases, &difference, wanted)?);
             if findings.len() >= ENOUGH {
                 break;
             }
