@@ -39,10 +39,11 @@ pub fn mutate(r: &mut Random, case: &mut Case) {
             }
             78..82 if !arp => lengths(r, frame),
             82..92 => {
-                let end = if chance(r, 60) {
-                    14 + r.below(frame.len().min(100).saturating_sub(14).max(1))
-                } else {
-                    frame.len() - r.below(frame.len().min(9))
+                // In the headers, behind any octet, or just before the end.
+                let end = match r.below(10) {
+                    0..5 => 14 + r.below(frame.len().min(100).saturating_sub(14).max(1)),
+                    5..8 => 14 + r.below(frame.len().saturating_sub(14).max(1)),
+                    _ => frame.len() - r.below(frame.len().min(9)),
                 };
                 frame.truncate(end);
                 format!("cut after {end}")
