@@ -23,6 +23,7 @@ pub mod link;
 mod locked;
 pub mod neighbour;
 pub mod netlink;
+pub mod privileges;
 pub mod punt;
 pub mod rib;
 pub mod samples;

@@ -2,6 +2,7 @@
 
 mod bless;
 mod build;
+mod deny;
 mod dist;
 mod ebpf;
 mod fuzz;

@@ -65,6 +65,8 @@ pub const PACKAGE_TESTS: [(&str, &str); 3] = [
 
 /// What makes Debian packages.
 const CARGO_DEB: &str = "3.8.0";
+/// What looks at licences, sources and advisories of the crates that are built in.
+const CARGO_DENY: &str = "0.20.2";
 
 /// A rustc whose core for bpfel-unknown-none is prebuilt.
 const CORE: [&str; 3] = ["rustc-web", "cargo-web", "libstd-rust-web-dev-bpf"];
@@ -160,10 +162,11 @@ pub fn run() -> Result<()> {
     ensure()?;
     let toolchain = ebpf::toolchain().map_err(|why| anyhow!(why))?;
     let linker = ebpf::linker(&sh::workspace()).map_err(|why| anyhow!(why))?;
-    let packer = cargo_deb()?;
+    let (packer, warden) = (cargo_deb()?, cargo_deny()?);
     eprintln!("XDP program: {toolchain}");
     eprintln!("bpf-linker:  {}", linker.display());
     eprintln!("cargo-deb:   {}", packer.display());
+    eprintln!("cargo-deny:  {}", warden.display());
     eprintln!(
         "Ready ({}). Next: cargo xtask demo, cargo xtask test",
         sh::seconds(start.elapsed())
@@ -241,13 +244,25 @@ pub fn component(subcommand: &str, rustup: &str, debian: &str) -> Result<()> {
 /// # Errors
 /// When it does not build; cargo has said why by then.
 pub fn cargo_deb() -> Result<PathBuf> {
-    let root = ebpf::tool_root(&sh::workspace(), "cargo-deb", CARGO_DEB);
-    let tool = root.join("bin/cargo-deb");
+    cached("cargo-deb", CARGO_DEB)
+}
+
+/// The cargo-deny that holds `deny.toml`, likewise.
+///
+/// # Errors
+/// As [`cargo_deb`].
+pub fn cargo_deny() -> Result<PathBuf> {
+    cached("cargo-deny", CARGO_DENY)
+}
+
+fn cached(name: &str, version: &str) -> Result<PathBuf> {
+    let root = ebpf::tool_root(&sh::workspace(), name, version);
+    let tool = root.join("bin").join(name);
     if tool.is_file() {
         return Ok(tool);
     }
-    eprintln!("Building cargo-deb {CARGO_DEB} (one to two minutes, once)");
-    let mut cargo = install(&format!("cargo-deb@{CARGO_DEB}"));
+    eprintln!("Building {name} {version} (one to three minutes, once)");
+    let mut cargo = install(&format!("{name}@{version}"));
     cargo.arg("--root").arg(root);
     if !stderr().is_terminal() {
         cargo.arg("--quiet");

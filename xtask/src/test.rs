@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use clap::ValueEnum;
 
-use crate::{build, setup, sh};
+use crate::{build, deny, setup, sh};
 
 /// Options of `cargo xtask test`.
 #[derive(clap::Args)]
@@ -30,6 +30,8 @@ enum Step {
     Fmt,
     /// clippy, with warnings denied
     Clippy,
+    /// Licences, sources and advisories of the crates that are built in, against deny.toml
+    Deny,
     /// Tests on the host: no root, no kernel
     Unit,
     /// Golden packets through the real program, and labs in network namespaces: root
@@ -41,14 +43,17 @@ impl Step {
         match self {
             Self::Fmt => "fmt",
             Self::Clippy => "clippy",
+            Self::Deny => "deny",
             Self::Unit => "unit",
             Self::Kernel => "kernel",
         }
     }
 
-    fn run(self, args: &[OsString]) -> Result<()> {
+    /// Answers what it could not look at, if anything.
+    fn run(self, args: &[OsString]) -> Result<Option<String>> {
         let mut cargo = sh::cargo();
         match self {
+            Self::Deny => return deny::run(),
             Self::Fmt => {
                 show_and_run(sh::cargo().args(["fmt", "--check", FUZZ[0], FUZZ[1]]))?;
                 cargo.args(["fmt", "--all", "--check"])
@@ -77,7 +82,7 @@ impl Step {
                 cargo.args(["test", "--package", "forwarder-tests"]).args(args)
             }
         };
-        show_and_run(&mut cargo)
+        show_and_run(&mut cargo).map(|()| None)
     }
 }
 
@@ -100,7 +105,7 @@ pub fn run(args: &Args) -> Result<()> {
     if steps.contains(&Step::Kernel) && !sh::is_root() {
         bail!(
             "the kernel tests load XDP programs and make network namespaces, which takes root. Run this as root, or \
-             without them: cargo xtask test --only fmt --only clippy --only unit"
+             without them: cargo xtask test --only fmt --only clippy --only deny --only unit"
         );
     }
     if steps.contains(&Step::Fmt) {
@@ -119,7 +124,9 @@ pub fn run(args: &Args) -> Result<()> {
         eprintln!("== {}", step.name());
         let start = Instant::now();
         let result = step.run(&args.args);
-        lines.push(outcome(step, result.is_ok(), start.elapsed()));
+        let line = outcome(step, result.is_ok(), start.elapsed());
+        let note = result.as_ref().ok().and_then(Option::as_deref);
+        lines.push(note.map_or(line.clone(), |note| format!("{line}   {note}")));
         failure = result.err();
     }
     eprintln!("== summary");

@@ -27,7 +27,7 @@ impl Bound {
         let shown = path.display();
         let group = group.map(group_id).transpose()?;
         if let Some(parent) = path.parent() {
-            fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))?;
+            directory(parent).with_context(|| format!("cannot make {}", parent.display()))?;
         }
         if let Ok(known) = fs::symlink_metadata(path) {
             if !known.file_type().is_socket() {
@@ -51,7 +51,7 @@ impl Bound {
         let listener = UnixListener::bind(&new).with_context(|| format!("cannot listen on {shown}"))?;
         let finish = || {
             if group.is_some() {
-                chown(&new, None, group)?;
+                chown(&new, None, group).map_err(group_refusal)?;
             }
             fs::set_permissions(&new, fs::Permissions::from_mode(MODE))?;
             let inode = fs::symlink_metadata(&new)?.ino();
@@ -74,6 +74,27 @@ impl Drop for Bound {
             let _ = fs::remove_file(&self.path);
         }
     }
+}
+
+/// Makes the socket's directory, where there is none, so that others can enter it: the socket says who may speak, and the process's
+/// umask leaves nobody else anything.
+fn directory(path: &Path) -> io::Result<()> {
+    if path.as_os_str().is_empty() || path.exists() {
+        return Ok(());
+    }
+    fs::create_dir_all(path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755))
+}
+
+/// What to do where the socket cannot be given to its group.
+fn group_refusal(why: io::Error) -> io::Error {
+    if why.kind() != ErrorKind::PermissionDenied {
+        return why;
+    }
+    io::Error::other(format!(
+        "{why}: a reload cannot give it to another group, a restart can; in the service, name the group in \
+         SupplementaryGroups="
+    ))
 }
 
 /// Octets for a group's entry; one with so many members that it does not fit is tried again with twice as many.

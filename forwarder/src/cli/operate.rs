@@ -13,7 +13,7 @@ use super::{Places, output};
 use crate::{
     change::begin::Told,
     config::{self, Config, ConfigError, HistoryConfig},
-    daemon, netlink,
+    daemon, netlink, privileges,
 };
 
 /// `forwarder run`
@@ -57,6 +57,7 @@ pub fn run(
     };
     let config = Config { history, ..config };
     let socket = places.socket.clone().unwrap_or_else(|| config.api.socket.clone());
+    privileges::drop_to(&config)?;
     daemon::run(daemon::RunOptions {
         config,
         bpffs: places.bpffs.clone(),

@@ -69,7 +69,7 @@ use crate::{
         pins::{DEFAULT_BPFFS, Pins, network_namespace, possible_cpus},
     },
     locked::locked,
-    netlink,
+    netlink, privileges,
     punt::follow::Follower,
     samples,
     source::{feed::FeedId, kernel::KernelSource},
@@ -115,6 +115,7 @@ pub fn run(options: RunOptions) -> Result<()> {
         Reload::new(file.clone(), directory.to_path_buf(), told.clone(), beginning)
     });
     let pins = Pins::new(&options.bpffs);
+    privileges::own_alone(pins.dir())?;
     let _lock = pins.lock()?;
     // A set that an earlier controller left stays, whatever happens here; what this start makes goes if it fails.
     let adopted = pins.exist();

@@ -11,7 +11,9 @@ pub fn refusal(why: &io::Error) -> String {
         ErrorKind::AddrNotAvailable => {
             "no interface of this host has that address: `ip -br address` lists them"
         }
-        ErrorKind::PermissionDenied => "ports below 1024 take root or CAP_NET_BIND_SERVICE",
+        ErrorKind::PermissionDenied => {
+            "ports below 1024 take root or CAP_NET_BIND_SERVICE, and where a reload asks for the first one, a restart"
+        }
         _ => return why.to_string(),
     };
     format!("{why}; {advice}")
