@@ -55,6 +55,7 @@ pub const TABLES: &[&str] = &[
     maps::SAMPLE_COUNTERS,
     maps::TRUNKS,
     maps::LAGS,
+    maps::PRESUMED_COUNTERS,
 ];
 
 /// Whether the program has a table's address, so that it must be a single element.

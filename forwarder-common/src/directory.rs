@@ -6,7 +6,7 @@
 use crate::{counters::Counter, plain};
 
 /// Version of every layout in this crate.
-pub const ABI_VERSION: u32 = 8;
+pub const ABI_VERSION: u32 = 9;
 /// First word of [`Meta`].
 pub const MAGIC: u64 = u64::from_le_bytes(*b"forwardr");
 

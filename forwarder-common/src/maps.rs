@@ -56,6 +56,8 @@ pub const SELF_BITS: &str = "SELF_BITS";
 pub const SELF_ADDRESSES: &str = "SELF_ADDRESSES";
 /// Packets and bytes, `[cpu][port][reason]`.
 pub const REASON_COUNTERS: &str = "REASON_COUNTERS";
+/// What would have become of the packets that left with the reason `dry-run`: packets and bytes, `[cpu][port][reason]`.
+pub const PRESUMED_COUNTERS: &str = "PRESUMED_COUNTERS";
 /// Packets and bytes, `[cpu][slot]`.
 pub const PREFIX_COUNTERS: &str = "PREFIX_COUNTERS";
 /// Packets and bytes by the prefix their source is in, `[cpu][slot]`; one entry where that is not counted.
@@ -120,6 +122,7 @@ pub const SHARED_TABLES: &[&str] = &[
 /// Maps the live program counts in. A tracing instance has its own, so that it leaves no mark.
 pub const COUNTERS: &[&str] = &[
     REASON_COUNTERS,
+    PRESUMED_COUNTERS,
     PREFIX_COUNTERS,
     SOURCE_COUNTERS,
     PAIRS,

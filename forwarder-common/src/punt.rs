@@ -163,6 +163,7 @@ pub const fn kind(reason: Reason) -> Kind {
         | Reason::MemberInactive
         | Reason::NoHeadroom
         | Reason::MultiBuffer
+        | Reason::DryRun
         | Reason::Internal => Kind::Never,
         // These are not passed.
         Reason::Forwarded

@@ -124,6 +124,7 @@ reasons! {
     MemberInactive, Pass, "member-inactive", "Came in on a link that its bond does not use now: the kernel knows what of that it takes";
     NoHeadroom, Pass, "no-headroom", "The driver leaves no room in front of the frame for its VLAN tag";
     MultiBuffer, Pass, "multi-buffer", "In several buffers, and its egress takes frames in one alone, or its headers are not in the first";
+    DryRun, Pass, "dry-run", "Would have been forwarded or dropped: the controller runs with --dry-run, and the kernel does everything";
 }
 
 impl Reason {

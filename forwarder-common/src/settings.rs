@@ -24,7 +24,10 @@ pub struct Settings {
     pub sample_rate: u32,
     /// Octets of a frame in a sample, 1 to [`crate::sample::HEADER`].
     pub sample_octets: u32,
+    /// 1: everything is decided and nothing done: what would be forwarded or dropped passes with [`crate::reason::Reason::DryRun`].
+    /// A word of its own, so that nothing else is written with it.
+    pub dry_run: u64,
     /// Zero.
-    pub reserved: [u64; 2],
+    pub reserved: u64,
 }
 plain!(Settings, 64);

@@ -70,7 +70,7 @@ pub struct Trace {
     pub interface: u32,
     /// ifindex of the device it is sent out by.
     pub device: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// Reason that was decided on: another than `reason` in a dry run, where the packet passes all the same.
+    pub decided: u32,
 }
 plain!(Trace, 56);

@@ -27,6 +27,21 @@ pub fn exit(cpu: u32, port: u32, reason: usize, bytes: usize) {
     }
 }
 
+/// Whether packets are only decided about, and all passed to the kernel.
+#[inline(always)]
+pub fn is_dry_run() -> bool {
+    maps::SETTINGS.get().dry_run != 0
+}
+
+/// Counts what would have become of a packet that passes because of a dry run.
+#[inline(always)]
+pub fn presumed(cpu: u32, port: u32, reason: usize, bytes: usize) {
+    if let Some(counters) = maps::PRESUMED_COUNTERS.get_ptr_mut(cpu * maps::PORTS.length() + port) {
+        // SAFETY: this CPU's entry; see above.
+        add(unsafe { &mut (*counters)[reason & (Reason::SLOTS - 1)] }, bytes);
+    }
+}
+
 /// The verifier keeps one of the two ways.
 #[inline(always)]
 fn prefix(index: u32) -> Option<*mut Counter> {
@@ -109,9 +124,12 @@ unsafe fn settle_word(word: *mut u64, counter: impl FnOnce(u32) -> Option<*mut C
 }
 
 /// Counts a packet that a blackhole route throws away, by its next hop: each such route has one of its own as long as there
-/// are enough.
+/// are enough. In a dry run it throws nothing away.
 #[inline(always)]
 pub fn discarded(cpu: u32, id: u32, bytes: usize) {
+    if is_dry_run() {
+        return;
+    }
     if let Some(counter) = maps::NEXTHOP_COUNTERS.get_ptr_mut(cpu * maps::NEXTHOP_COUNT.length() + id) {
         // SAFETY: this CPU's entry.
         add(unsafe { &mut *counter }, bytes);

@@ -61,6 +61,29 @@ functions! {
     leave_trace<Traced>;
 }
 
+/// What was decided, where a packet comes here with this reason: [`Reason::DryRun`] stands for a packet that would be forwarded.
+#[inline(always)]
+fn presumption(reason: usize) -> usize {
+    if reason == Reason::DryRun.index() {
+        Reason::Forwarded.index()
+    } else {
+        reason
+    }
+}
+
+/// The reason to leave with of a packet that was about to leave with `reason`. In a dry run nothing is dropped; what would have
+/// been, or would have been forwarded, is counted as that beside the reason that it truly leaves with.
+#[inline(always)]
+fn presume(cpu: u32, port: u32, reason: usize, bytes: usize) -> usize {
+    let would_be_sent = reason == Reason::DryRun.index();
+    let would_be_dropped = DROP >> (reason & (Reason::SLOTS - 1)) & 1 != 0 && count::is_dry_run();
+    if !(would_be_sent || would_be_dropped) {
+        return reason;
+    }
+    count::presumed(cpu, port, presumption(reason), bytes);
+    Reason::DryRun.index()
+}
+
 #[inline(always)]
 fn decide<N: Notes>(ctx: *mut xdp_md, inlet: Inlet, answer: Answer) -> u32 {
     let port = inlet.port();
@@ -72,16 +95,19 @@ fn decide<N: Notes>(ctx: *mut xdp_md, inlet: Inlet, answer: Answer) -> u32 {
     if reason == Reason::Internal.index() {
         log::internal(ctx);
     }
-    let reason = punt::admit::<N>(ctx, cpu, inlet, reason);
-    N::note(|t| (t.port, t.reason) = (port, reason as u32));
+    let decided = punt::admit::<N>(ctx, cpu, inlet, reason);
+    let reason = presume(cpu, port, decided, bytes);
+    N::note(|t| (t.port, t.reason, t.decided) = (port, reason as u32, presumption(decided) as u32));
     count::exit(cpu, port, reason, bytes);
     // What comes in by an interface without a port is nobody's to sample.
     if !N::TAKEN && port != 0 {
         let pending = maps::PENDING.get_ptr_mut(cpu).unwrap_or(core::ptr::null_mut());
         sample::consider(ctx.ctx, pending, reason, (0, 0), bytes);
     }
-    // Whichever way it goes on: a rule that marks is no business of the routes.
-    answer.mark(ctx, inlet.tags());
+    // Whichever way it goes on: a rule that marks is no business of the routes. In a dry run nothing is written.
+    if !count::is_dry_run() {
+        answer.mark(ctx, inlet.tags());
+    }
     if DROP >> reason & 1 != 0 {
         xdp_action::XDP_DROP
     } else {

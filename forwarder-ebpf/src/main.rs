@@ -131,7 +131,8 @@ mod program {
             Ok(tags) => tags,
             Err(exit) => return leave::ask::<N>(ctx, arrival.inlet(), exit, answer),
         };
-        N::note(|t| (t.port, t.reason) = (interface.port, Reason::Forwarded as u32));
+        let sent = Reason::Forwarded as u32;
+        N::note(|t| (t.port, t.reason, t.decided) = (interface.port, sent, sent));
         count::exit(cpu, interface.port, Reason::Forwarded.index(), bytes);
         answer.mark(ctx, tags);
         xdp_action::XDP_REDIRECT
@@ -306,6 +307,10 @@ mod program {
         N::note(|t| t.device = device);
         redirect::ask(device)?;
         N::stage(Stage::Redirect);
+        // The last moment before the first write.
+        if count::is_dry_run() {
+            return Err(Reason::DryRun.into());
+        }
         if padding != 0 {
             let ctx = arrival.ctx;
             redirect::cut(ctx, padding)?;

@@ -57,6 +57,7 @@ direct! {
     ASKED: Table<Asked>;
     SELF_BITS: Single<[u64; SELF_WORDS]>;
     REASON_COUNTERS: Table<ReasonCounters>;
+    PRESUMED_COUNTERS: Table<ReasonCounters>;
     PAIRS: Table<Counter>;
     PENDING: Table<Pending>;
     NEXTHOP_COUNTERS: Table<Counter>;

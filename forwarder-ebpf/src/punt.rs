@@ -16,6 +16,7 @@ use network_types::ip::IpProto;
 use crate::{
     Inlet,
     class::{self, Sorted},
+    count,
     direct::opaque,
     limit::{self, Price},
     maps,
@@ -218,6 +219,12 @@ fn kind_of(reason: u32) -> Kind {
     }
 }
 
+/// What a packet that is too much counts for: nothing in a dry run, where it is let up all the same.
+#[inline(always)]
+fn refused() -> u64 {
+    u64::from(!count::is_dry_run())
+}
+
 /// Drop reasons stand in the order of the classes.
 const fn limited(class: u32) -> u32 {
     const {
@@ -307,7 +314,7 @@ fn in_session(address: u64, sorted: &Sorted, states: *mut PuntStates, now: u64) 
         return true;
     };
     if share.ahead(now) > allowed.share_burst {
-        state.over_share = state.over_share.wrapping_add(1);
+        state.over_share = state.over_share.wrapping_add(refused());
         return false;
     }
     share.charge(now, allowed.share_cost);
@@ -330,7 +337,7 @@ fn is_admitted(
     let Some(share) = Share::of(hash) else { return true };
     let ahead = share.ahead(now);
     if ahead > allowed.share_burst {
-        state.over_share = state.over_share.wrapping_add(1);
+        state.over_share = state.over_share.wrapping_add(refused());
         return false;
     }
     let Some(store) = maps::PUNT_LIMITERS.get_ptr_mut(class) else {
@@ -361,7 +368,7 @@ fn is_admitted(
         }
         let quiet = ahead <= allowed.share_burst / QUIET_PART;
         if !quiet || !(remembers(set, print, now) || is_peer(sorted, is_known)) {
-            state.dropped = state.dropped.wrapping_add(1);
+            state.dropped = state.dropped.wrapping_add(refused());
             return false;
         }
         let reserve = || maps::PUNT_LIMITERS.get_ptr_mut(CLASSES as u32 + class);
@@ -371,7 +378,7 @@ fn is_admitted(
             &mut state.reserve_until,
             reserve,
         ) {
-            state.dropped = state.dropped.wrapping_add(1);
+            state.dropped = state.dropped.wrapping_add(refused());
             return false;
         }
         state.reserved = state.reserved.wrapping_add(1);

@@ -15,7 +15,7 @@ use forwarder_common::{
 };
 
 use crate::{
-    Inlet,
+    Inlet, count,
     direct::opaque,
     fields::{self, Walk},
     limit::{self, Price},
@@ -320,7 +320,7 @@ fn meet(verdict: &Verdict, cpu: u32, bytes: usize) -> u32 {
     } else {
         Reason::RateLimited as u32
     };
-    if dropped != 0 {
+    if dropped != 0 && !count::is_dry_run() {
         state.dropped.packets = state.dropped.packets.wrapping_add(1);
         state.dropped.bytes = state.dropped.bytes.wrapping_add(bytes as u64);
     }

@@ -27,5 +27,6 @@ pub mod privileges;
 pub mod punt;
 pub mod rib;
 pub mod samples;
+pub mod shadow;
 pub mod source;
 pub mod stats;

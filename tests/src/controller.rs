@@ -56,12 +56,32 @@ impl<'a> Controller<'a> {
         Controller::spawn_by(lab, config, lab.command("router", binary()?))
     }
 
+    /// Starts it with words more, and waits until its feeds are in step.
+    ///
+    /// # Errors
+    /// It ends, with what it said.
+    pub fn start_with(lab: &'a Lab, config: &Path, words: &[&str]) -> Result<Controller<'a>> {
+        let command = lab.command("router", binary()?);
+        let mut controller = Controller::spawn_words(lab, config, command, words)?;
+        controller.ready()?;
+        Ok(controller)
+    }
+
     /// Starts it by a command of its own, such as one that takes rights away, and does not wait. The command must end in a
     /// binary of ours, and become it.
     ///
     /// # Errors
     /// It cannot be run.
-    pub fn spawn_by(lab: &'a Lab, config: &Path, mut command: Command) -> Result<Controller<'a>> {
+    pub fn spawn_by(lab: &'a Lab, config: &Path, command: Command) -> Result<Controller<'a>> {
+        Controller::spawn_words(lab, config, command, &[])
+    }
+
+    fn spawn_words(
+        lab: &'a Lab,
+        config: &Path,
+        mut command: Command,
+        words: &[&str],
+    ) -> Result<Controller<'a>> {
         let log = lab.dir().join("forwarder.log");
         let file = File::options().create(true).append(true).open(&log)?;
         let child = command
@@ -72,6 +92,7 @@ impl<'a> Controller<'a> {
             .arg(lab.pins())
             .arg("--socket")
             .arg(lab.socket())
+            .args(words)
             .env("RUST_LOG", "info")
             .stdout(Stdio::null())
             .stderr(file)

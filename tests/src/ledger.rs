@@ -12,6 +12,8 @@ use forwarder_common::{
 pub enum Name {
     /// A port's counter of a reason's index.
     Reason(u32, usize),
+    /// A port's count of what would have become of packets in a dry run, by a reason's index.
+    Presumed(u32, usize),
     /// A prefix's slot.
     Slot(u32),
     /// A next hop's id.
@@ -31,6 +33,8 @@ pub enum Name {
 pub struct Ledger {
     /// By port and reason index.
     pub reasons: Vec<[Counter; Reason::SLOTS]>,
+    /// By port and reason index.
+    pub presumed: Vec<[Counter; Reason::SLOTS]>,
     /// By slot.
     pub slots: Vec<Counter>,
     /// By next-hop id.
@@ -49,6 +53,7 @@ impl Ledger {
         let sizes = tables.sizes;
         Ledger {
             reasons: (0..sizes.ports).map(|port| tables.reasons(port)).collect(),
+            presumed: (0..sizes.ports).map(|port| tables.presumed(port)).collect(),
             slots: (0..sizes.slots).map(|slot| tables.slot_counter(slot)).collect(),
             nexthops: (0..sizes.nexthops).map(|id| tables.nexthop_counter(id)).collect(),
             egress: (0..sizes.ports).map(|port| tables.egress(port)).collect(),
@@ -70,6 +75,11 @@ impl Ledger {
         for (port, (now, then)) in self.reasons.iter().zip(&before.reasons).enumerate() {
             for index in 0..Reason::SLOTS {
                 note(Name::Reason(port as u32, index), now[index], then[index]);
+            }
+        }
+        for (port, (now, then)) in self.presumed.iter().zip(&before.presumed).enumerate() {
+            for index in 0..Reason::SLOTS {
+                note(Name::Presumed(port as u32, index), now[index], then[index]);
             }
         }
         for (slot, (now, then)) in self.slots.iter().zip(&before.slots).enumerate() {

@@ -8,7 +8,7 @@ use forwarder_tests::{
     bird::Bird,
     controller::Controller,
     lab::Lab,
-    operator::{candidates, figure, is, settle, source, wait_source},
+    operator::{candidates, figure, is, patient, settle, source, wait_source},
     overlap::{self, BOTH, STILL, follow, prefixes},
     table, traffic,
 };
@@ -88,6 +88,14 @@ fn packets_follow_the_feed_where_the_kernel_has_another_route() -> Result<()> {
         told[1]["by"] == "kernel" && told[1]["why"] == "lost: order of sources",
         "{told:?}"
     );
+
+    // What the feed says is not held against the kernel, which has other routes, or none.
+    patient(&lab, "the shadow check to leave the feed's routes out", || {
+        let shadow = lab.json("status")?[0]["shadow"].clone();
+        ensure!(shadow["differing"] == 0, "{shadow}");
+        Ok((figure(&shadow, "left_out")? > 100).then_some(()))
+    })?;
+    ensure!(!controller.log().contains("disagree"), "{}", controller.log());
 
     // Some are withdrawn: the kernel's routes count.
     bird.configure(&self::bird(4..BOTH, "")?)?;

@@ -6,7 +6,6 @@ use anyhow::{Context, Result};
 use forwarder_common::directory::{COUNTING, SlotEntry};
 
 use super::{
-    kernel::{self, Agreement},
     output::{self, Paint, or_dash},
     reader::Reader,
 };
@@ -15,6 +14,7 @@ use crate::{
         dump,
         lookup::{RouteAnswer, RouteQuery, route_get},
     },
+    shadow::agreement::{self, Agreement},
     stats::{
         lookup::{LookupRow, lookup as ask},
         path::{Backup, Decision, Hop, Paths},
@@ -35,7 +35,7 @@ pub fn lookup(reader: &Reader, address: IpAddr, json: bool) -> Result<bool> {
             .unwrap_or_else(|| format!("if{ifindex}"))
     };
     let answer = route_get(RouteQuery::matching(address)).context("the kernel does not answer")?;
-    let agreement = kernel::compare(address, &decision(&rows, &names), &answer);
+    let agreement = agreement::compare(address, &decision(&rows, &names), &answer);
     let ours = rows.len();
     rows.extend(kernel_rows(address, &answer, &ifname));
     if json {
@@ -92,7 +92,7 @@ fn kernel_rows(address: IpAddr, answer: &RouteAnswer, ifname: &dyn Fn(u32) -> St
     let base = LookupRow {
         by: "kernel".to_string(),
         address: address.to_string(),
-        state: kernel::word(answer).to_string(),
+        state: agreement::word(answer).to_string(),
         ..LookupRow::default()
     };
     let RouteAnswer::Route(found) = answer else {

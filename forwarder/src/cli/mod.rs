@@ -12,7 +12,6 @@ mod client;
 mod doctor;
 mod figures;
 mod filter;
-mod kernel;
 mod lookup;
 mod lookup_table;
 mod operate;
@@ -105,6 +104,9 @@ enum Command {
         /// Keep samples of the past in this directory, whatever the configuration says; "off": none
         #[arg(long, value_name = "DIR")]
         history: Option<PathBuf>,
+        /// Decide about every packet and do nothing: all go to the kernel untouched, and are counted as what would have become of them
+        #[arg(long)]
+        dry_run: bool,
     },
     /// Keep what a feed says, octet by octet with its time, in a file, until Ctrl-C
     Record {
@@ -261,7 +263,15 @@ fn run(cli: Cli) -> Result<u8> {
             interface,
             record,
             history,
-        } => operate::run(&cli.places, &file.config, &interface, record, history.as_deref()),
+            dry_run,
+        } => operate::run(
+            &cli.places,
+            &file.config,
+            &interface,
+            record,
+            history.as_deref(),
+            dry_run,
+        ),
         Command::Record { words, file } => record::record(&words, &file.config),
         Command::Check {
             file,

@@ -23,6 +23,7 @@ pub fn run(
     interfaces: &[String],
     record: Option<PathBuf>,
     history: Option<&Path>,
+    dry_run: bool,
 ) -> Result<bool> {
     let filter = EnvFilter::try_from_env("FORWARDER_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt()
@@ -63,6 +64,7 @@ pub fn run(
         bpffs: places.bpffs.clone(),
         socket,
         record,
+        dry_run,
         beginning,
     })?;
     Ok(true)

@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     daemon::state::{BondState, HistoryState},
+    shadow::Shadow,
     source::{bgp, feed::SessionView},
     stats::{
         self, StatusRow,
@@ -34,6 +35,10 @@ pub fn status(reader: &Reader, json: bool) -> Result<bool> {
 
 fn screen(row: &StatusRow, paint: Paint) -> String {
     let mut lines: Vec<(&str, String)> = Vec::new();
+    if row.dry_run {
+        let what = "every packet goes to the kernel; `forwarder drops` tells what would have become of it";
+        lines.push(("DRY RUN", paint.bad(what)));
+    }
     let controller = match (row.pid, row.uptime) {
         (Some(pid), Some(uptime)) => format!("{}, pid {pid}, up {}", paint.good("running"), span(uptime)),
         _ => paint.bad("not running"),
@@ -139,6 +144,9 @@ fn screen(row: &StatusRow, paint: Paint) -> String {
         "sums",
         format!("{sums}; {} lost in egress drivers", grouped(row.lost_packets)),
     ));
+    if let Some(shadow) = &row.shadow {
+        lines.push(("shadow", shadow_line(shadow, paint)));
+    }
     if row.problems.is_empty() {
         lines.push(("problems", paint.good("none")));
     }
@@ -150,6 +158,23 @@ fn screen(row: &StatusRow, paint: Paint) -> String {
         text += &format!("{} {value}\n", paint.bold(&format!("{name:10}")));
     }
     text
+}
+
+/// Tables and kernel compared, in a line.
+fn shadow_line(shadow: &Shadow, paint: Paint) -> String {
+    let differing = match shadow.differing {
+        0 => paint.good("no prefix differs"),
+        1 => paint.bad("1 prefix differs"),
+        many => paint.bad(&format!("{} prefixes differ", grouped(many))),
+    };
+    let mut line = format!(
+        "{} addresses compared with the kernel's routes, {differing}",
+        grouped(shadow.checked)
+    );
+    if shadow.left_out > 0 {
+        line += &format!("; {} left out, which feeds decide", grouped(shadow.left_out));
+    }
+    line
 }
 
 /// A source in a line.

@@ -33,7 +33,7 @@ use std::{
     hash::{BuildHasher, RandomState},
     path::{Path, PathBuf},
     sync::{
-        Arc, RwLock,
+        Arc, Mutex, RwLock,
         atomic::{AtomicBool, Ordering},
         mpsc::Receiver,
     },
@@ -72,6 +72,7 @@ use crate::{
     netlink, privileges,
     punt::follow::Follower,
     samples,
+    shadow::{self, Shadow},
     source::{feed::FeedId, kernel::KernelSource},
     stats::{self, LinkStats},
 };
@@ -84,6 +85,8 @@ pub struct RunOptions {
     pub bpffs: PathBuf,
     /// Socket of the API.
     pub socket: PathBuf,
+    /// Packets are only decided about, and all passed to the kernel.
+    pub dry_run: bool,
     /// Where to keep what feeds read.
     pub record: Option<PathBuf>,
     /// The file of the configuration and how this process began; none where interfaces were named in its place.
@@ -119,6 +122,7 @@ pub fn run(options: RunOptions) -> Result<()> {
     let _lock = pins.lock()?;
     // A set that an earlier controller left stays, whatever happens here; what this start makes goes if it fails.
     let adopted = pins.exist();
+    let was_dry = adopted.then(|| pins.open(true).map(|tables| tables.is_dry_run()));
     let started = prepare(&pins, &options.config)
         .and_then(|()| Controller::start(&pins, &options, reload.as_ref(), !adopted));
     let mut controller = match started {
@@ -126,6 +130,13 @@ pub fn run(options: RunOptions) -> Result<()> {
         Err(why) => {
             if !adopted && let Err(left) = pins.remove() {
                 warn!("{left:#}");
+            }
+            if options.dry_run
+                && let Some(Ok(false)) = was_dry
+                && let Ok(tables) = pins.open(true)
+            {
+                tables.set_dry_run(false);
+                warn!("the start failed: there is no dry run, and what forwarded before goes on forwarding");
             }
             if let Some(reload) = &reload {
                 reload.put_back(&why);
@@ -247,6 +258,9 @@ struct Controller {
     sampler: Option<std::thread::JoinHandle<()>>,
     /// None where nothing is sampled.
     samples: Option<samples::Running>,
+    /// What the shadow check tells, and its thread.
+    shadow: Arc<Mutex<Shadow>>,
+    shadowing: Option<std::thread::JoinHandle<()>>,
     /// What the sampler tells.
     sampled: sampler::Told,
     /// What punt classes count, from second to second.
@@ -291,6 +305,10 @@ impl Controller {
         if interfaces.programs().attach_tracepoints()? {
             ports::rebase_egress(engine.view());
         }
+        // Before a packet could be forwarded; the other way round not before all is as it must be.
+        if options.dry_run {
+            engine.view().set_dry_run(true);
+        }
         interfaces.start(&mut engine, &links)?;
         let stop = Arc::new(AtomicBool::new(false));
         let hung_up = Arc::new(AtomicBool::new(false));
@@ -313,6 +331,16 @@ impl Controller {
         };
         let (sampled, sampler) = sampler::start(pins, needs)?;
         let samples = start_samples(pins, config, &engine, &stop)?;
+        let feeds_forward = routes.sources.iter().any(|source| *source != Source::Kernel);
+        let asker_of_shadow = asker.clone();
+        let shadow_needs = shadow::Needs {
+            feeds: feeds_forward.then(|| -> Box<stats::Candidates> {
+                Box::new(move |selection| asker_of_shadow.ask(selection))
+            }),
+            live: Arc::clone(&sampled.live),
+            state: Arc::clone(&state),
+            stop: Arc::clone(&stop),
+        };
         let known = Known {
             state: Arc::clone(&state),
             link_stats: Arc::clone(&link_stats),
@@ -330,6 +358,7 @@ impl Controller {
         interfaces.reconcile(&mut engine);
         interfaces.describe(&mut engine);
         let rules = Rules::adopt(engine.view());
+        let (shadow, shadowing) = shadow::start(pins, shadow_needs)?;
         let mut controller = Controller {
             config: config.clone(),
             rules,
@@ -354,6 +383,8 @@ impl Controller {
             server: Some(server),
             sampler: Some(sampler),
             samples,
+            shadow,
+            shadowing: Some(shadowing),
             sampled,
             limits: stats::limits::Watch::default(),
             residues: stats::residue::Watch::default(),
@@ -373,7 +404,22 @@ impl Controller {
             controller.engine.view().set_samples(rate, header);
         }
         let (v4, v6) = controller.engine.fib.len();
-        info!(ipv4 = v4, ipv6 = v6, "forwarding");
+        let was_dry = controller.engine.view().is_dry_run();
+        controller.engine.view().set_dry_run(options.dry_run);
+        if options.dry_run {
+            warn!(
+                ipv4 = v4,
+                ipv6 = v6,
+                "dry run: every packet goes to the kernel, and is counted as what would have become of it"
+            );
+        } else {
+            if was_dry {
+                warn!(
+                    "the dry run of the controller before is over: packets are forwarded and dropped from now on"
+                );
+            }
+            info!(ipv4 = v4, ipv6 = v6, "forwarding");
+        }
         Ok(controller)
     }
 
@@ -464,7 +510,8 @@ impl Controller {
                 self.tell();
                 if let Ok(state) = self.state.read() {
                     let interfaces = self.config.interfaces.len();
-                    service.tell(service::sentence(&state, self.engine.fib.len(), interfaces));
+                    let dry = self.engine.view().is_dry_run();
+                    service.tell(service::sentence(&state, dry, self.engine.fib.len(), interfaces));
                 }
             }
         }
@@ -625,11 +672,14 @@ impl Controller {
         let blackholes = self.blackholes.rows(self.engine.view(), now, elapsed);
         let limits = self.limits.rows(self.engine.view(), elapsed);
         problems.extend(limits.iter().filter_map(stats::limits::problem));
+        let shadow = locked(&self.shadow).clone();
+        problems.extend(shadow.problems());
         let history = locked(&self.sampled.history).clone();
         let missing = history.why.as_ref().filter(|_| history.is_problem);
         problems.extend(missing.map(|why| format!("the history is not written: {why}")));
         if let Ok(mut state) = self.state.write() {
             state.history = history;
+            state.shadow = shadow;
             if let Some(samples) = &self.samples {
                 state.samples = locked(&samples.told).clone();
             }
@@ -662,7 +712,12 @@ impl Controller {
         self.engine.view().set_samples(0, 0);
         self.stop.store(true, Ordering::Relaxed);
         let samples = self.samples.take().map(|samples| samples.thread);
-        let threads = [self.server.take(), self.sampler.take(), samples];
+        let threads = [
+            self.server.take(),
+            self.sampler.take(),
+            self.shadowing.take(),
+            samples,
+        ];
         for thread in threads.into_iter().flatten() {
             let _ = thread.join();
         }

@@ -70,8 +70,9 @@ impl Drop for Service {
 }
 
 /// Of the state, what fits the line of `systemctl status`.
-pub fn sentence(state: &State, (ipv4, ipv6): (usize, usize), interfaces: usize) -> String {
-    let mut text = format!("forwarding on {interfaces} interfaces, {ipv4} IPv4 and {ipv6} IPv6 prefixes");
+pub fn sentence(state: &State, dry_run: bool, (ipv4, ipv6): (usize, usize), interfaces: usize) -> String {
+    let does = if dry_run { "dry run" } else { "forwarding" };
+    let mut text = format!("{does} on {interfaces} interfaces, {ipv4} IPv4 and {ipv6} IPv6 prefixes");
     match state.problems.as_slice() {
         [] => {}
         [one] => text += &format!("; problem: {one}"),

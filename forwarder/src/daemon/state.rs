@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     config::Role,
+    shadow::Shadow,
     source::feed::{FeedTable, SessionView},
     stats::{BlackholeRow, LimitRow, RuleRow},
 };
@@ -57,6 +58,8 @@ pub struct State {
     pub gateways: Vec<GatewayState>,
     /// The configuration.
     pub config: ConfigState,
+    /// Tables and kernel compared.
+    pub shadow: Shadow,
     /// What is wrong, in sentences.
     pub problems: Vec<String>,
 }

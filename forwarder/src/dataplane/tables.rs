@@ -1,6 +1,6 @@
 //! Every map of the data path as typed memory, and how large each is.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use forwarder_common::{
     account::{self, AccountEntry},
@@ -103,6 +103,11 @@ impl Sizes {
             (maps::RULES, 2, size(size_of::<RuleSet>())),
             (maps::SELF_BITS, 1, size(SELF_WORDS * 8)),
             (maps::REASON_COUNTERS, per_port, size(size_of::<ReasonCounters>())),
+            (
+                maps::PRESUMED_COUNTERS,
+                per_port,
+                size(size_of::<ReasonCounters>()),
+            ),
             (
                 maps::PREFIX_COUNTERS,
                 self.cpus * self.slots,
@@ -259,6 +264,8 @@ pub struct Tables {
     pub self_bits: Region,
     /// `[cpu][port][reason]`.
     pub reason_counters: Array<Counter>,
+    /// `[cpu][port][reason]`: what would have become of packets that passed because of a dry run.
+    pub presumed_counters: Array<Counter>,
     /// `[cpu][slot]`.
     pub prefix_counters: Array<Counter>,
     /// `[cpu][slot]`, where packets are counted by source prefix.
@@ -338,6 +345,7 @@ impl Tables {
             punt_limiters: Array::new(region(maps::PUNT_LIMITERS)?, punt::LIMITERS),
             self_bits: region(maps::SELF_BITS)?,
             reason_counters: Array::new(region(maps::REASON_COUNTERS)?, cpus * ports * Reason::SLOTS),
+            presumed_counters: Array::new(region(maps::PRESUMED_COUNTERS)?, cpus * ports * Reason::SLOTS),
             prefix_counters: Array::new(region(maps::PREFIX_COUNTERS)?, cpus * slots),
             source_counters: Array::new(region(maps::SOURCE_COUNTERS)?, source_counters as usize),
             source_baselines: Array::new(region(maps::SOURCE_BASELINES)?, source_baselines as usize),
@@ -432,11 +440,21 @@ impl Tables {
 
     /// Counts of a port by reason, over all CPUs.
     pub fn reasons(&self, port: u32) -> [Counter; Reason::SLOTS] {
+        self.by_reason(&self.reason_counters, port)
+    }
+
+    /// What would have become of a port's packets that passed because of a dry run, by reason, over all CPUs: they are those
+    /// that [`Self::reasons`] has under [`Reason::DryRun`].
+    pub fn presumed(&self, port: u32) -> [Counter; Reason::SLOTS] {
+        self.by_reason(&self.presumed_counters, port)
+    }
+
+    fn by_reason(&self, counters: &Array<Counter>, port: u32) -> [Counter; Reason::SLOTS] {
         let mut sums = [Counter::default(); Reason::SLOTS];
         for cpu in 0..self.sizes.cpus {
             let base = (cpu * self.sizes.ports + port) as usize * Reason::SLOTS;
             for (index, sum) in sums.iter_mut().enumerate() {
-                *sum = sum.plus(self.reason_counters.get(base + index));
+                *sum = sum.plus(counters.get(base + index));
             }
         }
         sums
@@ -472,6 +490,20 @@ impl Tables {
     pub fn set_samples(&self, rate: u32, octets: u32) {
         let word = self.settings.word(0, std::mem::offset_of!(Settings, sample_rate));
         word.store(sample::settings_word(rate, octets), Ordering::Release);
+    }
+
+    /// Whether packets are only decided about, and all passed to the kernel.
+    pub fn is_dry_run(&self) -> bool {
+        self.dry_run().load(Ordering::Acquire) != 0
+    }
+
+    /// Has packets only decided about from now on, or has done with them what is decided.
+    pub fn set_dry_run(&self, dry: bool) {
+        self.dry_run().store(u64::from(dry), Ordering::Release);
+    }
+
+    fn dry_run(&self) -> &AtomicU64 {
+        self.settings.word(0, std::mem::offset_of!(Settings, dry_run))
     }
 
     /// The ifindex of a VLAN on a port; 0 where there is none.

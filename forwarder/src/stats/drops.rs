@@ -17,7 +17,8 @@ pub struct DropRow {
     pub ifname: String,
     /// The reason's name.
     pub reason: String,
-    /// "pass": to the kernel. "drop": dropped. "lost": forwarded, and lost before or in the driver.
+    /// "pass": to the kernel. "drop": dropped. "lost": forwarded, and lost before or in the driver. "would-forward" and "would-drop":
+    /// of what passed with the reason "dry-run", what would have become of it.
     pub verdict: String,
     /// Packets.
     pub packets: u64,
@@ -26,6 +27,11 @@ pub struct DropRow {
     /// The reason in a sentence.
     pub help: String,
 }
+
+/// Verdict of a dry run: the packet passed, and would have been forwarded.
+pub const WOULD_FORWARD: &str = "would-forward";
+/// The same of one that would have been dropped.
+pub const WOULD_DROP: &str = "would-drop";
 
 /// A row for each reason that has counted; with `all`, for each there is. The most frequent first, by interface.
 pub fn drops(tables: &Tables, all: bool) -> Vec<DropRow> {
@@ -48,6 +54,7 @@ pub fn drops(tables: &Tables, all: bool) -> Vec<DropRow> {
                 help: reason.help().to_string(),
             });
         }
+        rows.extend(presumed(tables, port, &ifname));
         let egress = tables.egress(port);
         for (stage, counts) in [
             ("redirect", &egress.redirect_errors),
@@ -70,6 +77,30 @@ pub fn drops(tables: &Tables, all: bool) -> Vec<DropRow> {
         rows[start..].sort_by_key(|row| std::cmp::Reverse(row.packets));
     }
     rows
+}
+
+/// What would have become of packets that passed because of a dry run.
+fn presumed(tables: &Tables, port: u32, ifname: &str) -> Vec<DropRow> {
+    let counters = tables.presumed(port);
+    let row = |reason: &Reason| {
+        let verdict = match reason.policy() {
+            Policy::Forward => WOULD_FORWARD,
+            Policy::Drop => WOULD_DROP,
+            Policy::Pass => return None,
+        };
+        let counter = counters[reason.index()];
+        Some(DropRow {
+            ifname: ifname.to_string(),
+            reason: reason.name().to_string(),
+            verdict: verdict.to_string(),
+            packets: counter.packets,
+            bytes: Some(counter.bytes),
+            help: format!("Passed in a dry run: {}", reason.help()),
+        })
+    };
+    let rows = Reason::ALL.iter().filter_map(row);
+    // Nobody wants to read of it who never had one.
+    rows.filter(|row| row.packets > 0).collect()
 }
 
 /// The kind in a sentence.
@@ -118,6 +149,27 @@ mod tests {
         assert!(rows[1].help.contains("must not appear on the Internet"));
         let value = serde_json::to_value(&rows[2]).unwrap();
         assert!(value["bytes"].is_null());
+    }
+
+    #[test]
+    fn a_dry_run_tells_what_would_have_become_of_packets() {
+        use forwarder_common::counters::Counter;
+        let tables = sample::tables();
+        for (reason, packets) in [(Reason::Forwarded, 9), (Reason::Rule, 4)] {
+            let at = Reason::SLOTS + reason.index();
+            tables.presumed_counters.set(at, &Counter { packets, bytes: 0 });
+        }
+        let rows = drops(&tables, false);
+        let would: Vec<_> = rows
+            .iter()
+            .filter(|row| row.verdict.starts_with("would-"))
+            .map(|row| (row.reason.as_str(), row.verdict.as_str(), row.packets))
+            .collect();
+        assert_eq!(would, [("forwarded", WOULD_FORWARD, 9), ("rule", WOULD_DROP, 4)]);
+        assert!(
+            rows.iter()
+                .all(|row| row.ifname == "transit0" || row.verdict == "lost")
+        );
     }
 
     #[test]

@@ -11,6 +11,7 @@ use crate::{
     },
     dataplane::Tables,
     fib::slots::RESERVED,
+    shadow::Shadow,
     source::feed::{FeedTable, SessionView},
 };
 
@@ -31,6 +32,9 @@ pub struct StatusRow {
     pub max_age: f64,
     /// Packets pass to the kernel because of that.
     pub stale: bool,
+    /// Packets are only decided about, and all pass to the kernel (`forwarder run --dry-run`).
+    #[serde(default)]
+    pub dry_run: bool,
     /// IPv4 prefixes laid.
     pub prefixes_ipv4: u64,
     /// IPv6 prefixes laid.
@@ -105,6 +109,9 @@ pub struct StatusRow {
     /// Virtual gateways, likewise.
     #[serde(default)]
     pub gateways: Vec<GatewayState>,
+    /// Tables and kernel compared; null while no controller runs.
+    #[serde(default)]
+    pub shadow: Option<Shadow>,
     /// What is wrong, in sentences.
     pub problems: Vec<String>,
 }
@@ -243,6 +250,7 @@ pub fn status(tables: &Tables, state: Option<&State>, interfaces: &[InterfaceRow
         heartbeat_age: age_ns.map(seconds),
         max_age: seconds(settings.max_age_ns),
         stale,
+        dry_run: tables.is_dry_run(),
         prefixes_ipv4: usage.prefixes_ipv4,
         prefixes_ipv6: usage.prefixes_ipv6,
         refused_ipv4: state.map(|state| state.refused_ipv4),
@@ -276,6 +284,7 @@ pub fn status(tables: &Tables, state: Option<&State>, interfaces: &[InterfaceRow
         bonds: Vec::new(),
         config: ConfigState::default(),
         gateways: Vec::new(),
+        shadow: None,
         problems: Vec::new(),
     };
     if let Some(state) = state {
@@ -283,6 +292,7 @@ pub fn status(tables: &Tables, state: Option<&State>, interfaces: &[InterfaceRow
         row.history = Some(state.history.clone());
         row.bonds.clone_from(&state.bonds);
         row.gateways.clone_from(&state.gateways);
+        row.shadow = Some(state.shadow.clone());
         row.config.clone_from(&state.config);
         row.bogons = state.bogons.iter().map(|list| bogons(list, now)).collect();
         row.sources = state.feeds.iter().map(|feed| source(feed, now)).collect();

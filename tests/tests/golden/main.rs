@@ -6,6 +6,7 @@ mod bench;
 mod budget;
 mod buffers;
 mod churn;
+mod dry;
 mod ecmp;
 mod ethernet;
 mod house;
@@ -34,6 +35,7 @@ fn every_record_holds_and_every_reason_is_reached() -> Result<()> {
     let mut failures = house.hold_all(&records);
     failures.extend(situations::run(&mut house)?);
     failures.extend(punt::run(&mut house));
+    failures.extend(dry::run(&mut house, &records)?);
     for reason in Reason::ALL {
         // In the kernel's test run there is always room in front of a frame; which member a bond uses is in `ring`, and frames in
         // several buffers in `buffers`.

@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, fmt};
 use forwarder_common::reason::Policy;
 
 use super::{Snapshot, families::Families};
-use crate::stats::{DropRow, InterfaceRow};
+use crate::stats::{
+    DropRow, InterfaceRow,
+    drops::{WOULD_DROP, WOULD_FORWARD},
+};
 
 impl Snapshot {
     pub(super) fn interfaces(&self, families: &mut Families) -> fmt::Result {
@@ -146,6 +149,20 @@ impl Snapshot {
                 bytes,
             )?;
         }
+        let presumed = self
+            .drops
+            .iter()
+            .filter(|row| row.verdict == WOULD_FORWARD || row.verdict == WOULD_DROP);
+        let packets = presumed.map(|row| {
+            let labels = vec![
+                ("ifname", row.ifname.as_str()),
+                ("verdict", row.verdict.as_str()),
+                ("reason", row.reason.as_str()),
+            ];
+            (labels, row.packets)
+        });
+        let help = "Packets passed in a dry run, by what would have become of them";
+        families.counters("forwarder_dry_run_packets", help, packets)?;
         for (stage, help) in [
             (
                 "redirect",

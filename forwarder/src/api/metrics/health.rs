@@ -65,6 +65,22 @@ impl Snapshot {
         let stale = if row.stale { 1.0 } else { 0.0 };
         let help = "1 when packets pass to the kernel because the heartbeat is too old";
         families.gauges("forwarder_stale", help, [(Vec::new(), stale)])?;
+        let dry = if row.dry_run { 1.0 } else { 0.0 };
+        let help = "1 when every packet passes to the kernel because the controller runs with --dry-run";
+        families.gauges("forwarder_dry_run", help, [(Vec::new(), dry)])?;
+        if let Some(shadow) = &row.shadow {
+            let one = |value: u64| [(Vec::new(), value)];
+            let help = "Addresses for which tables and kernel were compared";
+            families.counters("forwarder_shadow_checked", help, one(shadow.checked))?;
+            let help = "Of these, those that were not held against the kernel, because a feed's route counts";
+            families.counters("forwarder_shadow_left_out", help, one(shadow.left_out))?;
+            let help = "Prefixes about which tables and kernel disagree now";
+            families.gauges(
+                "forwarder_shadow_differing",
+                help,
+                [(Vec::new(), shadow.differing as f64)],
+            )?;
+        }
         let help = "Problems that `forwarder status` tells";
         families.gauges(
             "forwarder_problems",

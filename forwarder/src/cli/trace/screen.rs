@@ -67,6 +67,9 @@ pub fn screen(row: &TraceRow, paint: Paint) -> String {
         other => paint.bad(other),
     };
     lines.push(("verdict", format!("{verdict}: {} ({})", row.reason, row.help)));
+    if let Some(decided) = &row.decided {
+        lines.push(("", format!("without --dry-run it would leave as {decided}")));
+    }
     let mut text = String::new();
     for (name, value) in lines {
         text += &format!("{} {value}\n", paint.bold(&format!("{name:9}")));

@@ -35,6 +35,8 @@ pub struct TraceRow {
     pub reason: String,
     /// The reason in a sentence.
     pub help: String,
+    /// In a dry run, the reason it would have left with; null where that is `reason`.
+    pub decided: Option<String>,
     /// Last stage that was finished.
     pub stage: String,
     /// Class of the source; null where the filter was not reached.
@@ -91,6 +93,10 @@ pub struct TraceRow {
 pub fn row(tables: &Tables, packet: &Packet, ifname: &str, frame: &[u8], traced: &Traced) -> TraceRow {
     let trace = &traced.trace;
     let reason = Reason::from_index(trace.reason as usize).unwrap_or(Reason::Internal);
+    let decided = match reason {
+        Reason::DryRun => Reason::from_index(trace.decided as usize).unwrap_or(Reason::Internal),
+        other => other,
+    };
     let stage = Stage::from_number(trace.stage);
     let (mac, ttl) = (
         |at: usize, of: &[u8]| mac_at(of, at),
@@ -104,6 +110,7 @@ pub fn row(tables: &Tables, packet: &Packet, ifname: &str, frame: &[u8], traced:
         verdict: verdict(traced.action).to_string(),
         reason: reason.name().to_string(),
         help: reason.help().to_string(),
+        decided: (decided != reason).then(|| decided.name().to_string()),
         stage: stage_name(stage).to_string(),
         destination_mac_before: mac(0, frame),
         source_mac_before: mac(6, frame),
@@ -111,7 +118,7 @@ pub fn row(tables: &Tables, packet: &Packet, ifname: &str, frame: &[u8], traced:
         untouched: traced.packet == frame,
         ..TraceRow::default()
     };
-    let filtered = matches!(reason, Reason::BogonSource | Reason::SpoofedSource);
+    let filtered = matches!(decided, Reason::BogonSource | Reason::SpoofedSource);
     if stage >= Stage::Filter || filtered {
         row.source_class = Some(class(trace.source_class).to_string());
     }
@@ -300,6 +307,33 @@ mod tests {
             text.contains("limit     ttl-expired: 2000 packets a second, 200 of one source\n"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn a_dry_run_shows_what_would_have_become_of_it() {
+        let tables = sample::tables();
+        let described = packet("10.0.0.1", "198.51.100.7", Protocol::Tcp);
+        let frame = described.frame().unwrap();
+        let traced = Traced {
+            action: 2,
+            packet: frame.clone(),
+            trace: Trace {
+                stage: Stage::Parse as u32,
+                reason: Reason::DryRun as u32,
+                decided: Reason::BogonSource as u32,
+                source_class: SourceClass::Bogon as u32,
+                ..Trace::default()
+            },
+        };
+        let row = row(&tables, &described, "transit0", &frame, &traced);
+        let text = screen(&row, Paint::off());
+        for words in [
+            "filter    source is bogon",
+            "verdict   pass to the kernel: dry-run",
+            "without --dry-run it would leave as bogon-source",
+        ] {
+            assert!(text.contains(words), "{words:?} is not in\n{text}");
+        }
     }
 
     #[test]

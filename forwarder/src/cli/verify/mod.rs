@@ -16,7 +16,6 @@ use serde::Serialize;
 
 use self::witness::witnesses;
 use super::{
-    kernel::{self, Agreement},
     lookup::interface_names,
     output::{self, Paint, grouped},
     progress,
@@ -28,6 +27,7 @@ use crate::{
         dump::{self, Family},
         lookup::{RouteQuery, route_get_many},
     },
+    shadow::agreement::{self, Agreement},
     stats::{path::Paths, prefixes},
 };
 
@@ -148,7 +148,7 @@ fn compare(tables: &Tables, asked: &[(IpAddr, IpNet)]) -> Result<Outcome> {
     for (answer, (address, prefix)) in answers.zip(asked) {
         let (_, answer) = answer.context("the kernel stopped answering")?;
         let decision = paths.decide(*address);
-        match kernel::compare(*address, &decision, &answer) {
+        match agreement::compare(*address, &decision, &answer) {
             Agreement::Same => outcome.same += 1,
             Agreement::Punt => outcome.left += 1,
             Agreement::Backup => outcome.backup += 1,
@@ -157,8 +157,8 @@ fn compare(tables: &Tables, asked: &[(IpAddr, IpNet)]) -> Result<Outcome> {
                 outcome.differences.push(Difference {
                     prefix: prefix.to_string(),
                     address: address.to_string(),
-                    data_path: kernel::decision_text(&decision),
-                    kernel: kernel::answer_text(&answer, &ifname),
+                    data_path: agreement::decision_text(&decision),
+                    kernel: agreement::answer_text(&answer, &ifname),
                     why,
                 });
             }
