@@ -105,6 +105,8 @@ enum End {
 const TICK: Duration = Duration::from_millis(250);
 /// A round of the loop that took longer than this may have left news unread.
 const BEHIND: Duration = Duration::from_secs(1);
+/// How long to wait for news while not all of it is read: the thread that reads it needs the CPU.
+const CATCH_UP: Duration = Duration::from_millis(5);
 /// How often neighbours are looked at.
 const NEIGHBOURS: Duration = Duration::from_secs(5);
 
@@ -271,6 +273,8 @@ struct Controller {
     link_stats: Arc<LinkStats>,
     /// The tables are known to be what the kernel says.
     true_since: Option<Instant>,
+    /// Up to when they are known to be what it has said, in nanoseconds of the monotonic clock.
+    true_at: u64,
 }
 
 impl Controller {
@@ -354,6 +358,7 @@ impl Controller {
         let timeout = routes.sync_timeout;
         let gate_until = (!timeout.is_zero()).then(|| Instant::now() + timeout);
         let server = serve(pins, options, interfaces.programs(), known, Arc::clone(&stop))?;
+        let looked = clock::monotonic_ns();
         load(&mut source, &mut engine).context("cannot read the kernel's routes")?;
         interfaces.reconcile(&mut engine);
         interfaces.describe(&mut engine);
@@ -391,6 +396,7 @@ impl Controller {
             losses: stats::losses::Losses::default(),
             link_stats,
             true_since: Some(Instant::now()),
+            true_at: looked,
         };
         controller.enforce();
         controller.judge();
@@ -427,18 +433,29 @@ impl Controller {
         let mut service = Service::ready();
         let mut neighbours = Instant::now();
         let mut retry = None;
-        // Stopped, starved or busy with a dump: news has piled up, and until it is read the tables may be wrong.
+        // Stopped, starved or busy with a dump: news has piled up, and until all of it is read the tables may be wrong.
         let mut behind = true;
         // Feeds have more to say, or work on a whole table is left.
         let mut busy = true;
         let mut last = Instant::now();
         while !self.stop.load(Ordering::Relaxed) {
+            // Taken before anything is looked at: whoever is stopped or starved from here on stamps a moment at which the tables
+            // were true, however late he does so.
+            let looked = clock::monotonic_ns();
             behind |= last.elapsed() > BEHIND;
-            let batch = self
-                .source
-                .next(if behind || busy { Duration::ZERO } else { TICK });
-            behind &= !batch.events.is_empty();
+            // An empty channel proves nothing then: who has just been let go on may be quicker than the thread that fills it.
+            behind &= !self.source.has_told_all();
+            if !behind && self.source.keeps_up(BEHIND) {
+                self.true_at = looked;
+            }
             last = Instant::now();
+            let batch = self.source.next(if busy {
+                Duration::ZERO
+            } else if behind {
+                CATCH_UP
+            } else {
+                TICK
+            });
             self.engine.clock = clock::unix_seconds() as u32;
             if batch.ended {
                 self.finish();
@@ -456,8 +473,11 @@ impl Controller {
             if resync {
                 retry = None;
                 self.true_since = None;
+                let dumped = clock::monotonic_ns();
                 match load(&mut self.source, &mut self.engine) {
                     Ok(()) => {
+                        // Whatever was announced before is in it, read or not.
+                        self.true_at = dumped;
                         demands.push(Demand::Interface(0));
                         self.true_since = Some(Instant::now());
                     }
@@ -488,9 +508,7 @@ impl Controller {
                 self.interfaces.reconcile(&mut self.engine);
                 self.interfaces.describe(&mut self.engine);
             }
-            if !behind {
-                self.heartbeat();
-            }
+            self.heartbeat();
             service.alive();
             if let Some(reload) = &mut self.reload
                 && reload.turn(&self.hung_up)
@@ -635,15 +653,16 @@ impl Controller {
     /// said. A feed that is down has said so, and its routes are gone or visibly stale; what it has not said yet nobody
     /// can know, and what waits in its channel is taken as it comes. So feeds never hold the heartbeat, and a daemon that
     /// dies does not stop forwarding.
+    ///
+    /// What is stamped is when news was looked for by which the tables are true, and not when that is written down: in between a
+    /// process may be stopped for an hour.
     fn heartbeat(&self) {
         let settings = &self.engine.view().settings;
         settings
             .word(0, 8)
             .store(self.max_age.as_nanos() as u64, Ordering::Release);
         if self.true_since.is_some() {
-            settings
-                .word(0, 0)
-                .store(clock::monotonic_ns(), Ordering::Release);
+            settings.word(0, 0).store(self.true_at, Ordering::Release);
         }
     }
 

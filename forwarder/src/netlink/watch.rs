@@ -2,6 +2,8 @@
 
 use std::io::{self, PipeWriter};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::mpsc::Sender;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -147,10 +149,14 @@ impl Watcher {
     pub fn spawn(mut self, sender: Sender<Vec<Event>>) -> Result<Watching, Error> {
         let (stopped, stop) = io::pipe().map_err(Error::os("make a pipe"))?;
         let stopped = OwnedFd::from(stopped);
+        let queue = self.as_fd().try_clone_to_owned();
+        let queue = queue.map_err(Error::os("look at the netlink socket"))?;
+        let progress = Arc::new(Progress::default());
+        let theirs = Arc::clone(&progress);
         let thread = thread::Builder::new()
             .name("netlink".into())
             .spawn(move || {
-                if let Err(error) = self.run(&stopped, &sender) {
+                if let Err(error) = self.run(&stopped, &sender, &theirs) {
                     tracing::error!(%error, "no more changes from the kernel");
                     // The receiver may be gone: then nobody needs to know.
                     let _ = sender.send(vec![Event::Resync]);
@@ -160,17 +166,31 @@ impl Watcher {
         Ok(Watching {
             stop: Some(stop),
             thread: Some(thread),
+            queue,
+            progress,
         })
     }
 
-    fn run(&mut self, stopped: &OwnedFd, sender: &Sender<Vec<Event>>) -> Result<(), Error> {
+    fn run(
+        &mut self,
+        stopped: &OwnedFd,
+        sender: &Sender<Vec<Event>>,
+        progress: &Progress,
+    ) -> Result<(), Error> {
         loop {
+            progress.turns.fetch_add(1, SeqCst);
+            progress.waits.store(true, SeqCst);
             let [_, stop] = poll([self.as_fd(), stopped.as_fd()], None)?;
+            progress.waits.store(false, SeqCst);
             if stop {
                 return Ok(());
             }
             let events = self.read()?;
-            if !events.is_empty() && sender.send(events).is_err() {
+            if events.is_empty() {
+                continue;
+            }
+            progress.sent.fetch_add(1, SeqCst);
+            if sender.send(events).is_err() {
                 return Ok(());
             }
         }
@@ -183,11 +203,25 @@ impl AsFd for Watcher {
     }
 }
 
+/// How far a watcher's thread is.
+#[derive(Default)]
+struct Progress {
+    /// It waits for the socket: what it has read, it has sent.
+    waits: AtomicBool,
+    /// Batches sent.
+    sent: AtomicU64,
+    /// How often it has waited.
+    turns: AtomicU64,
+}
+
 /// A watcher at work; dropping it ends its thread.
 pub struct Watching {
     /// Its closing is the signal.
     stop: Option<PipeWriter>,
     thread: Option<JoinHandle<()>>,
+    /// The socket, to see whether something waits in it.
+    queue: OwnedFd,
+    progress: Arc<Progress>,
 }
 
 impl Watching {
@@ -195,6 +229,29 @@ impl Watching {
     #[must_use]
     pub fn is_alive(&self) -> bool {
         self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
+    }
+
+    /// Whether everything that the kernel had announced when this was called is in the batches that were sent, and how many those are.
+    /// `None` where some of it may be on its way.
+    ///
+    /// In this order: what is not in the socket any more was taken out of it by a thread that had said before that it waits no longer,
+    /// and says that it waits again only after it has sent it.
+    #[must_use]
+    pub fn all_sent(&self) -> Option<u64> {
+        let empty = poll([self.queue.as_fd()], Some(Duration::ZERO)).is_ok_and(|[readable]| !readable);
+        (empty && self.progress.waits.load(SeqCst)).then(|| self.sent())
+    }
+
+    /// Batches that were sent.
+    #[must_use]
+    pub fn sent(&self) -> u64 {
+        self.progress.sent.load(SeqCst)
+    }
+
+    /// How often the thread has waited for the socket: it moves as long as the thread has a CPU and news.
+    #[must_use]
+    pub fn turns(&self) -> u64 {
+        self.progress.turns.load(SeqCst)
     }
 }
 

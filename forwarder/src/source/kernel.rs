@@ -63,6 +63,10 @@ pub struct KernelSource {
     receiver: Receiver<Vec<Event>>,
     waker: Waker,
     watching: Watching,
+    /// Batches of the watcher that were taken out of the channel.
+    taken: u64,
+    /// The watcher's turns when they were seen to move, or to have no reason to, and when that was.
+    seen: (u64, Instant),
     policy: Policy,
     tables: RouteTables,
 }
@@ -82,6 +86,8 @@ impl KernelSource {
             receiver,
             waker,
             watching,
+            taken: 0,
+            seen: (0, Instant::now()),
             policy: Policy::default(),
             tables,
         })
@@ -99,6 +105,7 @@ impl KernelSource {
     pub fn dump_into(&mut self, sink: &mut dyn DumpSink) -> Result<(), Error> {
         let started = Instant::now();
         while let Ok(events) = self.receiver.try_recv() {
+            self.taken += u64::from(!events.is_empty());
             self.policy.observe(&events);
         }
         let result = complete_dump(&self.tables, sink);
@@ -126,7 +133,10 @@ impl KernelSource {
             let (mut incoming, woken, ended) =
                 match self.receiver.recv_timeout(until.saturating_duration_since(now)) {
                     Ok(events) if events.is_empty() => (events, true, false),
-                    Ok(events) => (events, false, false),
+                    Ok(events) => {
+                        self.taken += 1;
+                        (events, false, false)
+                    }
                     Err(RecvTimeoutError::Timeout) => (Vec::new(), false, !watched),
                     Err(RecvTimeoutError::Disconnected) => (Vec::new(), false, true),
                 };
@@ -136,6 +146,22 @@ impl KernelSource {
                 return Batch { events, ended };
             }
         }
+    }
+
+    /// Whether every change that the kernel had announced when this was called has been in a batch, or in a dump since.
+    #[must_use]
+    pub fn has_told_all(&self) -> bool {
+        !self.policy.wanted && self.watching.all_sent().is_some_and(|sent| sent <= self.taken)
+    }
+
+    /// Whether changes are told as they come: nothing that was read waits to be fetched, and who reads has not been without a CPU for
+    /// longer than this. Under steady change there may never be a moment at which [`Self::has_told_all`].
+    pub fn keeps_up(&mut self, within: Duration) -> bool {
+        let (now, turns) = (Instant::now(), self.watching.turns());
+        if turns != self.seen.0 || self.watching.all_sent().is_some() {
+            self.seen = (turns, now);
+        }
+        self.watching.sent() <= self.taken && now.saturating_duration_since(self.seen.1) <= within
     }
 
     /// Whether an event is of a table that is mirrored, or of none.

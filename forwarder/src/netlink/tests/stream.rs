@@ -249,3 +249,30 @@ fn the_thread_ends_with_its_receiver_and_with_its_handle() {
         ));
     });
 }
+
+#[test]
+fn the_thread_says_when_everything_that_was_announced_is_in_what_it_sent() {
+    in_namespace(|| {
+        two_links();
+        let (sender, receiver) = mpsc::channel();
+        let watching = watch().spawn(sender).unwrap();
+        for number in 0..100 {
+            ip(&format!("route add 203.0.{number}.0/24 via 192.0.2.2"));
+            // However soon after it that is asked.
+            let sent = loop {
+                if let Some(sent) = watching.all_sent() {
+                    break sent;
+                }
+            };
+            let batches: Vec<Vec<Event>> = receiver.try_iter().collect();
+            let prefix = format!("203.0.{number}.0/24");
+            assert_eq!(
+                changes(&batches.concat(), &prefix).len(),
+                1,
+                "{prefix}, {sent} sent"
+            );
+        }
+        assert_eq!(watching.sent(), watching.all_sent().unwrap());
+        assert!(watching.turns() > 100);
+    });
+}
