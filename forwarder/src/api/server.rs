@@ -23,6 +23,9 @@ use super::handlers;
 
 /// Connections at a time.
 const CONNECTIONS: usize = 64;
+/// Of those on the Unix socket as many may be of users that are neither root nor the controller's own: its group may ask, and keep nobody
+/// from looking at what it does.
+const OTHERS: usize = 48;
 /// So many more are told that there are too many; what comes beyond that is closed at once.
 const TOLD: usize = 64;
 /// From the connection to the end of the request's headers.
@@ -38,6 +41,8 @@ pub trait Listener {
     type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
     /// The next one.
     fn next(&self) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+    /// Whether it is known to be root's, or of the user as whom the controller runs.
+    fn is_operators(stream: &Self::Stream) -> bool;
 }
 
 impl Listener for UnixListener {
@@ -45,6 +50,15 @@ impl Listener for UnixListener {
 
     async fn next(&self) -> io::Result<Self::Stream> {
         self.accept().await.map(|(stream, _)| stream)
+    }
+
+    fn is_operators(stream: &Self::Stream) -> bool {
+        // SAFETY: geteuid takes nothing and cannot fail.
+        let own = unsafe { libc::geteuid() };
+        // As it was when it connected (unix(7), SO_PEERCRED).
+        stream
+            .peer_cred()
+            .is_ok_and(|peer| peer.uid() == 0 || peer.uid() == own)
     }
 }
 
@@ -54,14 +68,17 @@ impl Listener for TcpListener {
     async fn next(&self) -> io::Result<Self::Stream> {
         self.accept().await.map(|(stream, _)| stream)
     }
+
+    fn is_operators(_: &Self::Stream) -> bool {
+        // TCP does not tell, and nobody has a share of his own.
+        true
+    }
 }
 
 /// Serves whoever connects, for ever.
 pub async fn accept<L: Listener>(listener: &L, service: Router) {
-    let (room, told) = (
-        Arc::new(Semaphore::new(CONNECTIONS)),
-        Arc::new(Semaphore::new(TOLD)),
-    );
+    let [room, others, told] =
+        [CONNECTIONS, OTHERS, TOLD].map(|connections| Arc::new(Semaphore::new(connections)));
     let crowded = Router::new().fallback(too_many);
     loop {
         let stream = match listener.next().await {
@@ -73,10 +90,16 @@ pub async fn accept<L: Listener>(listener: &L, service: Router) {
                 continue;
             }
         };
-        let (permit, service) = match room.clone().try_acquire_owned() {
-            Ok(permit) => (permit, service.clone()),
+        let permits = if L::is_operators(&stream) {
+            room.clone().try_acquire_owned().map(|permit| (permit, None))
+        } else {
+            let share = others.clone().try_acquire_owned();
+            share.and_then(|share| Ok((room.clone().try_acquire_owned()?, Some(share))))
+        };
+        let (permit, service) = match permits {
+            Ok(permits) => (permits, service.clone()),
             Err(_) => match told.clone().try_acquire_owned() {
-                Ok(permit) => (permit, crowded.clone()),
+                Ok(permit) => ((permit, None), crowded.clone()),
                 Err(_) => continue,
             },
         };
