@@ -36,8 +36,8 @@ pub struct Meta {
     pub netns: u64,
     /// [`SOURCES`], [`SEVERAL_BUFFERS`].
     pub features: u64,
-    /// Room.
-    pub reserved: u64,
+    /// Which set of maps this is: drawn when they are made; 0 in those of earlier versions.
+    pub set: u64,
 }
 plain!(Meta, 64);
 

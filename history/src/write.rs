@@ -361,6 +361,22 @@ impl History {
         Ok(today)
     }
 
+    /// Writes the sampler's state in the place of the one that is there, without an interval.
+    ///
+    /// # Errors
+    /// Nothing was written.
+    pub fn keep_state(&mut self, octets: &[u8]) -> Result<(), Error> {
+        let mut write = || {
+            let transaction = self
+                .connection
+                .transaction_with_behavior(TransactionBehavior::Immediate)?;
+            transaction.execute("DELETE FROM state", [])?;
+            transaction.execute("INSERT INTO state (whole, octets) VALUES (TRUE, ?)", [octets])?;
+            transaction.commit()
+        };
+        write().map_err(|why| Error::of(&self.path, &why))
+    }
+
     /// The sampler's state: the last whole one and the patches behind it, in order. Empty where there is none.
     ///
     /// # Errors

@@ -50,10 +50,6 @@ use crate::{
 const MEMBER_RETURNS: Duration = Duration::from_secs(15);
 /// How often that is looked at.
 const MEMBER_LOOK: Duration = Duration::from_millis(100);
-/// What is said where packets should be counted by their source, and the maps have no room for it.
-pub const NO_SOURCES: &str = "packets are not counted by source prefix: the pinned tables were made without `sources` in \
-                              [statistics]. Run `forwarder detach` and start again";
-
 /// Keeps the program on the interfaces of the configuration.
 pub struct Interfaces {
     config: Config,
@@ -524,6 +520,12 @@ impl Interfaces {
         self.groups = now;
     }
 
+    /// The sums of every device begin here: its packets come by these tables from now on.
+    pub fn begin_sums<D: Dataplane>(&mut self, engine: &mut Engine<D>) {
+        self.groups.clear();
+        self.describe(engine);
+    }
+
     /// Where the same devices carry the program as before, and only what stands on them differs, the baselines are moved by what that had
     /// counted by itself. Answers whether it was so.
     fn shift_stacked(&self, tables: &Tables, root: u32, parts: &[Part]) -> bool {
@@ -605,12 +607,6 @@ impl Interfaces {
         sources::install(engine.dataplane.tables(), &compiled);
         self.sources = Some(sources);
         Ok(())
-    }
-
-    /// Why packets are not counted by source prefix, where they should be.
-    pub fn no_sources<D: Dataplane>(&self, engine: &Engine<D>) -> Option<String> {
-        let wanted = self.config.statistics.sources;
-        (wanted && !engine.view().sizes.sources).then(|| NO_SOURCES.to_string())
     }
 
     /// Looks for what the fast path bypasses: nobody shall find that out by surprise.

@@ -27,6 +27,7 @@ mod serve;
 mod service;
 pub mod state;
 pub mod stations;
+mod succession;
 
 use std::{
     collections::HashMap,
@@ -41,7 +42,6 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use forwarder_common::directory::SOURCES;
 use tracing::{error, info, warn};
 
 use self::{
@@ -57,6 +57,7 @@ use self::{
     serve::{Known, driver_counts, serve},
     service::Service,
     state::State,
+    succession::{Prepared, Succession},
 };
 use crate::{
     change::begin::{Beginning, Told},
@@ -66,8 +67,10 @@ use crate::{
         Dataplane,
         attach::{self, Programs},
         kernel::KernelDataplane,
-        pins::{DEFAULT_BPFFS, Pins, network_namespace, possible_cpus},
+        pins::{DEFAULT_BPFFS, Pins},
+        succession::Found,
     },
+    fib::Readings,
     locked::locked,
     netlink, privileges,
     punt::follow::Follower,
@@ -125,12 +128,20 @@ pub fn run(options: RunOptions) -> Result<()> {
     // A set that an earlier controller left stays, whatever happens here; what this start makes goes if it fails.
     let adopted = pins.exist();
     let was_dry = adopted.then(|| pins.open(true).map(|tables| tables.is_dry_run()));
-    let started = prepare(&pins, &options.config)
-        .and_then(|()| Controller::start(&pins, &options, reload.as_ref(), !adopted));
+    let (mut beside, started) = (false, succession::prepare(&pins, &options.config));
+    let started = started.and_then(|prepared| {
+        beside = prepared.made && prepared.found == Found::Others;
+        Controller::start(&prepared, &options, reload.as_ref())
+    });
     let mut controller = match started {
         Ok(controller) => controller,
         Err(why) => {
-            if !adopted && let Err(left) = pins.remove() {
+            let undone = match (adopted, beside) {
+                (false, _) => pins.remove().map(drop),
+                (true, true) => pins.forget_next(),
+                (true, false) => Ok(()),
+            };
+            if let Err(left) = undone {
                 warn!("{left:#}");
             }
             if options.dry_run
@@ -179,56 +190,6 @@ pub struct DetachReport {
     pub removed: Vec<String>,
 }
 
-/// Makes the maps, or checks those that are there.
-fn prepare(pins: &Pins, config: &Config) -> Result<()> {
-    let netns = network_namespace()?;
-    let sizes = config.tables.sizes(possible_cpus()?);
-    if !pins.exist() {
-        info!(mebibytes = sizes.memory() >> 20, "making the tables");
-        return pins.create(sizes, netns);
-    }
-    let meta = pins.meta()?;
-    if meta.netns != netns {
-        bail!(
-            "the pins in {} belong to another network namespace (net:[{}], this one is net:[{netns}]): \
-             give this controller its own with --bpffs",
-            pins.dir().display(),
-            meta.netns
-        );
-    }
-    if meta.cpus < sizes.cpus {
-        bail!(
-            "the pinned counters are for {} CPUs and there may be {} now: run `forwarder detach` and start again",
-            meta.cpus,
-            sizes.cpus
-        );
-    }
-    let pinned = [
-        meta.slots,
-        meta.blocks4,
-        meta.blocks6,
-        meta.groups,
-        meta.nexthops,
-        meta.ports,
-    ];
-    let asked = [
-        sizes.slots,
-        sizes.blocks4,
-        sizes.blocks6,
-        sizes.groups,
-        sizes.nexthops,
-        sizes.ports,
-    ];
-    if pinned != asked {
-        warn!("[tables] differs from the pinned tables, which stay as they are until `forwarder detach`");
-    }
-    if sizes.sources && meta.features & SOURCES == 0 {
-        warn!("{}", interfaces::NO_SOURCES);
-    }
-    info!("adopting the tables in {}", pins.dir().display());
-    pins.renew_devices()
-}
-
 struct Controller {
     config: Config,
     rules: Rules,
@@ -258,6 +219,9 @@ struct Controller {
     gate_until: Option<Instant>,
     server: Option<std::thread::JoinHandle<()>>,
     sampler: Option<std::thread::JoinHandle<()>>,
+    /// While the tables are filled beside others.
+    succession: Option<Succession>,
+    pins: Pins,
     /// None where nothing is sampled.
     samples: Option<samples::Running>,
     /// What the shadow check tells, and its thread.
@@ -278,19 +242,26 @@ struct Controller {
 }
 
 impl Controller {
-    /// `fresh`: the maps were made by this start.
-    fn start(pins: &Pins, options: &RunOptions, reload: Option<&Reload>, fresh: bool) -> Result<Controller> {
-        let config = &options.config;
-        let managed = keepalive::gateways_of(pins)?;
+    fn start(prepared: &Prepared, options: &RunOptions, reload: Option<&Reload>) -> Result<Controller> {
+        let (config, pins) = (&options.config, &prepared.pins);
+        let managed = match prepared.found {
+            // Of another version they cannot be read.
+            Found::Others => keepalive::gateways_of(&pins.current()).unwrap_or_default(),
+            Found::Nothing | Found::Fitting => keepalive::gateways_of(pins)?,
+        };
         let dataplane = KernelDataplane::open(pins)?;
         let programs = Programs::load(pins, dataplane.tables().sizes)?;
         let routes = &config.routes;
         let mut engine = Engine::with_sources(dataplane, &routes.sources, routes.tables.clone())?;
-        seed(&engine);
+        seed(&engine, succession::seed(pins));
         // A lab's controller keeps none unless it is told where: there is one place for all of them.
         let by_default = options.bpffs == Path::new(DEFAULT_BPFFS);
         // Before anything is laid or taken away.
-        let readings = sampler::readings(engine.view(), &config.history, by_default, &options.socket);
+        let (readings, journal) = (Readings::default(), options.socket.with_extension("readings"));
+        // Tables that are filled beside others have counted nothing, and those have that file still.
+        if prepared.found != Found::Others && sampler::is_kept(&config.history, by_default) {
+            sampler::write_readings(&readings, &journal, engine.view());
+        }
         engine.fib.leave_readings(readings.clone());
         if let Some(bgp) = &routes.bgp {
             engine.rib.feeds.drop_with(&bgp.blackhole_communities);
@@ -329,11 +300,17 @@ impl Controller {
             link_stats: Arc::clone(&link_stats),
             listed: config.metrics.prefixes.clone(),
             readings,
+            journal,
             state: Arc::clone(&state),
-            fresh,
+            fresh: prepared.found != Found::Fitting,
             stop: Arc::clone(&stop),
         };
-        let (sampled, sampler) = sampler::start(pins, needs)?;
+        let sampled = sampler::told(&config.history, by_default);
+        let (mut sampler, mut succession) = (None, None);
+        match prepared.found {
+            Found::Others => succession = Some(Succession::new(prepared, routes.max_age, needs)),
+            Found::Nothing | Found::Fitting => sampler = Some(sampler::start(pins, needs, &sampled)?),
+        }
         let samples = start_samples(pins, config, &engine, &stop)?;
         let feeds_forward = routes.sources.iter().any(|source| *source != Source::Kernel);
         let asker_of_shadow = asker.clone();
@@ -386,7 +363,9 @@ impl Controller {
             gate_until,
             max_age: routes.max_age,
             server: Some(server),
-            sampler: Some(sampler),
+            sampler,
+            succession,
+            pins: pins.current(),
             samples,
             shadow,
             shadowing: Some(shadowing),
@@ -509,6 +488,9 @@ impl Controller {
                 self.interfaces.describe(&mut self.engine);
             }
             self.heartbeat();
+            if !behind && !busy && self.is_filled() {
+                self.change_over()?;
+            }
             service.alive();
             if let Some(reload) = &mut self.reload
                 && reload.turn(&self.hung_up)
@@ -537,6 +519,36 @@ impl Controller {
         drop(service);
         self.finish();
         Ok(End::Stop)
+    }
+
+    /// Whether tables that are filled beside others may take their place.
+    fn is_filled(&self) -> bool {
+        let Some(succession) = &self.succession else {
+            return false;
+        };
+        let whole = !self.engine.is_gated() && self.announcers().is_empty();
+        self.true_since.is_some() && (whole || succession.is_late())
+    }
+
+    /// They do.
+    fn change_over(&mut self) -> Result<()> {
+        // What waits for the next second: rules and sources are judged from the first packet.
+        self.enforce();
+        self.judge();
+        self.protect();
+        if let Err(why) = self.interfaces.programs().change_over() {
+            self.finish();
+            return Err(why).context(
+                "the new tables are not in force; those of before go on forwarding, until the heartbeat is too old",
+            );
+        }
+        self.interfaces.begin_sums(&mut self.engine);
+        self.residues = stats::residue::Watch::default();
+        if let Some(succession) = self.succession.take() {
+            self.sampler = Some(succession.finish(&self.pins, &self.sampled)?);
+        }
+        info!("the new tables are in force; their counters began at 0");
+        Ok(())
     }
 
     /// Opens the gate when its time is up.
@@ -669,7 +681,13 @@ impl Controller {
     fn tell(&mut self) {
         let mut problems: Vec<String> = self.interfaces.problems().values().cloned().collect();
         let rows = stats::interfaces(self.engine.view(), &Default::default(), &*self.link_stats);
-        problems.extend(self.residues.observe(&rows));
+        match &self.succession {
+            Some(succession) => {
+                problems.push(succession.sentence(&publish::awaited(&self.engine, &self.feeds)));
+            }
+            // What the drivers count meanwhile, others forward.
+            None => problems.extend(self.residues.observe(&rows)),
+        }
         problems.extend(self.losses.observe(self.engine.view()));
         problems.extend(self.unfiltered.clone());
         problems.extend(self.unchecked.clone());
@@ -683,7 +701,6 @@ impl Controller {
         problems.extend(self.bogons.problems());
         problems.extend(self.punt.problem());
         problems.extend(self.interfaces.uncounted.iter().cloned());
-        problems.extend(self.interfaces.no_sources(&self.engine));
         problems.extend(self.reload.iter().flat_map(Reload::problems));
         let now = self.engine.clock;
         let elapsed = self.told.elapsed().as_secs_f64();
@@ -778,12 +795,13 @@ fn hang_up(again: impl Fn() + Send + 'static, hung_up: Arc<AtomicBool>) -> impl 
     }
 }
 
-/// Gives the flow hash a seed of its own, once: a new one would move every flow.
-fn seed(engine: &Engine<KernelDataplane>) {
+/// Gives the flow hash a seed of its own, once: a new one would move every flow. `before`: that of tables whose place these take.
+fn seed(engine: &Engine<KernelDataplane>, before: Option<u32>) {
     let word = engine.view().settings.word(0, 16);
     let old = word.load(Ordering::Acquire);
     if old >> 32 == 0 {
-        let random = RandomState::new().hash_one(SystemTime::now()) | 1 << 32;
+        let drawn = || RandomState::new().hash_one(SystemTime::now()) | 1 << 32;
+        let random = before.map_or_else(drawn, |seed| u64::from(seed) << 32);
         word.store(old & 0xffff_ffff | random & !0xffff_ffff, Ordering::Release);
     }
 }

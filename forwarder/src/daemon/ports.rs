@@ -72,7 +72,7 @@ pub fn claim(tables: &Tables, claim: Claim<'_>) -> Result<u16> {
         || (1..tables.sizes.ports).find(|port| tables.port_directory.get(*port as usize).state == FREE);
     let Some(port) = known.or_else(free) else {
         bail!(
-            "{ifname}: all {} ports have been used; raise `interfaces` in [tables], then `forwarder detach` and start again",
+            "{ifname}: all {} ports have been used; raise `interfaces` in [tables] and restart the controller",
             tables.sizes.ports - 1
         );
     };

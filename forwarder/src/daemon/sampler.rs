@@ -5,7 +5,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, RwLock,
         atomic::{AtomicBool, Ordering},
@@ -62,6 +62,7 @@ pub struct Told {
 }
 
 /// What it needs.
+#[derive(Clone)]
 pub struct Needs {
     /// The configuration's word on the history.
     pub config: HistoryConfig,
@@ -71,6 +72,8 @@ pub struct Needs {
     pub listed: Vec<IpNet>,
     /// What the compiler leaves.
     pub readings: Readings,
+    /// The file of that.
+    pub journal: PathBuf,
     /// What drivers say.
     pub link_stats: Arc<LinkStats>,
     /// The controller's state: rules.
@@ -81,71 +84,75 @@ pub struct Needs {
     pub stop: Arc<AtomicBool>,
 }
 
+/// What will be told, before anything is.
+pub fn told(config: &HistoryConfig, by_default: bool) -> Told {
+    let told = Told::default();
+    *locked(&told.history) = HistoryState {
+        enabled: is_kept(config, by_default),
+        directory: config.place().display().to_string(),
+        interval_seconds: config.interval().as_secs(),
+        ..HistoryState::default()
+    };
+    told
+}
+
 /// Starts it.
 ///
 /// # Errors
 /// The maps cannot be opened, or no thread begins.
-pub fn start(pins: &Pins, needs: Needs) -> Result<(Told, JoinHandle<()>)> {
+pub fn start(pins: &Pins, needs: Needs, told: &Told) -> Result<JoinHandle<()>> {
     let tables = pins.open(false)?;
-    let told = Told::default();
-    let enabled = is_kept(&needs.config, needs.by_default);
-    *locked(&told.history) = HistoryState {
-        enabled,
-        directory: needs.config.place().display().to_string(),
-        interval_seconds: needs.config.interval().as_secs(),
-        ..HistoryState::default()
-    };
-    let mut sampler = Sampler {
-        identity: Identity {
-            maps: maps_id(&tables),
-            boot: boot_id(),
-        },
-        prefixes: Prefixes::new(&tables, needs.readings.clone()),
-        recorder: None,
-        enabled,
-        again: 0,
-        described: HashMap::new(),
-        listed: needs
-            .listed
-            .iter()
-            .map(|prefix| (*prefix, Counter::default()))
-            .collect(),
-        idle: true,
-        tables,
-        told: told.clone(),
-        needs,
-    };
-    let thread = std::thread::Builder::new()
+    let mut sampler = Sampler::new(tables, needs, told.clone());
+    std::thread::Builder::new()
         .name("sampler".into())
         .spawn(move || sampler.run())
-        .context("cannot start the sampler's thread")?;
-    Ok((told, thread))
+        .context("cannot start the sampler's thread")
+}
+
+/// What maps that are in force no longer have counted since their last sample goes to the history.
+pub fn close(tables: Tables, needs: Needs) {
+    let needs = Needs {
+        readings: Readings::default(),
+        fresh: false,
+        ..needs
+    };
+    if !is_kept(&needs.config, needs.by_default) {
+        return;
+    }
+    write_readings(&needs.readings, &needs.journal, &tables);
+    let mut sampler = Sampler::new(tables, needs, Told::default());
+    let now = now();
+    sampler.open(now);
+    let total = forwarded(&sampler.tables);
+    sampler.prefixes.pass(&sampler.tables);
+    let drivers = of_drivers(&sampler.tables, &*sampler.needs.link_stats);
+    let written = sampler.commit(now, total, drivers);
+    let refused = locked(&sampler.told.history).why.clone();
+    if let Some(why) = written.err().map(|why| why.to_string()).or(refused) {
+        warn!("what the tables of before counted since the last sample of the history is not in it: {why}");
+    }
 }
 
 /// Whether a history is to be kept.
-fn is_kept(config: &HistoryConfig, by_default: bool) -> bool {
+pub fn is_kept(config: &HistoryConfig, by_default: bool) -> bool {
     config.enabled.unwrap_or(by_default || config.is_asked_for())
 }
 
 /// Which maps these are: drawn when they were made.
 fn maps_id(tables: &Tables) -> u64 {
-    u64::from(tables.settings.get(0).hash_seed) << 32 | tables.meta.get(0).netns & 0xffff_ffff
+    let meta = tables.meta.get(0);
+    (u64::from(tables.settings.get(0).hash_seed) << 32 | meta.netns & 0xffff_ffff) ^ meta.set
 }
 
-/// Where readings of slots go, beside the socket as well where a history is kept.
-pub fn readings(tables: &Tables, config: &HistoryConfig, by_default: bool, socket: &Path) -> Readings {
-    let readings = Readings::default();
-    let path = socket.with_extension("readings");
-    if is_kept(config, by_default)
-        && let Err(why) = readings.write_down(&path, maps_id(tables))
-    {
+/// Readings of slots go to a file as well from now on, which is for where a history is kept.
+pub fn write_readings(readings: &Readings, journal: &Path, tables: &Tables) {
+    if let Err(why) = readings.write_down(journal, maps_id(tables)) {
         warn!(
             "cannot write {}: {why}. If the controller is killed, what prefixes that went had counted since the last sample of the \
              history is known in sum and not by prefix",
-            path.display()
+            journal.display()
         );
     }
-    readings
 }
 
 /// Which start of the machine this is (random.c `proc_do_uuid`); empty where nobody says.
@@ -181,6 +188,26 @@ struct Sampler {
 }
 
 impl Sampler {
+    fn new(tables: Tables, needs: Needs, told: Told) -> Sampler {
+        let listed = needs.listed.iter();
+        Sampler {
+            identity: Identity {
+                maps: maps_id(&tables),
+                boot: boot_id(),
+            },
+            prefixes: Prefixes::new(&tables, needs.readings.clone()),
+            recorder: None,
+            enabled: is_kept(&needs.config, needs.by_default),
+            again: 0,
+            described: HashMap::new(),
+            listed: listed.map(|prefix| (*prefix, Counter::default())).collect(),
+            idle: true,
+            tables,
+            told,
+            needs,
+        }
+    }
+
     fn run(&mut self) {
         let mut last: Option<Clocks> = None;
         let mut tidied = 0;

@@ -1,16 +1,18 @@
 //! Attachments: XDP links and tracepoint links, pinned so that they outlive the controller.
 
-use std::{fs, path::PathBuf};
+use std::{collections::BTreeMap, fs, path::PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
 use aya::{
     Ebpf,
     programs::{
-        ProgramError, RawTracePoint, Xdp, XdpMode,
+        ProgramError, ProgramInfo, RawTracePoint, Xdp, XdpMode,
         links::{FdLink, PinnedLink},
         xdp::XdpLink,
     },
 };
+use aya_obj::programs::XdpAttachType;
+use forwarder_common::maps;
 
 use super::{
     Sizes,
@@ -29,14 +31,18 @@ pub enum Attached {
     Kept,
     /// It carried another build of it, replaced in one step.
     Replaced,
+    /// It carries one with other maps, which forwards until those of this one are filled.
+    Waiting,
 }
 
 /// The loaded programs.
 pub struct Programs {
     ebpf: Ebpf,
     pins: Pins,
-    /// The pinned program is the one this build would load.
-    same: bool,
+    /// Id of the pinned program, where that is the one this build would load, on the same maps.
+    same: Option<u32>,
+    /// Interfaces that change over when these maps are filled: name, and whether in generic mode.
+    waiting: BTreeMap<Ifindex, (String, bool)>,
 }
 
 impl Programs {
@@ -60,12 +66,27 @@ impl Programs {
                 .try_into()?;
             program::load(name, || tracepoint.load())?;
         }
-        let pinned = pins.programs().join(XDP);
-        let same = aya::programs::ProgramInfo::from_pin(&pinned).is_ok_and(|info| info.tag() == tag);
+        let devices = pins
+            .data(maps::DEVICES)?
+            .info()
+            .context("cannot examine DEVICES")?
+            .id();
+        // The tag does not tell the maps, whose addresses are no part of it (`bpf_prog_calc_tag`, kernel/bpf/core.c).
+        let ours = |info: &ProgramInfo| {
+            let on_these = info
+                .map_ids()
+                .ok()
+                .flatten()
+                .is_some_and(|ids| ids.contains(&devices));
+            on_these && info.tag() == tag
+        };
+        let pinned = ProgramInfo::from_pin(pins.programs().join(XDP)).ok();
+        let same = pinned.filter(ours).map(|info| info.id());
         Ok(Programs {
             ebpf: opened.ebpf,
             pins: pins.clone(),
             same,
+            waiting: BTreeMap::new(),
         })
     }
 
@@ -132,14 +153,22 @@ impl Programs {
     /// The driver's refusal, with what to do.
     pub fn attach(&mut self, ifindex: Ifindex, ifname: &str, generic: bool) -> Result<Attached> {
         let path = self.link_pin(ifindex);
-        let same = self.same;
         if path.exists() {
+            if self.pins.are_next() {
+                self.waiting.insert(ifindex, (ifname.to_string(), generic));
+                return Ok(Attached::Waiting);
+            }
             let link =
                 PinnedLink::from_pin(&path).with_context(|| format!("cannot open {}", path.display()))?;
-            if same {
+            let link = FdLink::from(link);
+            // Each link by itself: an earlier controller may have been killed between two.
+            let carried = link
+                .info()
+                .with_context(|| format!("cannot examine {}", path.display()))?;
+            if self.same == Some(carried.program_id()) {
                 return Ok(Attached::Kept);
             }
-            let link = XdpLink::try_from(FdLink::from(link)).context("the pinned link is no XDP link")?;
+            let link = XdpLink::try_from(link).context("the pinned link is no XDP link")?;
             let xdp = self.xdp()?;
             match xdp.attach_to_link(link) {
                 Ok(id) => {
@@ -178,6 +207,7 @@ impl Programs {
     /// # Errors
     /// The pin cannot be removed.
     pub fn detach(&mut self, ifindex: Ifindex) -> Result<()> {
+        self.waiting.remove(&ifindex);
         let path = self.link_pin(ifindex);
         if path.exists() {
             fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
@@ -193,12 +223,22 @@ impl Programs {
     pub fn attach_tracepoints(&mut self) -> Result<bool> {
         let mut anew = false;
         for name in TRACEPOINTS {
-            let path = self.pins.links().join(format!("tp-{name}"));
-            if path.exists() {
-                if self.same {
-                    continue;
-                }
-                fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+            let (path, next) = (self.tracepoint_pin(name, false), self.tracepoint_pin(name, true));
+            let is_ours = self.same.is_some();
+            if is_ours && next.exists() {
+                fs::rename(&next, &path).with_context(|| format!("cannot rename {}", next.display()))?;
+            }
+            if is_ours && path.exists() {
+                continue;
+            }
+            // Each program looks at what is redirected by its own maps: those of before go on counting for those.
+            let (path, left) = if self.pins.are_next() {
+                (next.clone(), None)
+            } else {
+                (path, Some(next))
+            };
+            for old in std::iter::once(&path).chain(&left).filter(|old| old.exists()) {
+                fs::remove_file(old).with_context(|| format!("cannot remove {}", old.display()))?;
             }
             anew = true;
             let program: &mut RawTracePoint = self
@@ -216,22 +256,72 @@ impl Programs {
         Ok(anew)
     }
 
+    fn tracepoint_pin(&self, name: &str, next: bool) -> PathBuf {
+        let start = if next { "next-tp" } else { "tp" };
+        self.pins.links().join(format!("{start}-{name}"))
+    }
+
+    /// Every interface changes over to these maps, which are filled, and they take the place of those of before. All interfaces or
+    /// none: where one cannot, those that had changed over get their program back.
+    ///
+    /// # Errors
+    /// What the driver says of one of them, or a pin that cannot be written: the next start goes on from there.
+    pub fn change_over(&mut self) -> Result<()> {
+        let current = self.pins.current();
+        let next = std::mem::replace(&mut self.pins, current);
+        let waiting = std::mem::take(&mut self.waiting);
+        let mut changed: Vec<Ifindex> = Vec::new();
+        for (ifindex, (ifname, generic)) in &waiting {
+            if let Err(why) = self.attach(*ifindex, ifname, *generic) {
+                let back = changed.iter().try_for_each(|ifindex| self.give_back(*ifindex));
+                self.pins = next;
+                return match back {
+                    Ok(()) => Err(why),
+                    Err(worse) => Err(why).context(format!("{worse:#}; and before that")),
+                };
+            }
+            changed.push(*ifindex);
+        }
+        self.settle()?;
+        for name in TRACEPOINTS {
+            let (path, next) = (self.tracepoint_pin(name, false), self.tracepoint_pin(name, true));
+            if next.exists() {
+                fs::rename(&next, &path).with_context(|| format!("cannot rename {}", next.display()))?;
+            }
+        }
+        self.pins.promote()
+    }
+
+    /// The pinned program, which it had before, on an interface.
+    fn give_back(&self, ifindex: Ifindex) -> Result<()> {
+        let path = self.pins.programs().join(XDP);
+        let mut before = Xdp::from_pin(&path, XdpAttachType::Interface)
+            .with_context(|| format!("cannot open {}", path.display()))?;
+        let path = self.link_pin(ifindex);
+        let link = PinnedLink::from_pin(&path).with_context(|| format!("cannot open {}", path.display()))?;
+        let link = XdpLink::try_from(FdLink::from(link)).context("the pinned link is no XDP link")?;
+        let id = before.attach_to_link(link)?;
+        drop(before.take_link(id)?);
+        Ok(())
+    }
+
     /// Notes that the pinned links carry this build, once all of them do.
     ///
     /// # Errors
     /// The pin cannot be written.
     pub fn settle(&mut self) -> Result<()> {
-        if self.same {
+        if self.same.is_some() || self.pins.are_next() {
             return Ok(());
         }
         let path = self.pins.programs().join(XDP);
         if path.exists() {
             fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
         }
-        self.xdp()?
-            .pin(&path)
+        let xdp = self.xdp()?;
+        let id = xdp.info().context("cannot examine the loaded program")?.id();
+        xdp.pin(&path)
             .with_context(|| format!("cannot pin {}", path.display()))?;
-        self.same = true;
+        self.same = Some(id);
         Ok(())
     }
 }

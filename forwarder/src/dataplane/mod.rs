@@ -13,6 +13,7 @@ pub mod pins;
 pub mod program;
 pub mod refusal;
 pub mod region;
+pub mod succession;
 pub mod tables;
 pub mod tracer;
 

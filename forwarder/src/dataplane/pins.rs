@@ -2,16 +2,19 @@
 //!
 //! ```text
 //! DIR/maps/NAME        every shared map; META is written last, so a half-made set is known
+//! DIR/maps-next/NAME   the same while a set of another layout is filled (`succession`)
 //! DIR/links/...        attachments
 //! DIR/programs/...     the programs behind them
 //! ```
 
 use std::{
     fs::{self, File},
+    hash::{BuildHasher, RandomState},
     io,
     os::fd::{AsFd, AsRawFd},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
+    time::SystemTime,
 };
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -43,6 +46,12 @@ const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
 const OWN_ADDRESSES: u32 = 4096;
 /// Octets of the program's log ring.
 const LOG_OCTETS: u32 = 1 << 17;
+/// The maps in force.
+pub(super) const MAPS: &str = "maps";
+/// Maps that are to take their place.
+pub(super) const NEXT: &str = "maps-next";
+/// Maps that were in force, for as long as it takes to remove them.
+pub(super) const BEFORE: &str = "maps-before";
 /// The redirect map that is to take the other's place.
 const NEW_DEVICES: &str = "DEVICES_NEW";
 /// The log ring, named by aya-log.
@@ -52,6 +61,8 @@ pub const LOGS: &str = "AYA_LOGS";
 #[derive(Clone, Debug)]
 pub struct Pins {
     dir: PathBuf,
+    /// Directory of the maps in there.
+    maps: &'static str,
 }
 
 /// Keeps a second controller away for as long as it lives, even if the process is killed.
@@ -65,7 +76,29 @@ impl Pins {
     pub fn new(dir: &Path) -> Pins {
         Pins {
             dir: dir.to_path_buf(),
+            maps: MAPS,
         }
+    }
+
+    /// The same directory with the maps that are to take the place of those in it.
+    pub fn next(&self) -> Pins {
+        Pins {
+            maps: NEXT,
+            ..self.clone()
+        }
+    }
+
+    /// The same directory with the maps that are in force.
+    pub fn current(&self) -> Pins {
+        Pins {
+            maps: MAPS,
+            ..self.clone()
+        }
+    }
+
+    /// Whether these maps are to take the place of others.
+    pub fn are_next(&self) -> bool {
+        self.maps == NEXT
     }
 
     /// The directory.
@@ -75,7 +108,12 @@ impl Pins {
 
     /// Where a map is pinned.
     pub fn map(&self, name: &str) -> PathBuf {
-        self.dir.join("maps").join(name)
+        self.maps().join(name)
+    }
+
+    /// Where the maps are pinned.
+    pub fn maps(&self) -> PathBuf {
+        self.dir.join(self.maps)
     }
 
     /// Where links are pinned.
@@ -110,15 +148,14 @@ impl Pins {
                 self.dir.display()
             );
         }
-        for dir in [
-            self.dir.clone(),
-            self.dir.join("maps"),
-            self.links(),
-            self.programs(),
-        ] {
-            fs::create_dir_all(&dir).map_err(|why| permission(why, &format!("make {}", dir.display())))?;
+        make(&self.dir)?;
+        let lock = self.try_lock()?;
+        // Whoever was here before may have been killed in the middle of that.
+        self.recover()?;
+        for dir in [self.maps(), self.links(), self.programs()] {
+            make(&dir)?;
         }
-        self.try_lock()
+        Ok(lock)
     }
 
     fn try_lock(&self) -> Result<Lock> {
@@ -177,6 +214,32 @@ impl Pins {
     /// # Errors
     /// None are there, or they are of another version.
     pub fn meta(&self) -> Result<Meta> {
+        let meta = self.any_meta()?;
+        if meta.abi != ABI_VERSION {
+            if self.next().exist() {
+                bail!(
+                    "the tables in {} are another version's (map ABI {}, this one has {ABI_VERSION}), and new ones are being \
+                     filled: ask again in a moment",
+                    self.maps().display(),
+                    meta.abi
+                );
+            }
+            bail!(
+                "the tables in {} were made by another version of forwarder (map ABI {}, this one has {ABI_VERSION}), which packets \
+                 go on being forwarded by. A controller of this version makes its own beside them and changes over: \
+                 `systemctl restart forwarder`",
+                self.maps().display(),
+                meta.abi
+            );
+        }
+        Ok(meta)
+    }
+
+    /// The same of maps of any version: this is what never changes.
+    ///
+    /// # Errors
+    /// None are there.
+    pub fn any_meta(&self) -> Result<Meta> {
         if !self.dir.exists() || !self.exist() {
             bail!(
                 "no forwarder is loaded: there are no pins in {}. Start one with `forwarder run`, \
@@ -192,15 +255,6 @@ impl Pins {
             bail!(
                 "the pins in {} are not whole: run `forwarder detach`",
                 self.dir.display()
-            );
-        }
-        if meta.abi != ABI_VERSION {
-            bail!(
-                "the pins in {} were made by another version of forwarder (map ABI {}, this one has {ABI_VERSION}). \
-                 Packets go on being forwarded by it. To change over, run `forwarder detach` and start again: \
-                 the kernel forwards in between",
-                self.dir.display(),
-                meta.abi
             );
         }
         Ok(meta)
@@ -230,6 +284,7 @@ impl Pins {
     /// The kernel's refusal, as a sentence.
     pub fn create(&self, sizes: Sizes, netns: u64) -> Result<()> {
         let arrays = sizes.arrays()?;
+        make(&self.maps())?;
         for name in all_names() {
             let path = self.map(name);
             if path.exists() {
@@ -267,7 +322,7 @@ impl Pins {
                 cpus: sizes.cpus,
                 netns,
                 features: SEVERAL_BUFFERS | if sizes.sources { SOURCES } else { 0 },
-                reserved: 0,
+                set: RandomState::new().hash_one(SystemTime::now()) | 1,
             },
         );
         meta.pin(self.map(maps::META)).context("cannot pin META")?;
@@ -332,7 +387,7 @@ impl Pins {
     /// A pin that cannot be removed.
     pub fn remove(&self) -> Result<Vec<String>> {
         let mut removed = Vec::new();
-        for sub in ["links", "programs", "maps"] {
+        for sub in ["links", "programs", NEXT, BEFORE, MAPS] {
             let dir = self.dir.join(sub);
             let Ok(entries) = fs::read_dir(&dir) else { continue };
             for entry in entries.flatten() {
@@ -358,6 +413,10 @@ impl Pins {
     pub fn lock_existing(&self) -> Result<Lock> {
         self.try_lock()
     }
+}
+
+fn make(dir: &Path) -> Result<()> {
+    fs::create_dir_all(dir).map_err(|why| permission(why, &format!("make {}", dir.display())))
 }
 
 /// The redirect map, empty.
