@@ -1,6 +1,9 @@
 //! `cargo xtask fuzz`: octets that nobody meant, for everything that reads octets from outside. Seeds are made anew each
 //! time from what daemons and this kernel say (`tests/src/bin/fuzz-seeds.rs`); what libFuzzer finds to be new stays in
 //! fuzz/corpus, and what breaks a target in fuzz/artifacts.
+//!
+//! `cargo xtask fuzz program` is another thing: frames that nobody meant through the XDP program in the kernel, which no sanitizer sees. It
+//! is a test that is given time (`tests/tests/golden/fuzz`).
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -18,11 +21,14 @@ use crate::sh;
 /// Options of `cargo xtask fuzz`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Targets, such as bgp_update; all of them when none is named
+    /// Targets, such as bgp_update; all of them when none is named. And "program": the XDP program in the kernel (root)
     targets: Vec<String>,
     /// Minutes of CPU time for each
     #[arg(long, value_name = "N", default_value_t = 1.0)]
     minutes: f64,
+    /// Of the frames for "program": another seed
+    #[arg(long, value_name = "S", default_value_t = 1)]
+    seed: u64,
 }
 
 /// Memory of a target at most, sanitizer included: what grows with its input beyond that is a finding.
@@ -33,6 +39,9 @@ const ALLOCATION: &str = "-malloc_limit_mb=128";
 const SLOWEST: &str = "-timeout=10";
 /// How long a target may take to end when it is asked to.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What is called so is no target of libFuzzer's.
+const PROGRAM: &str = "program";
 
 /// What came of a target.
 struct Outcome {
@@ -64,9 +73,17 @@ pub fn run(args: &Args) -> Result<()> {
     if !args.minutes.is_finite() || args.minutes <= 0.0 {
         bail!("--minutes {}: more than none", args.minutes);
     }
+    let (program, targets): (Vec<String>, Vec<String>) =
+        args.targets.iter().cloned().partition(|target| target == PROGRAM);
+    if !program.is_empty() {
+        in_the_kernel(args)?;
+        if targets.is_empty() {
+            return Ok(());
+        }
+    }
     let triple = host()?;
     let fuzz = sh::workspace().join("fuzz");
-    let targets = choose(&fuzz, &args.targets)?;
+    let targets = choose(&fuzz, &targets)?;
     let seeds = fuzz.join("seeds");
     if let Err(why) = fs::remove_dir_all(&seeds)
         && why.kind() != ErrorKind::NotFound
@@ -127,6 +144,25 @@ pub fn run(args: &Args) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// Lets the test of the program run for that long, over both of its routers.
+fn in_the_kernel(args: &Args) -> Result<()> {
+    if !sh::is_root() {
+        bail!("fuzzing the program loads it into the kernel, which takes root");
+    }
+    let seconds = (args.minutes * 60.0 / 2.0).ceil();
+    sh::run(
+        sh::cargo()
+            .args(["test", "--package", "forwarder-tests", "--test", "golden", "--"])
+            .args([
+                "--exact",
+                "fuzz::whatever_comes_in_the_program_holds_its_promises",
+                "--nocapture",
+            ])
+            .env("FORWARDER_FUZZ_SECONDS", format!("{seconds}"))
+            .env("FORWARDER_FUZZ_SEED", args.seed.to_string()),
+    )
 }
 
 /// A command of the nightly toolchain.

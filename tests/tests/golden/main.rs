@@ -9,6 +9,7 @@ mod churn;
 mod dry;
 mod ecmp;
 mod ethernet;
+mod fuzz;
 mod house;
 mod ipv4;
 mod ipv4_routes;

@@ -26,12 +26,12 @@ use forwarder_tests::{
 };
 
 /// A trunk with VLANs, and a bond of three with more; indices that no link of the namespace has.
-const V10: u32 = 1010;
-const V20: u32 = 1020;
-const S30: u32 = 1030;
-const S30C7: u32 = 1037;
-const BOND: u32 = 1100;
-const B10: u32 = 1110;
+pub const V10: u32 = 1010;
+pub const V20: u32 = 1020;
+pub const S30: u32 = 1030;
+pub const S30C7: u32 = 1037;
+pub const BOND: u32 = 1100;
+pub const B10: u32 = 1110;
 const GATEWAY: u32 = 1120;
 
 const VRRP_MAC: [u8; 6] = [0, 0, 0x5e, 0, 1, 7];
@@ -44,15 +44,20 @@ type Kind = (u16, u16);
 const C: u16 = 0x8100;
 const S: u16 = 0x88a8;
 
-struct Ring {
-    sandbox: Sandbox,
+/// The router with VLANs and a bond.
+pub struct Ring {
+    /// Tables and live program.
+    pub sandbox: Sandbox,
     /// Every link that was told, by index.
     links: BTreeMap<u32, Link>,
     devices: BTreeMap<u32, u16>,
     layout: Layout,
-    trunk: u32,
-    plain: u32,
-    members: [u32; 3],
+    /// A device with VLANs.
+    pub trunk: u32,
+    /// One without.
+    pub plain: u32,
+    /// The bond's.
+    pub members: [u32; 3],
     holds: bool,
     /// Devices that take frames in several buffers.
     several: BTreeSet<u32>,
@@ -113,7 +118,8 @@ fn member(ifindex: u32, name: &str, active: bool) -> Link {
 const NAMES: [&str; 3] = ["m1", "m2", "m3"];
 
 impl Ring {
-    fn new() -> Result<Ring> {
+    /// Builds it.
+    pub fn new() -> Result<Ring> {
         let sandbox = Sandbox::new(Sizes {
             slots: 512,
             ..Sizes::SMALL
