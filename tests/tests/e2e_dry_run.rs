@@ -113,6 +113,36 @@ fn a_dry_run_decides_everything_and_the_kernel_does_it() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn tables_of_another_size_end_a_dry_run_when_they_take_over() -> Result<()> {
+    let lab = lab()?;
+    let config = lab.config(&["a", "b", "c"], "")?;
+    let dry = Controller::start_with(&lab, &config, &["--dry-run"])?;
+    dry.stop()?;
+    let config = lab.config(
+        &["a", "b", "c"],
+        "[tables]\nroutes = 131072\nipv4-blocks = 4096\nipv6-blocks = 4096\n",
+    )?;
+    let ((), arrived) = traffic::under(&lab, &TO, |traffic| {
+        let live = Controller::start_with(&lab, &config, &[])?;
+        patient(&lab, "packets to be forwarded", || {
+            let forwards = status(&lab)?["dry_run"] == false && forwarded(&lab, "a")? > 0;
+            Ok(forwards.then_some(()))
+        })?;
+        ensure!(
+            live.log()
+                .contains("the dry run of the controller before is over"),
+            "{}",
+            live.log()
+        );
+        traffic.flow(20)?;
+        live.stop()?;
+        Ok(())
+    })?;
+    ensure!(arrived.iter().all(|[b, _]| *b > 20), "{arrived:?}");
+    Ok(())
+}
+
 /// Writes the words of all /24s of a /16 in the root of the IPv4 table; answers those that were there.
 fn write_leaves(lab: &Lab, second: usize, new: impl Fn(usize, u32) -> u32 + Sync) -> Result<Vec<u32>> {
     lab.inside("router", || {

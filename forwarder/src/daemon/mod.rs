@@ -389,7 +389,9 @@ impl Controller {
             controller.engine.view().set_samples(rate, header);
         }
         let (v4, v6) = controller.engine.fib.len();
-        let was_dry = controller.engine.view().is_dry_run();
+        // Tables that are filled beside others have never been in force.
+        let before = || pins.current().open(false).is_ok_and(|tables| tables.is_dry_run());
+        let was_dry = controller.engine.view().is_dry_run() || pins.are_next() && before();
         controller.engine.view().set_dry_run(options.dry_run);
         if options.dry_run {
             warn!(
@@ -400,7 +402,7 @@ impl Controller {
         } else {
             if was_dry {
                 warn!(
-                    "the dry run of the controller before is over: packets are forwarded and dropped from now on"
+                    "the dry run of the controller before is over: packets are forwarded and dropped again"
                 );
             }
             info!(ipv4 = v4, ipv6 = v6, "forwarding");
