@@ -18,6 +18,7 @@ pub mod known;
 pub mod lab;
 pub mod ledger;
 pub mod memory;
+pub mod mroute;
 pub mod operator;
 pub mod overlap;
 pub mod packets;
