@@ -27,6 +27,7 @@ pub mod replay;
 pub mod ring;
 pub mod routes;
 pub mod sandbox;
+pub mod soak;
 pub mod table;
 pub mod traffic;
 pub mod twins;

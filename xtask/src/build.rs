@@ -46,6 +46,15 @@ pub fn bench() -> Result<PathBuf> {
     Ok(sh::target_dir()?.join("release/forwarder-bench"))
 }
 
+/// Builds the program that soaks and returns its path.
+///
+/// # Errors
+/// When the build fails.
+pub fn soak() -> Result<PathBuf> {
+    sh::run(sh::cargo().args(["build", "--package", "forwarder-tests", "--bin", "soak"]))?;
+    Ok(sh::target_dir()?.join("debug/soak"))
+}
+
 /// Builds the benches' own BPF object and returns its path.
 ///
 /// # Errors

@@ -7,4 +7,5 @@ pub mod lab;
 pub mod net;
 pub mod procfs;
 pub mod progress;
+pub mod soak;
 pub mod table;

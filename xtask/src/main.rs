@@ -15,7 +15,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use xtask::{bench, demo, lab};
+use xtask::{bench, demo, lab, soak};
 
 /// Development commands of forwarder.
 #[derive(Parser)]
@@ -48,6 +48,8 @@ enum Command {
     Vm(vm::Args),
     /// Make the Debian package; with --test, prove it on bare Debian systems (root)
     Dist(dist::Args),
+    /// Routes that come and go, lost links, killed, stopped and restarted controllers, and traffic, for as long as one likes (root)
+    Soak(soak::Args),
     /// Measure against what Linux offers, every answer verified before it is timed (root)
     Bench(bench::Args),
 }
@@ -92,6 +94,7 @@ fn run(command: Command) -> Result<()> {
         }
         Command::Vm(args) => vm::run(&args),
         Command::Dist(args) => dist::run(&args),
+        Command::Soak(_) => soak::run(&build::forwarder(false)?, &build::soak()?),
         Command::Bench(_) => {
             let programs = bench::Programs {
                 forwarder: build::forwarder(true)?,
