@@ -101,6 +101,11 @@ fn a_killed_controller_loses_no_packet_and_its_successor_no_count() -> Result<()
                 Ok((forwarded(&lab)? > dead + 20).then_some(()))
             })?;
             let again = lab.start(&["a", "b", "c"], "[routes]\nmax-age = \"0\"\n")?;
+            let log = again.log();
+            ensure!(
+                log.matches("attached=Kept").count() == 3,
+                "a program of the same build was replaced: {log}"
+            );
             let adopted = forwarded(&lab)?;
             ensure!(adopted > dead, "counters went back from {dead} to {adopted}");
             lab.wait("packets after the adoption", || {

@@ -1,6 +1,10 @@
 //! Attachments: XDP links and tracepoint links, pinned so that they outlive the controller.
 
-use std::{collections::BTreeMap, fs, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, Result, anyhow, bail};
 use aya::{
@@ -12,7 +16,6 @@ use aya::{
     },
 };
 use aya_obj::programs::XdpAttachType;
-use forwarder_common::maps;
 
 use super::{
     Sizes,
@@ -21,6 +24,9 @@ use super::{
     refusal,
 };
 use crate::source::event::Ifindex;
+
+/// How a pinned program's second name begins; behind it is the set of maps that it is on.
+const OF_SET: &str = "of-";
 
 /// What attaching found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +45,8 @@ pub enum Attached {
 pub struct Programs {
     ebpf: Ebpf,
     pins: Pins,
+    /// The pinned program's second name, where it is on these maps.
+    of_set: PathBuf,
     /// Id of the pinned program, where that is the one this build would load, on the same maps.
     same: Option<u32>,
     /// Interfaces that change over when these maps are filled: name, and whether in generic mode.
@@ -66,25 +74,18 @@ impl Programs {
                 .try_into()?;
             program::load(name, || tracepoint.load())?;
         }
-        let devices = pins
-            .data(maps::DEVICES)?
-            .info()
-            .context("cannot examine DEVICES")?
-            .id();
-        // The tag does not tell the maps, whose addresses are no part of it (`bpf_prog_calc_tag`, kernel/bpf/core.c).
-        let ours = |info: &ProgramInfo| {
-            let on_these = info
-                .map_ids()
-                .ok()
-                .flatten()
-                .is_some_and(|ids| ids.contains(&devices));
-            on_these && info.tag() == tag
-        };
-        let pinned = ProgramInfo::from_pin(pins.programs().join(XDP)).ok();
-        let same = pinned.filter(ours).map(|info| info.id());
+        // The tag does not tell the maps, whose addresses are no part of it (`bpf_prog_calc_tag`, kernel/bpf/core.c), and to ask for them
+        // takes CAP_SYS_ADMIN: a second name does, which has the set in it.
+        let of_set = pins.programs().join(format!("{OF_SET}{:016x}", pins.meta()?.set));
+        let info = |path: &Path| ProgramInfo::from_pin(path).ok();
+        let same = info(&pins.programs().join(XDP))
+            .filter(|pinned| pinned.tag() == tag)
+            .map(|pinned| pinned.id())
+            .filter(|id| info(&of_set).is_some_and(|other| other.id() == *id));
         Ok(Programs {
             ebpf: opened.ebpf,
             pins: pins.clone(),
+            of_set,
             same,
             waiting: BTreeMap::new(),
         })
@@ -313,14 +314,22 @@ impl Programs {
         if self.same.is_some() || self.pins.are_next() {
             return Ok(());
         }
-        let path = self.pins.programs().join(XDP);
-        if path.exists() {
-            fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+        let (directory, of_set) = (self.pins.programs(), self.of_set.clone());
+        let entries =
+            fs::read_dir(&directory).with_context(|| format!("cannot read {}", directory.display()))?;
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            if name == XDP || name.to_string_lossy().starts_with(OF_SET) {
+                let path = entry.path();
+                fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+            }
         }
         let xdp = self.xdp()?;
         let id = xdp.info().context("cannot examine the loaded program")?.id();
-        xdp.pin(&path)
-            .with_context(|| format!("cannot pin {}", path.display()))?;
+        for path in [directory.join(XDP), of_set] {
+            xdp.pin(&path)
+                .with_context(|| format!("cannot pin {}", path.display()))?;
+        }
         self.same = Some(id);
         Ok(())
     }
