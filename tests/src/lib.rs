@@ -12,6 +12,7 @@ pub mod flood;
 pub mod frame;
 pub mod frr;
 pub mod gobgp;
+pub mod guide;
 pub mod hostile;
 pub mod kernel;
 pub mod known;

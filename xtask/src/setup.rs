@@ -46,6 +46,7 @@ const PROGRAMS: [(&str, &str); 35] = [
     ("strace", "strace"),
     ("strip", "binutils"),
     ("systemd-analyze", "systemd"),
+    ("sysctl", "procps"),
     ("tc", "iproute2"),
     ("tcpdump", "tcpdump"),
     ("traceroute", "traceroute"),
