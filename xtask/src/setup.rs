@@ -17,7 +17,7 @@ use anyhow::{Result, anyhow, bail};
 use crate::{ebpf, sh};
 
 /// Programs that the labs, the demo and the tests run, with the Debian package of each. What every Debian has is not here.
-const PROGRAMS: [(&str, &str); 35] = [
+const PROGRAMS: [(&str, &str); 36] = [
     ("bird", "bird2"),
     ("birdc", "bird2"),
     ("bridge", "iproute2"),
