@@ -3,6 +3,7 @@
 //! [`package`] makes it, [`reproduce`] makes it again somewhere else and compares, [`lint`] asks Debian's own checkers,
 //! [`roots`] has bare Debian systems, and [`trial`] installs, upgrades and purges it there.
 
+mod licences;
 mod lint;
 mod package;
 mod reproduce;

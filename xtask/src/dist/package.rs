@@ -7,6 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
+use super::licences;
 use crate::{ebpf, sh};
 
 /// A version number that every real one is newer than.
@@ -60,10 +61,12 @@ pub fn build(place: &Place) -> Result<()> {
         fs::remove_dir_all(&papers)?;
     }
     sh::run(Command::new(place.target.join("release/forwarder-manual")).arg(&papers))?;
+    let others = papers.join("third-party");
+    licences::write(|| place.cargo(), &others)?;
     let pages = fs::read_dir(papers.join("man"))?
         .flatten()
         .map(|entry| entry.path());
-    compress(&pages.collect::<Vec<_>>())
+    compress(&pages.chain([others]).collect::<Vec<_>>())
 }
 
 /// As Debian has its pages and changelogs.
