@@ -151,7 +151,7 @@ mod tests {
             assert!(text.lines().any(|line| line.starts_with(start)), "no {start}");
         }
         // Of tests and tools alone.
-        for start in ["proptest ", "criterion ", "forwarder ", "indicatif "] {
+        for start in ["proptest ", "criterion ", "forwarder "] {
             assert!(
                 !text.lines().any(|line| line.starts_with(start)),
                 "{start} is not built in"
