@@ -155,3 +155,58 @@ fn pins_of_another_user_are_not_used() -> Result<()> {
     );
     Ok(())
 }
+
+/// How many sockets listen in a controller's network namespace, TCP and UDP, and where those do that are not on loopback.
+fn beyond_loopback(controller: &Controller<'_>) -> Result<(usize, Vec<String>)> {
+    let (mut all, mut beyond) = (0, Vec::new());
+    // A socket that listens has state 0A, one of UDP that is bound has 07 (net/ipv4/tcp_ipv4.c, get_tcp4_sock and its kin).
+    for (table, state) in [("tcp", "0A"), ("tcp6", "0A"), ("udp", "07"), ("udp6", "07")] {
+        let text = fs::read_to_string(format!("/proc/{}/net/{table}", controller.pid()))?;
+        for line in text.lines().skip(1) {
+            let mut words = line.split_whitespace().skip(1);
+            let (Some(local), Some(_), Some(found)) = (words.next(), words.next(), words.next()) else {
+                continue;
+            };
+            if found != state {
+                continue;
+            }
+            all += 1;
+            let (address, _) = local.split_once(':').context("an address with a port")?;
+            // In the machine's order of octets: 127.0.0.0/8 ends in 7F, and ::1 in 01000000.
+            let loopback = match address.len() {
+                8 => address.ends_with("7F"),
+                _ => address == "00000000000000000000000001000000",
+            };
+            if !loopback {
+                beyond.push(format!("{table} {local}"));
+            }
+        }
+    }
+    Ok((all, beyond))
+}
+
+#[test]
+fn nothing_listens_beyond_loopback_unless_it_is_told_to() -> Result<()> {
+    let lab = Lab::new()?;
+    let quiet = lab.start(&["a", "b"], "")?;
+    let (all, beyond) = beyond_loopback(&quiet)?;
+    ensure!(
+        all >= 1 && beyond.is_empty(),
+        "{all} listen, and beyond loopback {beyond:?}"
+    );
+    ensure!(quiet.stop()?.success());
+    // Feeds that nobody told where.
+    let feeds = "[routes]\nsources = [\"kernel\", \"fpm\"]\nsync-timeout = \"0s\"\n[routes.fpm]\n";
+    let feeding = lab.start(&["a", "b"], feeds)?;
+    let (all, beyond) = beyond_loopback(&feeding)?;
+    ensure!(
+        all >= 2 && beyond.is_empty(),
+        "{all} listen, and beyond loopback {beyond:?}"
+    );
+    ensure!(feeding.stop()?.success());
+    // One that was: what this test would see.
+    let told = lab.start(&["a", "b"], "[api]\nmetrics = \"10.1.0.1:9177\"\n")?;
+    let (_, beyond) = beyond_loopback(&told)?;
+    ensure!(beyond.len() == 1, "{beyond:?}");
+    Ok(())
+}
