@@ -106,10 +106,8 @@ enum End {
 
 /// How often heartbeat, grace periods, neighbours and state are looked at.
 const TICK: Duration = Duration::from_millis(250);
-/// A round of the loop that took longer than this may have left news unread.
+/// Tables that are not known to have been true for longer than this do not take the place of others.
 const BEHIND: Duration = Duration::from_secs(1);
-/// How long to wait for news while not all of it is read: the thread that reads it needs the CPU.
-const CATCH_UP: Duration = Duration::from_millis(5);
 /// How often neighbours are looked at.
 const NEIGHBOURS: Duration = Duration::from_secs(5);
 
@@ -414,29 +412,17 @@ impl Controller {
         let mut service = Service::ready();
         let mut neighbours = Instant::now();
         let mut retry = None;
-        // Stopped, starved or busy with a dump: news has piled up, and until all of it is read the tables may be wrong.
-        let mut behind = true;
         // Feeds have more to say, or work on a whole table is left.
         let mut busy = true;
-        let mut last = Instant::now();
         while !self.stop.load(Ordering::Relaxed) {
-            // Taken before anything is looked at: whoever is stopped or starved from here on stamps a moment at which the tables
-            // were true, however late he does so.
+            // Taken before anything is looked at, and of what has been read and applied: whoever is stopped or starved stamps a moment at
+            // which the tables were true, however late he does so. That the channel is empty proves nothing: who has just been let go
+            // on may be quicker than the thread that fills it.
             let looked = clock::monotonic_ns();
-            behind |= last.elapsed() > BEHIND;
-            // An empty channel proves nothing then: who has just been let go on may be quicker than the thread that fills it.
-            behind &= !self.source.has_told_all();
-            if !behind && self.source.keeps_up(BEHIND) {
-                self.true_at = looked;
+            if let Some(until) = self.source.told_until(looked) {
+                self.true_at = self.true_at.max(until);
             }
-            last = Instant::now();
-            let batch = self.source.next(if busy {
-                Duration::ZERO
-            } else if behind {
-                CATCH_UP
-            } else {
-                TICK
-            });
+            let batch = self.source.next(if busy { Duration::ZERO } else { TICK });
             self.engine.clock = clock::unix_seconds() as u32;
             if batch.ended {
                 self.finish();
@@ -490,6 +476,7 @@ impl Controller {
                 self.interfaces.describe(&mut self.engine);
             }
             self.heartbeat();
+            let behind = looked.saturating_sub(self.true_at) > BEHIND.as_nanos() as u64;
             if !behind && !busy && self.is_filled() {
                 self.change_over()?;
             }

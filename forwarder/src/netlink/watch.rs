@@ -16,6 +16,7 @@ use super::constants::{
 use super::socket::Socket;
 use super::wire::Messages;
 use super::{Error, Malformed, parse};
+use crate::clock::monotonic_ns;
 use crate::source::event::Event;
 
 /// Room for some tens of thousands of changes while nobody reads. An overrun is normal when a daemon loads a full
@@ -47,6 +48,18 @@ pub struct Watcher {
     malformed: u64,
     overruns: u64,
     logged: Option<Instant>,
+    /// When the queue was last found empty, in nanoseconds of the monotonic clock.
+    empty_at: Option<u64>,
+}
+
+/// What the thread of a watcher sends.
+#[derive(Debug, Default)]
+pub struct News {
+    /// What happened, in order; nothing where somebody only wakes the receiver.
+    pub events: Vec<Event>,
+    /// Everything that the kernel had announced until then, in nanoseconds of the monotonic clock, is in this and what was sent before
+    /// it. `None` where the queue was not empty when these had been read.
+    pub until: Option<u64>,
 }
 
 impl Watcher {
@@ -71,6 +84,7 @@ impl Watcher {
             malformed: 0,
             overruns: 0,
             logged: None,
+            empty_at: None,
         })
     }
 
@@ -85,9 +99,13 @@ impl Watcher {
         let (mut events, mut overrun, mut taken) = (Vec::new(), false, 0);
         while taken < BATCH || overrun {
             taken += 1;
+            let asked = monotonic_ns();
             let unreadable = match self.socket.receive(false) {
                 Ok(Some(datagram)) => read_datagram(datagram, &mut events),
-                Ok(None) => break,
+                Ok(None) => {
+                    self.empty_at = Some(asked);
+                    break;
+                }
                 Err(Error::Overrun) => {
                     overrun = true;
                     self.overruns += 1;
@@ -146,7 +164,7 @@ impl Watcher {
 
     /// Runs it on a thread of its own that sends batches into `sender`. It ends when the receiver is gone, when the
     /// returned handle is dropped, or, after it has sent a last [`Event::Resync`], when the socket fails.
-    pub fn spawn(mut self, sender: Sender<Vec<Event>>) -> Result<Watching, Error> {
+    pub fn spawn(mut self, sender: Sender<News>) -> Result<Watching, Error> {
         let (stopped, stop) = io::pipe().map_err(Error::os("make a pipe"))?;
         let stopped = OwnedFd::from(stopped);
         let queue = self.as_fd().try_clone_to_owned();
@@ -159,7 +177,10 @@ impl Watcher {
                 if let Err(error) = self.run(&stopped, &sender, &theirs) {
                     tracing::error!(%error, "no more changes from the kernel");
                     // The receiver may be gone: then nobody needs to know.
-                    let _ = sender.send(vec![Event::Resync]);
+                    let _ = sender.send(News {
+                        events: vec![Event::Resync],
+                        until: None,
+                    });
                 }
             })
             .map_err(Error::os("start the netlink thread"))?;
@@ -171,26 +192,22 @@ impl Watcher {
         })
     }
 
-    fn run(
-        &mut self,
-        stopped: &OwnedFd,
-        sender: &Sender<Vec<Event>>,
-        progress: &Progress,
-    ) -> Result<(), Error> {
+    fn run(&mut self, stopped: &OwnedFd, sender: &Sender<News>, progress: &Progress) -> Result<(), Error> {
         loop {
-            progress.turns.fetch_add(1, SeqCst);
             progress.waits.store(true, SeqCst);
             let [_, stop] = poll([self.as_fd(), stopped.as_fd()], None)?;
             progress.waits.store(false, SeqCst);
             if stop {
                 return Ok(());
             }
+            self.empty_at = None;
             let events = self.read()?;
             if events.is_empty() {
                 continue;
             }
             progress.sent.fetch_add(1, SeqCst);
-            if sender.send(events).is_err() {
+            let until = self.empty_at;
+            if sender.send(News { events, until }).is_err() {
                 return Ok(());
             }
         }
@@ -210,8 +227,6 @@ struct Progress {
     waits: AtomicBool,
     /// Batches sent.
     sent: AtomicU64,
-    /// How often it has waited.
-    turns: AtomicU64,
 }
 
 /// A watcher at work; dropping it ends its thread.
@@ -239,19 +254,7 @@ impl Watching {
     #[must_use]
     pub fn all_sent(&self) -> Option<u64> {
         let empty = poll([self.queue.as_fd()], Some(Duration::ZERO)).is_ok_and(|[readable]| !readable);
-        (empty && self.progress.waits.load(SeqCst)).then(|| self.sent())
-    }
-
-    /// Batches that were sent.
-    #[must_use]
-    pub fn sent(&self) -> u64 {
-        self.progress.sent.load(SeqCst)
-    }
-
-    /// How often the thread has waited for the socket: it moves as long as the thread has a CPU and news.
-    #[must_use]
-    pub fn turns(&self) -> u64 {
-        self.progress.turns.load(SeqCst)
+        (empty && self.progress.waits.load(SeqCst)).then(|| self.progress.sent.load(SeqCst))
     }
 }
 

@@ -20,7 +20,7 @@ use super::event::{Dump, DumpSink, Event, Ifindex, Link, Route};
 use super::route_tables::RouteTables;
 use crate::netlink::Error;
 use crate::netlink::dump::{self, Scope};
-use crate::netlink::watch::{Watcher, Watching};
+use crate::netlink::watch::{News, Watcher, Watching};
 
 /// Least time between the end of a dump and the next [`Event::Resync`].
 pub const SPACING: Duration = Duration::from_millis(200);
@@ -42,7 +42,7 @@ pub struct Batch {
 
 /// Ends the wait of [`KernelSource::next`], from any thread.
 #[derive(Clone, Debug)]
-pub struct Waker(Sender<Vec<Event>>);
+pub struct Waker(Sender<News>);
 
 impl Waker {
     /// For tests: wakes nobody.
@@ -54,19 +54,19 @@ impl Waker {
     /// Wakes whoever waits now, or else who waits next.
     pub fn wake(&self) {
         // Whoever is gone needs no waking.
-        let _ = self.0.send(Vec::new());
+        let _ = self.0.send(News::default());
     }
 }
 
 /// The kernel's tables and their changes, of the network namespace of the thread that opened it.
 pub struct KernelSource {
-    receiver: Receiver<Vec<Event>>,
+    receiver: Receiver<News>,
     waker: Waker,
     watching: Watching,
     /// Batches of the watcher that were taken out of the channel.
     taken: u64,
-    /// The watcher's turns when they were seen to move, or to have no reason to, and when that was.
-    seen: (u64, Instant),
+    /// Until when what the kernel announced is in them, in nanoseconds of the monotonic clock.
+    until: u64,
     policy: Policy,
     tables: RouteTables,
 }
@@ -87,7 +87,7 @@ impl KernelSource {
             waker,
             watching,
             taken: 0,
-            seen: (0, Instant::now()),
+            until: 0,
             policy: Policy::default(),
             tables,
         })
@@ -104,9 +104,9 @@ impl KernelSource {
     /// asks for another dump.
     pub fn dump_into(&mut self, sink: &mut dyn DumpSink) -> Result<(), Error> {
         let started = Instant::now();
-        while let Ok(events) = self.receiver.try_recv() {
-            self.taken += u64::from(!events.is_empty());
-            self.policy.observe(&events);
+        while let Ok(news) = self.receiver.try_recv() {
+            self.take(&news);
+            self.policy.observe(&news.events);
         }
         let result = complete_dump(&self.tables, sink);
         match &result {
@@ -132,10 +132,10 @@ impl KernelSource {
             let watched = self.watching.is_alive();
             let (mut incoming, woken, ended) =
                 match self.receiver.recv_timeout(until.saturating_duration_since(now)) {
-                    Ok(events) if events.is_empty() => (events, true, false),
-                    Ok(events) => {
-                        self.taken += 1;
-                        (events, false, false)
+                    Ok(news) => {
+                        self.take(&news);
+                        let woken = news.events.is_empty();
+                        (news.events, woken, false)
                     }
                     Err(RecvTimeoutError::Timeout) => (Vec::new(), false, !watched),
                     Err(RecvTimeoutError::Disconnected) => (Vec::new(), false, true),
@@ -148,20 +148,17 @@ impl KernelSource {
         }
     }
 
-    /// Whether every change that the kernel had announced when this was called has been in a batch, or in a dump since.
-    #[must_use]
-    pub fn has_told_all(&self) -> bool {
-        !self.policy.wanted && self.watching.all_sent().is_some_and(|sent| sent <= self.taken)
+    fn take(&mut self, news: &News) {
+        self.taken += u64::from(!news.events.is_empty());
+        self.until = self.until.max(news.until.unwrap_or(0));
     }
 
-    /// Whether changes are told as they come: nothing that was read waits to be fetched, and who reads has not been without a CPU for
-    /// longer than this. Under steady change there may never be a moment at which [`Self::has_told_all`].
-    pub fn keeps_up(&mut self, within: Duration) -> bool {
-        let (now, turns) = (Instant::now(), self.watching.turns());
-        if turns != self.seen.0 || self.watching.all_sent().is_some() {
-            self.seen = (turns, now);
-        }
-        self.watching.sent() <= self.taken && now.saturating_duration_since(self.seen.1) <= within
+    /// Until when every change that the kernel announced has been in a batch, or in a dump since: until `now`, a time of the monotonic clock
+    /// in nanoseconds that was taken before this is called, when nothing is on its way. `None` while a dump is wanted.
+    #[must_use]
+    pub fn told_until(&self, now: u64) -> Option<u64> {
+        let all = || self.watching.all_sent().is_some_and(|sent| sent <= self.taken);
+        (!self.policy.wanted).then(|| if all() { now } else { self.until })
     }
 
     /// Whether an event is of a table that is mirrored, or of none.
