@@ -382,7 +382,7 @@ const DEFAULT_MAX_AGE: Duration = Duration::from_secs(30);
 const DEFAULT_SYNC_TIMEOUT: Duration = Duration::from_secs(300);
 const DEFAULT_METRICS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9177);
 const DEFAULT_TABLES: TablesConfig = TablesConfig {
-    routes: 1_502_000,
+    routes: 1_499_000,
     ipv4_blocks: 16_384,
     ipv6_blocks: 81_000,
     next_hop_groups: 16_384,

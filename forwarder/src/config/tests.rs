@@ -69,7 +69,7 @@ fn what_is_not_written_has_the_same_default_from_file_and_command_line() {
     assert_eq!(file.routes.sync_timeout, Duration::from_secs(300));
     assert!(file.filter.bogons);
     let sizes = file.tables.sizes(8);
-    assert_eq!((sizes.slots, sizes.ports, sizes.cpus), (1_502_000, 68, 8));
+    assert_eq!((sizes.slots, sizes.ports, sizes.cpus), (1_499_000, 68, 8));
 }
 
 #[test]
@@ -243,7 +243,7 @@ fn values_out_of_range_name_the_range() {
         "{text}"
     );
     assert!(
-        text.contains("1024 to 2000000; without the line it is 1502000"),
+        text.contains("1024 to 2000000; without the line it is 1499000"),
         "{text}"
     );
     let text = with("[tables]\nnext-hops = -1");
