@@ -43,6 +43,8 @@ const NOT_HERE: &[Reason] = &[
     Reason::NoHeadroom,
     Reason::MultiBuffer,
     Reason::Internal,
+    // Nothing would leave.
+    Reason::DryRun,
     // Bonds are tried in `golden` and `ring_forwarding`.
     Reason::MemberInactive,
     // Feeds, rules and source validation have tests of their own.
