@@ -328,11 +328,16 @@ pub fn flow4(packet: &Packet, head: Head<IPV4>) -> (u8, u32) {
     (protocol, ports)
 }
 
-/// Protocol and ports of an IPv6 packet, for the flow hash.
+/// Protocol and ports of an IPv6 packet, for the flow hash. What has no ports, such as a tunnel, tells its flows apart by their
+/// label (RFC 6437, RFC 6438). What has some is not asked for it: Linux gives a TCP flow another label when it believes its path to
+/// be dead, and a flow that changes its way may meet another server there.
 #[inline(always)]
 pub fn flow6(packet: &Packet, head: Head<IPV6>) -> (u8, u32) {
     let protocol = head.u8::<20>();
-    (protocol, ports::<IPV6, { IPV6 + 4 }>(packet, protocol))
+    match ports::<IPV6, { IPV6 + 4 }>(packet, protocol) {
+        0 => (protocol, u32::from_be(head.u32::<14>()) & 0x000f_ffff),
+        ports => (protocol, ports),
+    }
 }
 
 #[cfg(test)]

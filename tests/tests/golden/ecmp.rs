@@ -221,6 +221,45 @@ fn protocols_without_ports_are_spread_by_addresses_only() -> Result<()> {
     Ok(())
 }
 
+/// Tunnels and echoes over IPv6: a label is a flow. What has ports goes by those, whatever its label.
+#[test]
+fn flow_labels_tell_flows_apart_that_have_no_ports() -> Result<()> {
+    let fork = Fork::new()?;
+    for protocol in [4, 41, 47, 58, TCP, UDP] {
+        let flow = Flow {
+            v6: true,
+            protocol,
+            host: 7,
+            // An echo reply, should the protocol be ICMPv6.
+            port: 129 << 8,
+        };
+        let mut members: BTreeMap<u8, usize> = BTreeMap::new();
+        for label in 0..2_000u32 {
+            let word = 0x6000_0000 | label.wrapping_mul(0x9e37) & 0x000f_ffff;
+            let packet = with(fork.packet(flow), 14, &word.to_be_bytes());
+            let member = fork.member(&packet)?;
+            // The traffic class beside it does not matter, and the same label goes the same way.
+            let marked = with(packet, 14, &(word | 0x0ff0_0000).to_be_bytes());
+            ensure!(
+                fork.member(&marked)? == member,
+                "label {label} of protocol {protocol}"
+            );
+            *members.entry(member).or_default() += 1;
+        }
+        if matches!(protocol, TCP | UDP) {
+            ensure!(members.len() == 1, "protocol {protocol}: {members:?}");
+        } else {
+            // By weight: 1, 1 and 2.
+            let heavy = members.values().max().copied().unwrap_or(0);
+            ensure!(
+                members.len() == 3 && (850..1150).contains(&heavy),
+                "protocol {protocol}: {members:?}"
+            );
+        }
+    }
+    Ok(())
+}
+
 #[test]
 fn different_seeds_choose_differently_so_that_routers_in_a_row_do_not_polarise() -> Result<()> {
     let fork = Fork::new()?;
