@@ -22,6 +22,27 @@ pub fn row(lab: &Lab, line: &str, key: &str, value: &str) -> Result<Value> {
     Ok(found.cloned().unwrap_or_default())
 }
 
+/// The sums of these interfaces close (law 2), and the table is the kernel's.
+///
+/// # Errors
+/// They do not, or it is not; with what an operator would look at.
+pub fn sound(lab: &Lab, interfaces: &[&str]) -> Result<()> {
+    for ifname in interfaces {
+        patient(lab, &format!("the sums of {ifname} to close"), || {
+            let found = row(lab, "interfaces", "ifname", ifname)?;
+            Ok((found["ingress_residue"] == 0 && found["egress_residue"] == 0).then_some(()))
+        })?;
+    }
+    let verified = lab.forwarder("verify")?;
+    ensure!(
+        verified.status.success(),
+        "{}{}",
+        String::from_utf8_lossy(&verified.stdout),
+        lab.picture()
+    );
+    Ok(())
+}
+
 /// A figure of a row.
 ///
 /// # Errors

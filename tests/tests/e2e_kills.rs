@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use forwarder_tests::{
     controller::Controller,
     lab::Lab,
-    operator::{forwarded, patient, row},
+    operator::{forwarded, row, sound},
     random::Random,
     traffic,
 };
@@ -99,19 +99,7 @@ fn a_controller_killed_at_any_moment_loses_no_packet_and_no_count() -> Result<()
     fs::write(&file, &plain)?;
     let controller = Controller::start(&lab, &file)?;
     traffic::all_forwarded(&lab, before, &arrived)?;
-    for ifname in ["a", "b"] {
-        patient(&lab, &format!("the sums of {ifname} to close"), || {
-            let found = row(&lab, "interfaces", "ifname", ifname)?;
-            Ok((found["ingress_residue"] == 0 && found["egress_residue"] == 0).then_some(()))
-        })?;
-    }
-    let verified = lab.forwarder("verify")?;
-    ensure!(
-        verified.status.success(),
-        "{}{}",
-        String::from_utf8_lossy(&verified.stdout),
-        lab.picture()
-    );
+    sound(&lab, &["a", "b"])?;
     ensure!(
         row(&lab, "interfaces", "ifname", "c")?["mode"] != "native",
         "c is attached still"

@@ -19,7 +19,7 @@ use forwarder_tests::{
     controller::Controller,
     cpus, frame,
     lab::Lab,
-    operator::{patient, row},
+    operator::{patient, sound},
     traffic,
 };
 
@@ -157,18 +157,7 @@ fn follows<'a, S, W>(
         stale - before[1]
     );
     println!("{sent} sent, {} of them by the kernel", stale - before[1]);
-    for ifname in INTERFACES {
-        patient(lab, &format!("the sums of {ifname} to close"), || {
-            let found = row(lab, "interfaces", "ifname", ifname)?;
-            Ok((found["ingress_residue"] == 0 && found["egress_residue"] == 0).then_some(()))
-        })?;
-    }
-    let verified = lab.forwarder("verify")?;
-    ensure!(
-        verified.status.success(),
-        "{}",
-        String::from_utf8_lossy(&verified.stdout)
-    );
+    sound(lab, &INTERFACES)?;
     Ok(awake)
 }
 
